@@ -1,0 +1,32 @@
+"""The one exception for mistakes that a user can mend, and how commands report it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_CODE = 2
+"""Exit status of a command that stops because of a user's mistake."""
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend.
+
+    The message is one line: it names the file or the option, and what to do.
+    """
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turn a `UserError` into one line on standard error and exit code 2, without a traceback.
+
+    Raises:
+        SystemExit: with status `EXIT_CODE`, when the body raised a `UserError`.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_CODE) from None
