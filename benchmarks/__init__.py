@@ -1,0 +1,1 @@
+"""Speed and quality tables, each made by one command: `python -m benchmarks.NAME`."""

@@ -1,0 +1,122 @@
+"""What every benchmark shares: facts about the machine, and a table written as Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+"""Where tables are kept, in the repository."""
+
+Cell = str | int | float | bool | None
+
+
+def machine_facts() -> dict[str, str]:
+    """Hardware, threads and versions behind a measurement, as short strings.
+
+    Keys: `cpu`, `cores` (those that this process may use), `threads` (of torch), `gpu`, `python`, `torch`,
+    `nerfstudio`; an absent part reads "none".
+    """
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(_usable_cores()),
+        "threads": str(torch.get_num_threads()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "nerfstudio": _version_of("nerfstudio"),
+    }
+
+
+def markdown_table(rows: Sequence[Mapping[str, Cell]]) -> str:
+    """A Markdown table with one column for each key, in the order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def write_table(
+    name: str,
+    title: str,
+    command: str,
+    rows: Sequence[Mapping[str, Cell]],
+    facts: Mapping[str, Cell],
+    notes: Sequence[str] = (),
+    folder: Path = RESULTS,
+) -> Path:
+    """Write `NAME.md` and `NAME.json`, each complete or not at all, and print the Markdown.
+
+    Args:
+        name: file name without ending.
+        title: heading of the table.
+        command: the command line that makes it.
+        rows: one mapping from column to cell for each row; floats are shown with 4 significant digits in the
+            Markdown and kept whole in the JSON.
+        facts: `machine_facts()` and whatever else belongs to the measurement (seed, minutes, rounds, ...).
+        notes: sentences under the table.
+        folder: where to write.
+
+    Returns:
+        Path of the Markdown file.
+    """
+    parts = [
+        f"# {title}",
+        markdown_table(rows),
+        "\n".join(f"- {note}" for note in notes),
+        f"Command: `{command}`",
+        "; ".join(f"{key}: {_text(value)}" for key, value in facts.items()),
+    ]
+    markdown = "\n\n".join(part for part in parts if part) + "\n"
+    record = {
+        "title": title,
+        "command": command,
+        "facts": dict(facts),
+        "rows": [dict(row) for row in rows],
+        "notes": list(notes),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_whole(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    _write_whole(folder / f"{name}.md", markdown)
+    print(markdown)
+    return folder / f"{name}.md"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    # A virtual machine may hide the model's name behind a general one: family and model number tell it apart.
+    fields = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    name = fields.get("model name") or platform.machine()
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else name
