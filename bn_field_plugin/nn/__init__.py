@@ -1,0 +1,46 @@
+"""The BN-MLP and what belongs to it: torch only."""
+
+from bn_field_plugin.nn.encodings import (
+    Encoding,
+    EncodingConfig,
+    GaussianEncodingConfig,
+    NoEncoding,
+    PositionalEncodingConfig,
+)
+from bn_field_plugin.nn.errors import UserError, exit_on_user_error
+from bn_field_plugin.nn.folding import fold_norm
+from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig
+from bn_field_plugin.nn.normalization import (
+    BatchNorm,
+    CrossNorm,
+    GlobalNorm,
+    LayerNorm,
+    NormName,
+    StatisticsMode,
+    build_norm,
+)
+from bn_field_plugin.nn.statistics import batch_statistics, calibrate, frozen_statistics, running_norms
+
+__all__ = [
+    "BatchNorm",
+    "CoordinateMLP",
+    "CoordinateMLPConfig",
+    "CrossNorm",
+    "Encoding",
+    "EncodingConfig",
+    "GaussianEncodingConfig",
+    "GlobalNorm",
+    "LayerNorm",
+    "NoEncoding",
+    "NormName",
+    "PositionalEncodingConfig",
+    "StatisticsMode",
+    "UserError",
+    "batch_statistics",
+    "build_norm",
+    "calibrate",
+    "exit_on_user_error",
+    "fold_norm",
+    "frozen_statistics",
+    "running_norms",
+]

@@ -1,0 +1,121 @@
+"""Encodings of coordinates: what a coordinate network sees instead of bare x."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bn_field_plugin.nn.errors import UserError
+
+
+@dataclass(frozen=True)
+class NoEncoding:
+    """The coordinates as they are."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for `in_dim` coordinates."""
+        return IdentityEncoding(in_dim)
+
+
+@dataclass(frozen=True)
+class PositionalEncodingConfig:
+    """PEMLP-k of the source: sines and cosines at octaves of pi."""
+
+    num_frequencies: int = 5
+    """Number k of octaves, at least 1."""
+    include_input: bool = True
+    """Keep the bare coordinates in front."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for `in_dim` coordinates."""
+        return PositionalEncoding(in_dim, self)
+
+
+@dataclass(frozen=True)
+class GaussianEncodingConfig:
+    """Random Fourier features (Tancik et al. 2020)."""
+
+    num_features: int = 128
+    """Number of random frequencies; the encoding has twice as many outputs."""
+    scale: float = 10.0
+    """Standard deviation of the frequencies, in cycles per unit of the coordinates."""
+    seed: int = 0
+    """Seed of the frequencies, which are a fixed buffer."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for `in_dim` coordinates."""
+        return GaussianEncoding(in_dim, self)
+
+
+EncodingConfig = NoEncoding | PositionalEncodingConfig | GaussianEncodingConfig
+
+
+class Encoding(nn.Module):
+    """Maps coordinates to features.
+
+    Attributes:
+        in_dim: number of coordinates.
+        out_dim: number of features.
+    """
+
+    in_dim: int
+    out_dim: int
+
+
+class IdentityEncoding(Encoding):
+    """The coordinates as they are."""
+
+    def __init__(self, in_dim: int) -> None:
+        super().__init__()
+        self.in_dim = self.out_dim = in_dim
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Return `x`."""
+        return x
+
+
+class PositionalEncoding(Encoding):
+    """`[x, sin(2^j pi x), cos(2^j pi x)]` for j < k; x should lie in [-1, 1]."""
+
+    def __init__(self, in_dim: int, config: PositionalEncodingConfig) -> None:
+        super().__init__()
+        if config.num_frequencies < 1:
+            raise UserError(f"num_frequencies is {config.num_frequencies}: a positional encoding needs at least 1")
+        self.in_dim = in_dim
+        self.include_input = config.include_input
+        self.out_dim = in_dim * (2 * config.num_frequencies + int(config.include_input))
+        octaves = math.pi * 2.0 ** torch.arange(config.num_frequencies, dtype=torch.float64)
+        self.register_buffer("octaves", octaves.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
+        """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x if x.dtype == torch.float64 else x.float()
+            phase = (x[..., None, :] * self.octaves.to(x.dtype)[:, None]).flatten(-2)
+            parts = [phase.sin(), phase.cos()]
+            return torch.cat([x, *parts] if self.include_input else parts, dim=-1)
+
+
+class GaussianEncoding(Encoding):
+    """`[sin(2 pi B x), cos(2 pi B x)]` with normally distributed frequencies B."""
+
+    def __init__(self, in_dim: int, config: GaussianEncodingConfig) -> None:
+        super().__init__()
+        if config.num_features < 1:
+            raise UserError(f"num_features is {config.num_features}: a Gaussian encoding needs at least 1")
+        self.in_dim = in_dim
+        self.out_dim = 2 * config.num_features
+        generator = torch.Generator().manual_seed(config.seed)
+        frequencies = torch.randn(config.num_features, in_dim, generator=generator) * config.scale
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
+        """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x if x.dtype == torch.float64 else x.float()
+            phase = 2 * math.pi * (x @ self.frequencies.to(x.dtype).T)
+            return torch.cat([phase.sin(), phase.cos()], dim=-1)

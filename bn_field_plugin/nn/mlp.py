@@ -1,0 +1,254 @@
+"""The BN-MLP: one coordinate network for images, shapes and radiance fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
+from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.nn.normalization import AffineNorm, BatchNorm, NormName, StatisticsMode, build_norm
+
+EVAL_BLOCK_BYTES = 2**19
+"""Activations of one layer that an evaluation pass holds at a time: a share of a core's L2 cache."""
+
+
+@dataclass(frozen=True)
+class CoordinateMLPConfig:
+    """All that defines a coordinate network."""
+
+    in_dim: int = 2
+    """Number of coordinates."""
+    out_dim: int = 3
+    """Number of outputs; they are linear, without activation."""
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 4
+    """Number of hidden layers, at least 1."""
+    skips: tuple[int, ...] = ()
+    """Hidden layers (counted from 0) that see the encoded input again, beside the layer before them."""
+    activation: Literal["relu", "sine"] = "relu"
+    """Activation of the hidden layers."""
+    omega: float = 30.0
+    """Frequency of the sine activation: sin(omega * z)."""
+    encoding: EncodingConfig = field(default_factory=NoEncoding)
+    """Encoding of the coordinates."""
+    norm: NormName = "batch"
+    """Norm of the hidden layers."""
+    placement: Literal["before", "after"] = "before"
+    """Where the norm stands: before or after the activation."""
+    init: Literal["pytorch", "he", "siren"] = "pytorch"
+    """Initialisation: PyTorch's default for linear layers, He et al. 2015, or SIREN's."""
+    norm_eps: float = 1e-5
+    """Added to the variance by the norm."""
+    momentum: float | None = 0.1
+    """Weight of the newest batch in the running statistics; None for a cumulative average."""
+    synchronize: bool = True
+    """Join the batch statistics of all processes of a distributed run."""
+
+
+class Sine(nn.Module):
+    """`sin(omega * z)` (Sitzmann et al. 2020)."""
+
+    def __init__(self, omega: float) -> None:
+        super().__init__()
+        self.omega = omega
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply the sine."""
+        return torch.sin(self.omega * z)
+
+
+class HiddenLayer(nn.Module):
+    """Linear, norm and activation, in the order that the placement asks for.
+
+    A bias that batch norm would take away again is left out.
+    """
+
+    def __init__(self, in_features: int, config: CoordinateMLPConfig) -> None:
+        super().__init__()
+        self.norm = build_norm(
+            config.norm,
+            config.width,
+            eps=config.norm_eps,
+            momentum=config.momentum,
+            synchronize=config.synchronize,
+        )
+        self.norm_first = config.placement == "before"
+        cancels_bias = isinstance(self.norm, BatchNorm) and self.norm_first
+        self.linear = nn.Linear(in_features, config.width, bias=not cancels_bias)
+        self.activation: nn.Module = nn.ReLU() if config.activation == "relu" else Sine(config.omega)
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """Apply the layer to samples."""
+        norm, relu = self.norm, isinstance(self.activation, nn.ReLU)
+        if norm is None:
+            return self.activation(self.linear(x))
+        if not self.norm_first:
+            return norm(self.activation(self.linear(x)))
+        if isinstance(norm, BatchNorm) and norm.normalizes_with_batch and self.linear.bias is None:
+            y = norm.linear(x, self.linear.weight, relu)
+            return y if relu else self.activation(y)
+        return self.activation(norm(self.linear(x)))
+
+
+class CoordinateMLP(nn.Module):
+    """A multi-layer perceptron from coordinates to values, with a norm in each hidden layer.
+
+    Args:
+        config: the network.
+
+    Raises:
+        UserError: sizes below 1, or a skip that is no hidden layer.
+    """
+
+    def __init__(self, config: CoordinateMLPConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        self.encoding = config.encoding.build(config.in_dim)
+        encoded = self.encoding.out_dim
+        layers = []
+        for index in range(config.depth):
+            in_features = encoded if index == 0 else config.width
+            if index in config.skips:
+                in_features += encoded
+            layers.append(HiddenLayer(in_features, config))
+        self.layers = nn.ModuleList(layers)
+        self.output = nn.Linear(config.width, config.out_dim)
+        INITIALIZERS[config.init](self)
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch o"]:
+        """Evaluate the network at coordinates.
+
+        Without gradients and with running statistics, norms are folded into the weights and the samples
+        go through the network in blocks that fit the cache.
+
+        Args:
+            x: coordinates, last; the positional encoding expects them in [-1, 1].
+
+        Raises:
+            UserError: a training batch of one sample, or coordinates of the wrong size.
+        """
+        if x.shape[-1] != self.config.in_dim:
+            raise UserError(f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}")
+        flat = x.reshape(-1, x.shape[-1])
+        y = self._forward_flat(flat) if self._needs_whole_batch() else self._forward_blocks(flat)
+        return y.reshape(*x.shape[:-1], self.config.out_dim)
+
+    def _needs_whole_batch(self) -> bool:
+        if torch.is_grad_enabled():
+            return True
+        norms = [layer.norm for layer in self.layers]
+        return any(
+            norm is not None
+            and not (isinstance(norm, AffineNorm) and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN))
+            for norm in norms
+        )
+
+    def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        encoded = self.encoding(x)
+        h = encoded
+        for index, layer in enumerate(self.layers):
+            if index > 0 and index in self.config.skips:
+                h = torch.cat([encoded, h], dim=-1)
+            h = layer(h)
+        return self.output(h)
+
+    def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        weights = folded_weights(self)
+        if x.device.type != "cpu":
+            return self._evaluate_affine(x, weights)
+        size = max(256, EVAL_BLOCK_BYTES // (4 * max(self.config.width, self.encoding.out_dim)))
+        if x.shape[0] <= size:
+            return self._evaluate_affine(x, weights)
+        return torch.cat([self._evaluate_affine(block, weights) for block in x.split(size)])
+
+    def _evaluate_affine(
+        self, x: Float[Tensor, "n d"], weights: list[tuple[Tensor, Tensor]]
+    ) -> Float[Tensor, "n o"]:
+        encoded = self.encoding(x)
+        h = encoded
+        for index, (layer, (weight, bias)) in enumerate(zip(self.layers, weights, strict=False)):
+            if index > 0 and index in self.config.skips:
+                h = torch.cat([encoded, h], dim=-1)
+            h = F.linear(h, weight, bias)
+            h = h.relu_() if isinstance(layer.activation, nn.ReLU) else layer.activation(h)
+        return F.linear(h, *weights[-1])
+
+
+def folded_weights(mlp: CoordinateMLP) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each linear layer with the affine norms of `mlp` folded in, output layer last.
+
+    Norms before the activation go into their own layer, norms after it into the next.
+    Layer and cross norm depend on the sample and are left out.
+    """
+    encoded = mlp.encoding.out_dim
+    weights: list[tuple[Tensor, Tensor]] = []
+    carried: tuple[Tensor, Tensor] | None = None
+    linears: list[nn.Linear] = [layer.linear for layer in mlp.layers] + [mlp.output]
+    for index, linear in enumerate(linears):
+        weight = linear.weight
+        bias = linear.bias if linear.bias is not None else weight.new_zeros(weight.shape[0])
+        if carried is not None:
+            scale, shift = carried
+            if index in mlp.config.skips and index < len(mlp.layers):
+                scale = torch.cat([scale.new_ones(encoded), scale])
+                shift = torch.cat([shift.new_zeros(encoded), shift])
+            bias = bias + weight @ shift
+            weight = weight * scale
+            carried = None
+        norm = mlp.layers[index].norm if index < len(mlp.layers) else None
+        if isinstance(norm, AffineNorm):
+            if mlp.layers[index].norm_first:
+                scale, shift = norm.affine()
+                weight, bias = weight * scale[:, None], bias * scale + shift
+            else:
+                carried = norm.affine()
+        weights.append((weight, bias))
+    return weights
+
+
+def _check(config: CoordinateMLPConfig) -> None:
+    for name in ("in_dim", "out_dim", "width", "depth"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
+    for skip in config.skips:
+        if not 0 < skip < config.depth:
+            raise UserError(f"skips holds {skip}: a skip is a hidden layer from 1 to {config.depth - 1}")
+
+
+def _init_pytorch(mlp: CoordinateMLP) -> None:
+    """Keep what nn.Linear draws: uniform in +-1/sqrt(fan_in), weights and biases."""
+
+
+def _init_he(mlp: CoordinateMLP) -> None:
+    """Normal with variance 2/fan_in (He et al. 2015); biases zero."""
+    for linear in (m for m in mlp.modules() if isinstance(m, nn.Linear)):
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+
+def _init_siren(mlp: CoordinateMLP) -> None:
+    """SIREN's: first layer uniform in +-1/fan_in, others in +-sqrt(6/fan_in)/omega."""
+    linears = [m for m in mlp.modules() if isinstance(m, nn.Linear)]
+    for index, linear in enumerate(linears):
+        fan_in = linear.weight.shape[1]
+        bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / mlp.config.omega
+        nn.init.uniform_(linear.weight, -bound, bound)
+
+
+INITIALIZERS: dict[str, Callable[[CoordinateMLP], None]] = {
+    "pytorch": _init_pytorch,
+    "he": _init_he,
+    "siren": _init_siren,
+}
+"""How a network's weights are drawn, by name."""

@@ -1,0 +1,94 @@
+"""Whose statistics a network normalises with, and making the running ones exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from bn_field_plugin.nn.normalization import RunningNorm, StatisticsCollectedError, StatisticsMode
+
+
+def running_norms(module: nn.Module) -> list[RunningNorm]:
+    """All norms of `module` that keep running statistics."""
+    return [m for m in module.modules() if isinstance(m, RunningNorm)]
+
+
+@contextmanager
+def _mode(module: nn.Module, mode: StatisticsMode) -> Iterator[None]:
+    norms = running_norms(module)
+    before = [norm.mode for norm in norms]
+    try:
+        for norm in norms:
+            norm.mode = mode
+        yield
+    finally:
+        for norm, old in zip(norms, before, strict=True):
+            norm.mode = old
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Normalise with the running statistics and change nothing, also in training passes.
+
+    For derivatives by the input (normals, eikonal terms): through batch statistics, another sample's
+    gradient would leak in.
+    """
+    with _mode(module, StatisticsMode.FROZEN):
+        yield
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Normalise with the batch's own statistics and change nothing, also in evaluation."""
+    with _mode(module, StatisticsMode.BATCH):
+        yield
+
+
+@torch.no_grad()
+def calibrate(
+    module: nn.Module,
+    batches: Iterable[Any],
+    forward: Callable[[Any], Any] | None = None,
+) -> int:
+    """Make the running statistics exact over given batches, layer by layer.
+
+    The layers are taken in the order in which a forward pass meets them: the statistics of one are those
+    of inputs that the layers before it, already calibrated, produce. Moments are merged in fp64, so the
+    split into batches does not matter. A forward pass that draws random numbers should draw the same ones
+    at each call.
+
+    Args:
+        module: network with norms that keep statistics.
+        batches: inputs of the network; kept in memory, since every layer needs them again.
+        forward: called with each batch; `module` itself by default.
+
+    Returns:
+        Number of norms calibrated. A norm that no batch reaches keeps its statistics.
+    """
+    forward = module if forward is None else forward
+    norms = running_norms(module)
+    if not norms:
+        return 0
+    batches = list(batches)
+    calibrated = 0
+    try:
+        with _mode(module, StatisticsMode.COLLECT):
+            for _ in range(len(norms)):
+                for batch in batches:
+                    try:
+                        forward(batch)
+                    except StatisticsCollectedError:
+                        continue
+                finished = sum(norm._finish_collecting() for norm in norms)
+                if finished == 0:
+                    break
+                calibrated += finished
+    finally:
+        for norm in norms:
+            norm._collected = None
+            norm._is_calibrated = False
+    return calibrated
