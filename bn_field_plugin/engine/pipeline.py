@@ -1,0 +1,165 @@
+"""nerfstudio's pipeline with exact statistics, checked data and checked checkpoints."""
+
+# No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Type
+
+import torch
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
+
+from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
+
+CALIBRATION_SEED = 20240617
+"""Seed of the training rays that the statistics are made exact over."""
+
+
+@dataclass
+class BNPipelineConfig(VanillaPipelineConfig):
+    """A pipeline that keeps the statistics of its model's norms exact where it matters."""
+
+    _target: Type = field(default_factory=lambda: BNPipeline)
+
+
+class BNPipeline(VanillaPipeline):
+    """Data and model of a BN method.
+
+    Before evaluation and before a checkpoint, the running statistics are made exact over training rays
+    (`calibrate`). Mistakes of the user, in the data or the checkpoint, end the command with one line.
+    """
+
+    config: BNPipelineConfig
+
+    def __init__(
+        self,
+        config: BNPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        config = copy.deepcopy(config)
+        parser = config.datamanager.dataparser
+        if config.datamanager.data is not None:
+            parser.data = Path(config.datamanager.data)
+        if config.model.scene == "auto":
+            config.model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
+        with exit_on_user_error():
+            if test_mode != "inference":  # which opens no image
+                check_dataset(parser)
+            super().__init__(config, device, test_mode, *args, **kwargs)
+        self._is_stale = False
+
+    def calibrate(self) -> None:
+        """Make the running statistics exact over training rays, if training has moved since.
+
+        Draws the same pixels at every call and leaves the random numbers of training as they were.
+        """
+        if not self._is_stale or not running_norms(self.model):
+            return
+        was_training = self.training
+        with private_random_numbers(CALIBRATION_SEED):
+            rays_per_batch = self.datamanager.get_train_rays_per_batch()
+            num_batches = -(-self.config.model.calibration_rays // rays_per_batch)
+            batches = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
+        self.model.train()  # samples are jittered as in training
+        calibrate(self.model, batches, self._render_with_fixed_jitter)
+        self.train(was_training)
+        self._is_stale = False
+
+    def _render_with_fixed_jitter(self, ray_bundle: Any) -> None:
+        with private_random_numbers(CALIBRATION_SEED):
+            self.model(ray_bundle)
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Loss of one batch of training rays."""
+        self._is_stale = True
+        return super().get_train_loss_dict(step)
+
+    @torch.no_grad()
+    def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Loss of one batch of evaluation rays, with exact statistics."""
+        self.calibrate()
+        return super().get_eval_loss_dict(step)
+
+    def get_eval_image_metrics_and_images(self, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Metrics and pictures of one evaluation image, with exact statistics."""
+        self.calibrate()
+        return super().get_eval_image_metrics_and_images(step)
+
+    def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Mean metrics of all evaluation images, with exact statistics."""
+        self.calibrate()
+        return super().get_average_eval_image_metrics(*args, **kwargs)
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint; one that does not fit the model ends the command with one line."""
+        with exit_on_user_error():
+            check_model_state(self.model.state_dict(), loaded_state)
+            super().load_pipeline(loaded_state, step)
+        self._is_stale = False
+
+
+def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any]) -> None:
+    """Compare a checkpoint's model with the one it is to be loaded into.
+
+    nerfstudio silently skips what does not fit, statistics included.
+
+    Args:
+        expected: the state of the model.
+        pipeline_state: the checkpoint's `pipeline` entry.
+
+    Raises:
+        UserError: entries are missing, too many, or of another size.
+    """
+    found: dict[str, Tensor] = {}
+    for key, value in pipeline_state.items():
+        name = key.removeprefix("module.")
+        if name.startswith("_model."):
+            found[name.removeprefix("_model.").removeprefix("module.")] = value
+    remedy = "load it with the options it was trained with (its config.yml has them)"
+    if any(".norm." in k for k in expected) != any(".norm." in k for k in found):
+        theirs = "a norm" if any(".norm." in k for k in found) else "norm none"
+        raise UserError(f"the checkpoint was trained with {theirs}, not with this --pipeline.model.norm: {remedy}")
+    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    lost = [key for key in missing if ".norm." in key and "running" in key]
+    if lost and len(lost) == len(missing):
+        raise UserError(
+            f"the checkpoint lacks the norm's statistics ({lost[0]} and {len(lost) - 1} more): it was written "
+            "without them or for another --pipeline.model.norm; " + remedy
+        )
+    if missing or extra:
+        name = (missing or extra)[0]
+        what = "lacks" if missing else "has the unknown"
+        raise UserError(
+            f"the checkpoint {what} {name}: it is of another method, depth or --pipeline.model.norm; {remedy}"
+        )
+    for key, value in expected.items():
+        if found[key].shape != value.shape:
+            raise UserError(
+                f"the checkpoint's {key} has shape {tuple(found[key].shape)}, the model's {tuple(value.shape)}: "
+                f"another width, norm or encoding; {remedy}"
+            )
+
+
+@contextmanager
+def private_random_numbers(seed: int) -> Iterator[None]:
+    """Draw from a seed of one's own, and leave torch's and Python's generators as they were."""
+    python_state = random.getstate()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            yield
+    finally:
+        random.setstate(python_state)
+
+

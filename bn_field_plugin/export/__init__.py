@@ -1,0 +1,1 @@
+"""Exports that nerfstudio lacks: the surface of a density field."""

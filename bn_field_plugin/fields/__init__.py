@@ -1,0 +1,1 @@
+"""nerfstudio fields built on the BN-MLP."""

@@ -1,0 +1,172 @@
+"""A radiance field on two BN-MLPs: a trunk for density and features, a head for view-dependent colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.field_components.activations import trunc_exp
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.field_components.spatial_distortions import SceneContraction
+from nerfstudio.fields.base_field import Field
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import (
+    CoordinateMLP,
+    CoordinateMLPConfig,
+    NormName,
+    PositionalEncodingConfig,
+    frozen_statistics,
+)
+
+DENSITY_SHIFT = -1.0
+"""Added to the raw density before the exponential, so that training starts from thin fog."""
+
+
+@dataclass
+class RadianceFieldConfig:
+    """Sizes of one radiance field."""
+
+    depth: int = 8
+    """Hidden layers of the trunk."""
+    width: int = 256
+    """Units of each hidden layer of the trunk."""
+    skips: tuple[int, ...] = (4,)
+    """Hidden layers of the trunk (counted from 0) that see the encoded position again."""
+    num_features: int = 256
+    """Features that the trunk hands to the colour head."""
+    head_depth: int = 1
+    """Hidden layers of the colour head."""
+    head_width: int = 128
+    """Units of each hidden layer of the colour head."""
+    position_frequencies: int = 10
+    """Octaves of the positional encoding of positions."""
+    direction_frequencies: int = 4
+    """Octaves of the positional encoding of view directions."""
+
+
+class RadianceField(Field):
+    """Density and colour at samples along rays.
+
+    Samples outside the box of a bounded scene are empty by definition: they never reach the networks, so
+    they cost nothing and cannot enter the batch statistics.
+
+    Args:
+        aabb: corners of the scene's box; ignored where the scene is unbounded.
+        config: sizes.
+        norm: norm of the hidden layers.
+        unbounded: contract all of space (Barron et al. 2022) instead of using the box.
+    """
+
+    aabb: Tensor
+
+    def __init__(
+        self,
+        aabb: Float[Tensor, "2 3"],
+        config: RadianceFieldConfig,
+        norm: NormName = "batch",
+        unbounded: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("aabb", aabb.clone(), persistent=False)
+        self.contraction: nn.Module | None = SceneContraction(order=float("inf")) if unbounded else None
+        self.trunk = CoordinateMLP(
+            CoordinateMLPConfig(
+                in_dim=3,
+                out_dim=1 + config.num_features,
+                width=config.width,
+                depth=config.depth,
+                skips=config.skips,
+                encoding=PositionalEncodingConfig(config.position_frequencies),
+                norm=norm,
+            )
+        )
+        self.direction_encoding = PositionalEncodingConfig(config.direction_frequencies).build(3)
+        self.head = CoordinateMLP(
+            CoordinateMLPConfig(
+                in_dim=config.num_features + self.direction_encoding.out_dim,
+                out_dim=3,
+                width=config.head_width,
+                depth=config.head_depth,
+                norm=norm,
+            )
+        )
+
+    def normalized(
+        self, positions: Float[Tensor, "*batch 3"]
+    ) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"] | None]:
+        """Positions scaled to [-1, 1] for the encoding, and which lie in the scene (None: all do)."""
+        if self.contraction is not None:
+            return self.contraction(positions) / 2, None
+        scaled = 2 * (positions - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) - 1
+        return scaled, (scaled.abs() <= 1).all(dim=-1)
+
+    def _density_of(self, scaled: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n f"]]:
+        raw = self.trunk(scaled)
+        return trunc_exp(raw[..., :1].float() + DENSITY_SHIFT), raw[..., 1:]
+
+    def _color_of(self, features: Float[Tensor, "n f"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        encoded = self.direction_encoding(directions)
+        return torch.sigmoid(self.head(torch.cat([features, encoded.to(features.dtype)], dim=-1)).float())
+
+    def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
+        """Density and features at samples; both zero outside the scene."""
+        scaled, inside = self.normalized(ray_samples.frustums.get_positions())
+        if inside is None:
+            return self._density_of(scaled)
+        density, features = self._density_of(scaled[inside])
+        return _scatter(density, inside), _scatter(features, inside)
+
+    def get_outputs(
+        self, ray_samples: RaySamples, density_embedding: Tensor | None = None
+    ) -> dict[FieldHeadNames, Tensor]:
+        """Colour in [0, 1] at samples from the features of `get_density`; zero outside the scene."""
+        assert density_embedding is not None
+        directions = ray_samples.frustums.directions
+        _, inside = self.normalized(ray_samples.frustums.get_positions())
+        if inside is None:
+            return {FieldHeadNames.RGB: self._color_of(density_embedding, directions)}
+        rgb = self._color_of(density_embedding[inside], directions[inside])
+        return {FieldHeadNames.RGB: _scatter(rgb, inside)}
+
+    def forward(self, ray_samples: RaySamples, compute_normals: bool = False) -> dict[FieldHeadNames, Tensor]:
+        """Density and colour at samples, in one pass over the samples inside the scene.
+
+        Args:
+            ray_samples: samples along rays.
+            compute_normals: also the outward unit normals of the density.
+        """
+        positions = ray_samples.frustums.get_positions()
+        scaled, inside = self.normalized(positions)
+        directions = ray_samples.frustums.directions
+        if inside is None:
+            density, features = self._density_of(scaled)
+            outputs = {FieldHeadNames.DENSITY: density, FieldHeadNames.RGB: self._color_of(features, directions)}
+        else:
+            density, features = self._density_of(scaled[inside])
+            rgb = self._color_of(features, directions[inside])
+            outputs = {FieldHeadNames.DENSITY: _scatter(density, inside), FieldHeadNames.RGB: _scatter(rgb, inside)}
+        if compute_normals:
+            outputs[FieldHeadNames.NORMALS] = self.normals(positions)
+        return outputs
+
+    def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Outward unit normals of the density, by its gradient.
+
+        The statistics are frozen: through the batch's own, the gradient of one sample would leak into
+        another's normal. Zero where the density has no gradient.
+        """
+        with torch.enable_grad(), frozen_statistics(self):
+            points = positions.detach().requires_grad_()
+            raw = self.trunk(self.normalized(points)[0])[..., 0]
+            (gradient,) = torch.autograd.grad(raw.sum(), points)
+        return -nn.functional.normalize(gradient.detach(), dim=-1)
+
+
+def _scatter(values: Float[Tensor, "n c"], inside: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch c"]:
+    """Put the values of the samples inside back into place, with zeros elsewhere."""
+    out = values.new_zeros((*inside.shape, values.shape[-1]))
+    out[inside] = values
+    return out

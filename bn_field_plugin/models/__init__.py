@@ -1,0 +1,1 @@
+"""nerfstudio models built on the fields."""

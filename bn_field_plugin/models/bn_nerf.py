@@ -1,0 +1,212 @@
+"""NeRF (Mildenhall et al. 2020) with BN-MLPs: a coarse and a fine field, each with statistics of its own."""
+
+# No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Literal, Type
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.model_components.losses import MSELoss
+from nerfstudio.model_components.ray_samplers import PDFSampler, UniformLinDispPiecewiseSampler, UniformSampler
+from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
+from nerfstudio.model_components.scene_colliders import NearFarCollider
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils import colormaps
+from torch import Tensor
+from torch.nn import Parameter
+
+from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
+from bn_field_plugin.models.colliders import BoxCollider
+from bn_field_plugin.models.image_metrics import ImageMetrics
+from bn_field_plugin.nn import CoordinateMLP, NormName
+
+UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
+"""Planes of an unbounded scene, in units of the scaled capture, whose cameras lie within [-1, 1]."""
+
+
+@dataclass
+class BNNeRFModelConfig(ModelConfig):
+    """NeRF with a norm in its networks."""
+
+    _target: Type = field(default_factory=lambda: BNNeRFModel)
+    norm: NormName = "batch"
+    """Norm of the hidden layers of all networks; none gives the plain network for comparison."""
+    coarse: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+    """Sizes of the coarse field, which finds where the fine one must look."""
+    fine: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+    """Sizes of the fine field, which renders."""
+    num_coarse_samples: int = 64
+    """Samples of each ray for the coarse field, evenly spaced."""
+    num_fine_samples: int = 128
+    """Samples of each ray for the fine field, drawn by the coarse weights."""
+    reuse_coarse_samples: bool = True
+    """Give the fine field the coarse samples too, as the paper does."""
+    scene: Literal["auto", "bounded", "unbounded"] = "auto"
+    """Bounded: nothing outside the scene's box. Unbounded: all of space, contracted. Auto: bounded for
+    Blender data, unbounded for captures."""
+    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"
+    """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
+    render_normals: bool = False
+    """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
+    calibration_rays: int = 8192
+    """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+
+
+class BNNeRFModel(Model):
+    """Coarse-to-fine NeRF on BN-MLPs.
+
+    Args:
+        config: the model; `scene` must be resolved (the pipeline does it).
+    """
+
+    config: BNNeRFModelConfig
+    field_coarse: RadianceField
+    field_fine: RadianceField
+    _normals_wanted: bool = True
+
+    def populate_modules(self) -> None:
+        """Make fields, samplers, renderers and losses."""
+        super().populate_modules()
+        config = self.config
+        unbounded = config.scene == "unbounded"
+        aabb = self.scene_box.aabb
+        self.field_coarse = RadianceField(aabb, config.coarse, config.norm, unbounded)
+        self.field_fine = RadianceField(aabb, config.fine, config.norm, unbounded)
+
+        spaced = UniformLinDispPiecewiseSampler if unbounded else UniformSampler
+        self.sampler_coarse = spaced(num_samples=config.num_coarse_samples)
+        self.sampler_fine = PDFSampler(
+            num_samples=config.num_fine_samples, include_original=config.reuse_coarse_samples
+        )
+        if config.enable_collider:
+            self.collider = self._make_collider(unbounded)
+
+        background = config.background_color
+        if background == "auto":
+            background = "last_sample" if unbounded else "white"
+        self.renderer_rgb = RGBRenderer(background_color=background)
+        self.renderer_accumulation = AccumulationRenderer()
+        self.renderer_depth = DepthRenderer(method="median")
+        self.rgb_loss = MSELoss()
+        self.image_metrics = ImageMetrics()
+
+    def _make_collider(self, unbounded: bool) -> torch.nn.Module:
+        if unbounded:
+            return NearFarCollider(UNBOUNDED_NEAR, UNBOUNDED_FAR, reset_near_plane=False)
+        planes = self.config.collider_params or {}
+        return BoxCollider(self.scene_box, UNBOUNDED_NEAR, planes.get("far_plane", 6.0))
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Hidden matrices (for Muon) and all else (for Adam)."""
+        mlps = [m for m in self.modules() if isinstance(m, CoordinateMLP)]
+        hidden = [layer.linear.weight for mlp in mlps for layer in list(mlp.layers)[1:]]
+        chosen = {id(p) for p in hidden}
+        fields = [*self.field_coarse.parameters(), *self.field_fine.parameters()]
+        groups = {"hidden_matrices": hidden, "fields": [p for p in fields if id(p) not in chosen]}
+        return {name: group for name, group in groups.items() if group}
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays.
+
+        Returns:
+            `rgb`, `depth`, `accumulation` of the fine field; in training also `rgb_coarse` and
+            `accumulation_coarse`; in evaluation also `normals` in [0, 1].
+        """
+        outputs: dict[str, Tensor] = {}
+        coarse_samples = self.sampler_coarse(ray_bundle)
+        if self.training:
+            coarse = self.field_coarse(coarse_samples)
+            weights = coarse_samples.get_weights(coarse[FieldHeadNames.DENSITY])
+            outputs["rgb_coarse"] = self.renderer_rgb(rgb=coarse[FieldHeadNames.RGB], weights=weights)
+            outputs["accumulation_coarse"] = self.renderer_accumulation(weights)
+        else:
+            weights = coarse_samples.get_weights(self.field_coarse.get_density(coarse_samples)[0])
+
+        fine_samples = self.sampler_fine(ray_bundle, coarse_samples, weights)
+        fine = self.field_fine(fine_samples)
+        weights = fine_samples.get_weights(fine[FieldHeadNames.DENSITY])
+        outputs["rgb"] = self.renderer_rgb(rgb=fine[FieldHeadNames.RGB], weights=weights)
+        outputs["accumulation"] = self.renderer_accumulation(weights)
+        outputs["depth"] = self.renderer_depth(weights, fine_samples)
+        if not self.training and self._normals_wanted:
+            outputs["normals"] = self._surface_normals(ray_bundle, outputs["depth"])
+        return outputs
+
+    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows.
+
+        Exports hand over 32,768 rays in one call.
+        """
+        chunk = self.config.eval_num_rays_per_chunk
+        if self.training or len(ray_bundle) <= chunk or ray_bundle.origins.ndim != 2:
+            return super().forward(ray_bundle)
+        parts: dict[str, list[Tensor]] = defaultdict(list)
+        for start in range(0, len(ray_bundle), chunk):
+            for name, value in super().forward(ray_bundle[start : start + chunk]).items():
+                parts[name].append(value)
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render an image; without normals unless the config asks for them, since they cost time."""
+        self._normals_wanted = self.config.render_normals
+        try:
+            return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
+        finally:
+            self._normals_wanted = True
+
+    def _surface_normals(self, rays: RayBundle, depth: Tensor) -> Tensor:
+        """Normals at the rendered depth, in [0, 1] as nerfstudio's exports read them."""
+        return (self.field_fine.normals(rays.origins + rays.directions * depth) + 1) / 2
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colour without the background, and opacity.
+
+        nerfstudio's own calls everything opaque where the background is a fixed colour, and so exports
+        background points.
+        """
+        accumulation = outputs[output_name.replace("rgb", "accumulation")]
+        rgb = outputs[output_name]
+        if self.renderer_rgb.background_color in ("white", "black"):
+            background = 1.0 if self.renderer_rgb.background_color == "white" else 0.0
+            rgb = rgb - background * (1 - accumulation)
+        if self.renderer_rgb.background_color != "last_sample":
+            rgb = rgb / accumulation.clamp_min(1e-10)
+        return torch.cat((rgb.clamp(0, 1), accumulation), dim=-1)
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Mean squared error of the colours, of the coarse field too where it was rendered."""
+        losses = {}
+        for name, suffix in (("rgb_loss_fine", ""), ("rgb_loss_coarse", "_coarse")):
+            if f"rgb{suffix}" not in outputs:
+                continue
+            pred, image = self.renderer_rgb.blend_background_for_loss_computation(
+                pred_image=outputs[f"rgb{suffix}"],
+                pred_accumulation=outputs[f"accumulation{suffix}"],
+                gt_image=batch["image"].to(self.device),
+            )
+            losses[name] = self.config.loss_coefficients.get(name, 1.0) * self.rgb_loss(image, pred)
+        return losses
+
+    @torch.no_grad()
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR of the batch of rays, in dB."""
+        image = self.renderer_rgb.blend_background(batch["image"].to(self.device))
+        return {"psnr": -10 * torch.log10(torch.mean((image - outputs["rgb"]) ** 2))}
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a rendered image, and pictures of it beside the true one."""
+        rgb = outputs["rgb"]
+        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
+        images = {
+            "img": torch.cat([image, rgb.clamp(0, 1)], dim=1),
+            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
+            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
+        }
+        return self.image_metrics(image, rgb), images

@@ -1,0 +1,52 @@
+"""Where rays start and end: the scene's box instead of two fixed planes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.model_components.scene_colliders import SceneCollider
+from torch import Tensor
+
+
+class BoxCollider(SceneCollider):
+    """Samples each ray from where it enters the scene's box to where it leaves it.
+
+    The same in training and in evaluation, so that both see the same distribution of samples, which
+    nerfstudio's near-far collider (near plane 0 in evaluation) does not give. A ray that misses the box
+    keeps the two planes: its samples lie outside, where the field is empty by definition.
+
+    Args:
+        scene_box: the scene's box.
+        near_plane: smallest distance of a sample from the camera.
+        far_plane: end of the rays that miss.
+    """
+
+    def __init__(self, scene_box: SceneBox, near_plane: float, far_plane: float) -> None:
+        super().__init__()
+        self.scene_box = scene_box
+        self.near_plane = near_plane
+        self.far_plane = far_plane
+
+    def set_nears_and_fars(self, ray_bundle: RayBundle) -> RayBundle:
+        """Set `nears` and `fars` of a bundle, in the scene's units of length."""
+        nears, fars = _slab(ray_bundle.origins, ray_bundle.directions, self.scene_box.aabb.to(ray_bundle.origins))
+        nears = nears.clamp_min(self.near_plane)
+        hit = fars > nears
+        ray_bundle.nears = torch.where(hit, nears, self.near_plane)
+        ray_bundle.fars = torch.where(hit, fars, self.far_plane)
+        return ray_bundle
+
+
+def _slab(
+    origins: Float[Tensor, "*batch 3"], directions: Float[Tensor, "*batch 3"], aabb: Float[Tensor, "2 3"]
+) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
+    """Distances at which rays enter and leave a box; entry beyond exit where they miss."""
+    # A direction component of zero gives infinities, which min and max sort out; 0/0 must not occur.
+    safe = torch.where(directions == 0, torch.full_like(directions, 1e-12), directions)
+    to_planes = (aabb[:, None, :] - origins.reshape(1, -1, 3)) / safe.reshape(1, -1, 3)
+    entry = to_planes.amin(dim=0).amax(dim=-1)
+    leave = to_planes.amax(dim=0).amin(dim=-1)
+    shape = (*origins.shape[:-1], 1)
+    return entry.reshape(shape), leave.reshape(shape)

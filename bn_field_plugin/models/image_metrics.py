@@ -1,0 +1,51 @@
+"""Image metrics that never need a network connection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+"""File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with."""
+
+
+class ImageMetrics:
+    """PSNR, SSIM and, where its weights are at hand, LPIPS of rendered images.
+
+    No module: nothing of it enters a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._lpips: nn.Module | None = None
+
+    @property
+    def has_lpips(self) -> bool:
+        """Whether AlexNet's weights lie in torch's hub folder; they are never downloaded from here."""
+        return (Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS).is_file()
+
+    def __call__(self, image: Float[Tensor, "h w 3"], rendered: Float[Tensor, "h w 3"]) -> dict[str, float]:
+        """Metrics of a rendered image against the true one, both in [0, 1].
+
+        Returns:
+            `psnr` in dB, `ssim`, and `lpips` where its weights are at hand.
+        """
+        true, ours = (x.clamp(0, 1).moveaxis(-1, 0)[None] for x in (image, rendered))
+        metrics = {
+            "psnr": float(peak_signal_noise_ratio(ours, true, data_range=1.0)),
+            "ssim": float(structural_similarity_index_measure(ours, true, data_range=1.0)),
+        }
+        if self.has_lpips:
+            if self._lpips is None:
+                from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+                self._lpips = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+            self._lpips.to(true.device)
+            metrics["lpips"] = float(self._lpips(ours, true))
+        return metrics
