@@ -84,18 +84,20 @@ class PositionalEncoding(Encoding):
     def __init__(self, in_dim: int, config: PositionalEncodingConfig) -> None:
         super().__init__()
         if config.num_frequencies < 1:
-            raise UserError(f"num_frequencies is {config.num_frequencies}: a positional encoding needs at least 1")
+            raise UserError(
+                f"num_frequencies is {config.num_frequencies}: a positional encoding needs at least 1"
+            )
         self.in_dim = in_dim
         self.include_input = config.include_input
         self.out_dim = in_dim * (2 * config.num_frequencies + int(config.include_input))
-        octaves = math.pi * 2.0 ** torch.arange(config.num_frequencies, dtype=torch.float64)
-        self.register_buffer("octaves", octaves.to(torch.get_default_dtype()), persistent=False)
+        # Integers: exact in every dtype, and module.half() leaves them alone.
+        self.register_buffer("octaves", 2 ** torch.arange(config.num_frequencies), persistent=False)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
         """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
-            phase = (x[..., None, :] * self.octaves.to(x.dtype)[:, None]).flatten(-2)
+            phase = math.pi * (x[..., None, :] * self.octaves.to(x.dtype)[:, None]).flatten(-2)
             parts = [phase.sin(), phase.cos()]
             return torch.cat([x, *parts] if self.include_input else parts, dim=-1)
 
