@@ -137,6 +137,8 @@ class RunningNorm(Norm):
         Raises:
             UserError: a training batch of one sample.
         """
+        if x.numel() == 0 and self.group is None:
+            return x
         flat = x.reshape(-1, x.shape[-1])
         with torch.autocast(x.device.type, enabled=False):
             wide = _wide(flat)
@@ -149,7 +151,8 @@ class RunningNorm(Norm):
                 y = self._normalize(wide, *moments)
                 self._update(moments)
             else:
-                y = self._normalize(wide, self.running_mean, self.running_var, self._running_count())
+                running = _wide(self.running_mean), _wide(self.running_var)
+                y = self._normalize(wide, *running, self._running_count())
         return y.to(x.dtype).reshape(x.shape)
 
     def _running_count(self) -> Tensor:
@@ -160,7 +163,8 @@ class RunningNorm(Norm):
         if n == 1 and group is None:
             raise UserError(
                 "a batch of one sample has no variance, so batch statistics cannot normalise it: "
-                "raise the number of rays, samples or points per step to 2 or more, or use norm 'none' or 'layer'"
+                "raise the number of rays, samples or points per step to 2 or more, "
+                "or use norm 'none' or 'layer'"
             )
 
     @torch.no_grad()
@@ -168,13 +172,16 @@ class RunningNorm(Norm):
         """Move the running statistics towards a batch's, unless frozen or the batch is not finite."""
         if self.mode is not StatisticsMode.AUTO:
             return
-        mean, var, count = (m.detach().to(self.running_mean.dtype) for m in moments)
+        mean, var, count = (m.detach() for m in moments)
         var = var * (count / (count - 1).clamp_min(1))
+        mean, var = mean.to(self.running_mean.dtype), var.to(self.running_var.dtype)
         sound = mean.isfinite().all() & var.isfinite().all() & (count > 0)
         self.num_batches_tracked += sound.to(self.num_batches_tracked.dtype)
-        step = 1.0 / self.num_batches_tracked.clamp_min(1) if self.momentum is None else self.momentum
+        batches = self.num_batches_tracked.clamp_min(1).to(count.dtype)  # 1 / integer would be fp32
+        step = 1.0 / batches if self.momentum is None else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
             running.copy_(torch.where(sound, running + step * (new - running), running))
+        self._update_count(sound, count)
 
     def _collect(self, x: Float[Tensor, "n c"]) -> None:
         if self._collected is None:
@@ -192,11 +199,11 @@ class RunningNorm(Norm):
         if mean.isfinite().all() and var.isfinite().all() and count > 0:
             self.running_mean.copy_(mean)
             self.running_var.copy_(var)  # biased: what a training pass over the same samples divides by
-            self._set_count(count)
+            self._update_count(torch.ones_like(self.num_batches_tracked, dtype=torch.bool), count)
         return True
 
-    def _set_count(self, count: float) -> None:
-        """Keep the number of samples of one batch, where the norm needs it at evaluation."""
+    def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
+        """Keep the number of samples of a sound batch, where the norm needs it at evaluation."""
 
 
 class _ExactMoments:
@@ -249,6 +256,8 @@ class BatchNorm(AffineNorm):
             UserError: a training batch of one sample.
         """
         group = self.group
+        if x.shape[0] == 0 and group is None:
+            return F.linear(x, weight)
         self._check_batch(x.shape[0], group)
         y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
         self._update(moments)
@@ -279,7 +288,8 @@ class CrossNorm(RunningNorm):
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, synchronize: bool = True
     ) -> None:
         super().__init__(num_features, eps, momentum, synchronize)
-        self.register_buffer("running_count", torch.tensor(0.0))
+        # An integer, which module.half() leaves alone; 1 makes a fresh norm finite for any size.
+        self.register_buffer("running_count", torch.tensor(1, dtype=torch.long))
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)
@@ -287,14 +297,8 @@ class CrossNorm(RunningNorm):
     def _running_count(self) -> Tensor:
         return self.running_count
 
-    def _set_count(self, count: float) -> None:
-        self.running_count.fill_(count)
-
-    @torch.no_grad()
-    def _update(self, moments: BatchMoments) -> None:
-        super()._update(moments)
-        if self.mode is StatisticsMode.AUTO:
-            self.running_count.copy_(moments.count)
+    def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
+        self.running_count.copy_(torch.where(sound, count, self.running_count))
 
     def _normalize(
         self, x: Float[Tensor, "n c"], mean: Tensor, var: Tensor, count: Tensor
