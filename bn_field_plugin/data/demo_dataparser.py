@@ -1,0 +1,65 @@
+"""The dataparser of the embedded scene: `ns-train METHOD bn-demo-data` needs no path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataParserConfig
+
+from bn_field_plugin.nn.errors import UserError
+
+
+@dataclass
+class BNDemoDataParserConfig(BlenderDataParserConfig):
+    """The embedded scene, rendered on first use and kept in the user's cache (or in $BN_FIELD_CACHE)."""
+
+    _target: type = field(default_factory=lambda: BNDemo)
+    """target class to instantiate"""
+    data: Path | None = None  # type: ignore[assignment]
+    """Folder of a demo scene that was rendered before, whatever its size. If not set, the scene is rendered
+    into the cache on first use."""
+    image_size: int = 200
+    """Width and height of the rendered pictures in pixels."""
+    num_train: int = 60
+    """Number of training views."""
+    num_val: int = 4
+    """Number of validation views."""
+    num_test: int = 12
+    """Number of held-out test views."""
+    samples: int = 4
+    """Rays per pixel and direction; each pixel is the mean of the square of this."""
+
+
+@dataclass
+class BNDemo(Blender):
+    """Blender-format dataparser that renders its own data when no path is given.
+
+    Sets `config.data` to the folder used, for nerfstudio's viewer reads it from there.
+
+    Raises:
+        UserError: when the given folder does not exist, or the scene cannot be rendered or kept.
+    """
+
+    config: BNDemoDataParserConfig
+
+    def __init__(self, config: BNDemoDataParserConfig):
+        """Find or render the scene."""
+        if config.data is None:
+            # Here and not above: every ns-* command imports this module at its start.
+            from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
+
+            scene = DemoSceneConfig(
+                image_size=config.image_size,
+                num_train=config.num_train,
+                num_val=config.num_val,
+                num_test=config.num_test,
+                samples=config.samples,
+            )
+            config.data = ensure_demo_scene(scene)
+        elif not (Path(config.data) / "transforms_train.json").is_file():
+            raise UserError(
+                f"no demo scene in {config.data}: leave --data out to use the one in the cache,"
+                " or name another dataparser (blender-data, nerfstudio-data) instead of bn-demo-data"
+            )
+        super().__init__(config=config)

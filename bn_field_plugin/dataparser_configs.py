@@ -1,0 +1,16 @@
+"""The dataparsers that nerfstudio finds through the entry points `nerfstudio.dataparser_configs`.
+
+Imported at the start of every ns-* command, so it imports nothing that nerfstudio has not loaded already.
+"""
+
+from __future__ import annotations
+
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
+
+bn_demo_dataparser = DataParserSpecification(
+    config=BNDemoDataParserConfig(),
+    description="The embedded demo scene: fine textures, rendered on first use, no path needed.",
+)
+"""`bn-demo-data`"""

@@ -1,0 +1,585 @@
+"""Each fault of a data set gives one clear line; a sound data set, however odd, gives none."""
+
+import copy
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from PIL import Image
+
+from bn_field_plugin.data import validation
+from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
+from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.nn.errors import UserError
+from tests.captures import write_blender_capture, write_nerfstudio_capture
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+POSE = np.eye(4).tolist()
+
+
+def _pose(number):
+    return [[1, 0, 0, number], *POSE[1:]]
+
+
+def _picture(path, size=(8, 6), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(path)
+
+
+def _write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def blender(tmp_path):
+    """A small sound data set in Blender format, and its three transforms files as Python objects."""
+    metas = {}
+    for split in ("train", "val", "test"):
+        frames = [{"file_path": f"./{split}/r_{i}", "transform_matrix": POSE} for i in range(2)]
+        metas[split] = {"camera_angle_x": 0.7, "frames": frames}
+        for i in range(2):
+            _picture(tmp_path / split / f"r_{i}.png", mode="RGBA")
+        _write(tmp_path / f"transforms_{split}.json", metas[split])
+    return tmp_path, metas
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A small sound capture in nerfstudio format, and its transforms file as a Python object."""
+    frames = [{"file_path": f"images/f_{i}.png", "transform_matrix": _pose(i)} for i in range(10)]
+    meta = {"fl_x": 9.0, "fl_y": 9.0, "cx": 4.0, "cy": 3.0, "w": 8, "h": 6, "frames": frames}
+    for i in range(10):
+        _picture(tmp_path / f"images/f_{i}.png")
+    _write(tmp_path / "transforms.json", meta)
+    return tmp_path, meta
+
+
+def _fails(config, *words, **options):
+    """Check, and hold the message to what a user needs: one line with these words in it."""
+    with pytest.raises(UserError) as caught:
+        check_dataset(config, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.isprintable()
+    for word in words:
+        assert str(word) in message
+    return message
+
+
+# --------------------------------------------------------------------------- no false alarm
+
+
+@pytest.mark.parametrize("name", ["lego200", "lego400"])
+def test_real_blender_data_pass(name):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not beside this checkout")
+    check_dataset(BlenderDataParserConfig(data=SHARED / name), required_splits=("train", "val", "test"))
+
+
+def test_rendered_captures_pass_and_parse(tmp_path):
+    blender = BlenderDataParserConfig(data=write_blender_capture(tmp_path / "blender", 16))
+    own = NerfstudioDataParserConfig(data=write_nerfstudio_capture(tmp_path / "nerfstudio", 16))
+    demo = BNDemoDataParserConfig(data=tmp_path / "blender")
+    for config in (blender, own, demo):
+        check_dataset(config)
+        assert config.setup().get_dataparser_outputs("train").image_filenames
+        assert config.setup().get_dataparser_outputs("val").image_filenames
+
+
+def test_demo_without_a_path_passes():
+    check_dataset(BNDemoDataParserConfig())
+
+
+def test_small_data_sets_pass(blender, capture):
+    check_dataset(BlenderDataParserConfig(data=blender[0]))
+    check_dataset(NerfstudioDataParserConfig(data=capture[0]))
+    check_dataset(NerfstudioDataParserConfig(data=capture[0] / "transforms.json"))
+
+
+def test_other_formats_pass_if_their_path_exists(tmp_path):
+    check_dataset(DNeRFDataParserConfig(data=tmp_path))
+    _fails(DNeRFDataParserConfig(data=tmp_path / "no"), tmp_path / "no", "--data")
+
+
+def test_blender_without_test_views_trains(blender):
+    folder, _ = blender
+    (folder / "transforms_test.json").unlink()
+    check_dataset(BlenderDataParserConfig(data=folder))
+    _fails(BlenderDataParserConfig(data=folder), "transforms_test.json", required_splits=("train", "test"))
+
+
+def test_blender_splits_may_differ_in_size(blender):
+    folder, _ = blender
+    for i in range(2):
+        _picture(folder / f"test/r_{i}.png", size=(16, 12))
+    config = BlenderDataParserConfig(data=folder)
+    check_dataset(config)
+    assert config.setup().get_dataparser_outputs("test").cameras.width[0].item() == 16
+
+
+def test_intrinsics_per_frame_pass_also_with_different_sizes(capture):
+    folder, meta = capture
+    camera = {key: meta.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+    for frame in meta["frames"]:
+        frame.update(camera)
+    meta["frames"][3].update(w=12, h=10)
+    _picture(folder / "images/f_3.png", size=(12, 10))
+    _write(folder / "transforms.json", meta)
+    config = NerfstudioDataParserConfig(data=folder)
+    check_dataset(config)
+    assert 12 in config.setup().get_dataparser_outputs("train").cameras.width
+
+
+@pytest.mark.parametrize("size", [(4, 3), (5, 3), (4, 2)])
+def test_downscaled_copies_pass_however_they_were_rounded(capture, size):
+    folder, _ = capture
+    for i in range(10):
+        _picture(folder / f"images_2/f_{i}.png", size=size)
+        (folder / f"images/f_{i}.png").unlink()  # the full size is not needed then
+    config = NerfstudioDataParserConfig(data=folder, downscale_factor=2)
+    check_dataset(config)
+    names = config.setup().get_dataparser_outputs("train").image_filenames
+    assert {path.parent.name for path in names} == {"images_2"}
+
+
+def test_automatic_downscaling_is_followed(capture):
+    folder, meta = capture
+    meta.update(w=2000, h=8)
+    for i in range(10):
+        _picture(folder / f"images/f_{i}.png", size=(2000, 8))
+        _picture(folder / f"images_2/f_{i}.png", size=(1000, 4))
+    _write(folder / "transforms.json", meta)
+    config = NerfstudioDataParserConfig(data=folder)
+    check_dataset(config)
+    (folder / "images_2/f_3.png").unlink()
+    _fails(config, "images_2/f_3.png", "frame 3", "--downscale-factor 2")
+
+
+def test_unknown_and_odd_fields_pass(capture):
+    folder, meta = capture
+    meta.update(camera_model="OPENCV", k1=0.1, applied_scale=1.0, aabb_scale=[16], unknown={"a": [None]})
+    meta["frames"][0].update(colmap_im_id=3, sharpness="high", depth=None)
+    meta.update(w=8.0, h="6")  # nerfstudio takes both
+    _write(folder / "transforms.json", meta)
+    config = NerfstudioDataParserConfig(data=folder)
+    check_dataset(config)
+    assert config.setup().get_dataparser_outputs("train").image_filenames
+
+
+def test_listed_splits_pass(capture):
+    folder, meta = capture
+    names = [frame["file_path"] for frame in meta["frames"]]
+    meta.update(train_filenames=names[:2], val_filenames=names[2:3], test_filenames=[])
+    _write(folder / "transforms.json", meta)
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pixel_formats_that_nerfstudio_reads(capture, mode):
+    folder, _ = capture
+    _picture(folder / "images/f_0.png", mode=mode)
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+
+
+# --------------------------------------------------------------------------- the folder
+
+
+@pytest.mark.parametrize(
+    "kind", [BlenderDataParserConfig, NerfstudioDataParserConfig, BNDemoDataParserConfig]
+)
+def test_missing_and_empty_folders(tmp_path, kind):
+    _fails(kind(data=tmp_path / "no\nsuch"), "does not exist", "--data")
+    (tmp_path / "empty").mkdir()
+    _fails(kind(data=tmp_path / "empty"), tmp_path / "empty", "is empty")
+    (tmp_path / "file").write_text("")
+    _fails(kind(data=tmp_path / "file"), tmp_path / "file")
+
+
+def test_folder_of_the_other_format_names_the_dataparser(blender, tmp_path_factory):
+    folder, _ = blender
+    _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", "blender-data")
+    other = write_nerfstudio_capture(tmp_path_factory.mktemp("other"), 8, 2)
+    _fails(BlenderDataParserConfig(data=other), "transforms_train.json", "nerfstudio-data")
+
+
+def test_missing_validation_split(blender):
+    folder, _ = blender
+    (folder / "transforms_val.json").unlink()
+    _fails(BlenderDataParserConfig(data=folder), "transforms_val.json", "missing")
+
+
+# --------------------------------------------------------------------------- the transforms file
+
+BROKEN = {
+    "cut off": '{"camera_angle_x": 0.7, "frames": [{"file_pa',
+    "empty": "",
+    "a list": "[1, 2]",
+    "no frames": '{"camera_angle_x": 0.7, "fl_x": 1}',
+    "empty frames": '{"camera_angle_x": 0.7, "frames": []}',
+    "frames no list": '{"camera_angle_x": 0.7, "frames": {"a": 1}}',
+    "frame no object": '{"camera_angle_x": 0.7, "frames": [3]}',
+    "nested too deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_transforms_file(blender, capture, fault):
+    folder, _ = blender
+    _write(folder / "transforms_val.json", BROKEN[fault])
+    _fails(BlenderDataParserConfig(data=folder), folder / "transforms_val.json")
+    _write(capture[0] / "transforms.json", BROKEN[fault])
+    _fails(NerfstudioDataParserConfig(data=capture[0]), capture[0] / "transforms.json")
+
+
+def test_transforms_file_that_is_no_text(blender):
+    folder, _ = blender
+    (folder / "transforms_train.json").write_bytes(b"\xff\xfe\x00")
+    _fails(BlenderDataParserConfig(data=folder), "transforms_train.json", "JSON")
+
+
+BAD_MATRICES = {
+    "missing": None,
+    "text": "identity",
+    "vector": [1, 2, 3],
+    "three columns": np.eye(3).tolist(),
+    "ragged": [[1, 0, 0, 0], [0, 1], [0, 0, 1, 0], [0, 0, 0, 1]],
+    "object": {"rotation": 1},
+    "nan": [[math.nan, 0, 0, 0], *POSE[1:]],
+    "infinite": [*POSE[:2], [0, 0, 1, math.inf], POSE[3]],
+    "beyond float32": [[1e39, 0, 0, 0], *POSE[1:]],
+    "beyond float64": [[10**400, 0, 0, 0], *POSE[1:]],
+}
+
+
+@pytest.mark.parametrize("fault", BAD_MATRICES)
+def test_bad_matrices(blender, capture, fault):
+    for (folder, content), name, kind in (
+        (blender, "transforms_train.json", BlenderDataParserConfig),
+        (capture, "transforms.json", NerfstudioDataParserConfig),
+    ):
+        meta = copy.deepcopy(content.get("train", content))
+        meta["frames"][1]["transform_matrix"] = BAD_MATRICES[fault]
+        if fault == "missing":
+            del meta["frames"][1]["transform_matrix"]
+        _write(folder / name, meta)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _fails(kind(data=folder), folder / name, "frame 1", "transform_matrix")
+
+
+@pytest.mark.parametrize("path", [None, 3, "", "  "])
+def test_missing_file_path(blender, capture, path):
+    for (folder, content), name, kind in (
+        (blender, "transforms_train.json", BlenderDataParserConfig),
+        (capture, "transforms.json", NerfstudioDataParserConfig),
+    ):
+        meta = copy.deepcopy(content.get("train", content))
+        meta["frames"][0]["file_path"] = path
+        _write(folder / name, meta)
+        _fails(kind(data=folder), folder / name, "frame 0", "file_path")
+
+
+@pytest.mark.parametrize("angle", [None, 0, -0.7, 4, "wide", math.nan, [0.7]])
+def test_camera_angle(blender, angle):
+    folder, metas = blender
+    _write(folder / "transforms_train.json", {**metas["train"], "camera_angle_x": angle})
+    _fails(BlenderDataParserConfig(data=folder), "transforms_train.json", "camera_angle_x")
+
+
+@pytest.mark.parametrize("key", ["fl_x", "fl_y", "cx", "cy", "w", "h"])
+@pytest.mark.parametrize("value", ["missing", "wide", math.nan, [1], None])
+def test_bad_intrinsics(capture, key, value):
+    folder, meta = capture
+    meta[key] = value
+    if value == "missing":
+        del meta[key]
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", key)
+
+
+@pytest.mark.parametrize("key", ["fl_x", "w"])
+def test_intrinsics_that_must_be_positive(capture, key):
+    folder, meta = capture
+    _write(folder / "transforms.json", {**meta, key: 0})
+    _fails(NerfstudioDataParserConfig(data=folder), key, "positive")
+
+
+@pytest.mark.parametrize("model", ["PANORAMA", 3, None, ["OPENCV"]])
+def test_unknown_camera_model(capture, model):
+    folder, meta = capture
+    _write(folder / "transforms.json", {**meta, "camera_model": model})
+    _fails(NerfstudioDataParserConfig(data=folder), "camera_model", "OPENCV_FISHEYE")
+
+
+def test_cameras_at_one_point(capture):
+    folder, meta = capture
+    for frame in meta["frames"]:
+        frame["transform_matrix"] = POSE
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", "one point")
+    check_dataset(NerfstudioDataParserConfig(data=folder, auto_scale_poses=False))
+
+
+# --------------------------------------------------------------------------- the images
+
+
+def _damage(path, fault):
+    if fault == "missing":
+        path.unlink()
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "text":
+        path.write_text("no picture")
+    elif fault == "truncated":
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 2 // 3])
+    elif fault == "bit flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        path.write_bytes(content)
+    elif fault == "a folder":
+        path.unlink()
+        path.mkdir()
+
+
+@pytest.mark.parametrize("fault", ["missing", "empty", "text", "truncated", "bit flipped", "a folder"])
+@pytest.mark.parametrize("many", [False, True], ids=["decoded", "headers only"])
+def test_damaged_images(blender, capture, fault, many, monkeypatch):
+    if many:
+        monkeypatch.setattr(validation, "DECODE_AT_MOST", 1)
+    _damage(blender[0] / "val/r_1.png", fault)
+    _fails(BlenderDataParserConfig(data=blender[0]), blender[0] / "val/r_1.png")
+    _damage(capture[0] / "images/f_7.png", fault)
+    _fails(NerfstudioDataParserConfig(data=capture[0]), capture[0] / "images/f_7.png")
+
+
+def test_truncated_jpeg_is_found_by_decoding(capture):
+    folder, meta = capture
+    for frame in meta["frames"]:
+        frame["file_path"] = frame["file_path"].replace(".png", ".jpg")
+        _picture(folder / frame["file_path"])
+    _write(folder / "transforms.json", meta)
+    config = NerfstudioDataParserConfig(data=folder)
+    check_dataset(config)
+    _damage(folder / "images/f_2.jpg", "truncated")
+    _fails(config, "images/f_2.jpg", "cannot read")
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "1", "I;16"])
+def test_pixel_formats_that_nerfstudio_would_misread(capture, mode):
+    folder, _ = capture
+    _picture(folder / "images/f_0.png", mode=mode)
+    _fails(NerfstudioDataParserConfig(data=folder), "images/f_0.png", mode, "RGB")
+
+
+def test_unequal_sizes_in_blender_format(blender):
+    folder, _ = blender
+    _picture(folder / "train/r_1.png", size=(9, 6))
+    _fails(BlenderDataParserConfig(data=folder), folder / "train/r_1.png", "9x6", "8x6")
+
+
+def test_blender_file_path_with_a_suffix(blender):
+    folder, metas = blender
+    metas["train"]["frames"][0]["file_path"] += ".png"
+    _write(folder / "transforms_train.json", metas["train"])
+    _fails(BlenderDataParserConfig(data=folder), "frame 0", "without its suffix")
+
+
+def test_size_that_disagrees_with_the_intrinsics(capture):
+    folder, _ = capture
+    _picture(folder / "images/f_4.png", size=(8, 7))
+    _fails(NerfstudioDataParserConfig(data=folder), "images/f_4.png", "8x7", "8x6")
+
+
+def test_masks_and_depths_for_some_frames_only(capture):
+    folder, meta = capture
+    for key in ("mask_path", "depth_file_path"):
+        some = copy.deepcopy(meta)
+        some["frames"][2][key] = "images/f_0.png"
+        _write(folder / "transforms.json", some)
+        _fails(NerfstudioDataParserConfig(data=folder), key, "1 of 10")
+
+
+def test_missing_mask(capture):
+    folder, meta = capture
+    for frame in meta["frames"]:
+        frame["mask_path"] = "masks/m.png"
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), "masks/m.png")
+    _picture(folder / "masks/m.png", mode="L")
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+
+
+# --------------------------------------------------------------------------- the split
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+@pytest.mark.parametrize(
+    "options", [{}, {"train_split_fraction": 0.5}, {"eval_mode": "interval", "eval_interval": 3}]
+)
+def test_too_few_images_exactly_where_nerfstudio_has_none_for_a_split(capture, count, options):
+    folder, meta = capture
+    frames = (meta["frames"] * 2)[:count]  # some images twice
+    _write(folder / "transforms.json", {**meta, "frames": frames})
+    config = NerfstudioDataParserConfig(data=folder, auto_scale_poses=False, **options)
+    sizes = [len(config.setup().get_dataparser_outputs(split).image_filenames) for split in ("train", "val")]
+    if min(sizes) == 0:
+        _fails(config, f"{count} images", "--eval-mode all")
+    else:
+        check_dataset(config)
+
+
+def test_eval_mode_all_needs_one_image(capture):
+    folder, meta = capture
+    _write(folder / "transforms.json", {**meta, "frames": meta["frames"][:1]})
+    check_dataset(NerfstudioDataParserConfig(data=folder, eval_mode="all", auto_scale_poses=False))
+
+
+def test_split_by_filename(capture):
+    folder, meta = capture
+    config = NerfstudioDataParserConfig(data=folder, eval_mode="filename")
+    _fails(config, "f_0.png", "--eval-mode filename")
+    for number, frame in enumerate(meta["frames"]):
+        frame["file_path"] = f"images/{'eval' if number == 0 else 'train'}_{number}.png"
+        _picture(folder / frame["file_path"])
+    _write(folder / "transforms.json", meta)
+    check_dataset(config)
+    _write(folder / "transforms.json", {**meta, "frames": meta["frames"][1:]})
+    _fails(config, "too few")
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {"train_filenames": ["images/f_0.png"]},
+        {"val_filenames": ["images/f_0.png"]},
+        {"train_filenames": [], "val_filenames": ["images/f_0.png"]},
+        {"train_filenames": ["images/f_0.png"], "val_filenames": ["images/nowhere.png"]},
+        {"train_filenames": "images/f_0.png", "val_filenames": ["images/f_0.png"]},
+        {"train_filenames": [3], "val_filenames": ["images/f_0.png"]},
+    ],
+)
+def test_listed_splits_that_fail(capture, lists):
+    folder, meta = capture
+    _write(folder / "transforms.json", {**meta, **lists})
+    _fails(NerfstudioDataParserConfig(data=folder), "_filenames")
+
+
+def test_downscale_factor_of_nothing(capture):
+    _fails(NerfstudioDataParserConfig(data=capture[0], downscale_factor=0), "--downscale-factor")
+
+
+# --------------------------------------------------------------------------- any JSON
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["images/f_0.png", "train/r_0", "../x", "/", "\0", "\ud800", 10**400, 1e300, -0.0])
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+matrices = st.just(POSE) | st.lists(
+    st.lists(st.integers(-2, 2) | scalars, min_size=4, max_size=4), min_size=4, max_size=4
+)
+NAMES = [
+    "fl_x",
+    "fl_y",
+    "cx",
+    "cy",
+    "w",
+    "h",
+    "camera_model",
+    "mask_path",
+    "depth_file_path",
+    "camera_angle_x",
+]
+NAMES += ["train_filenames", "val_filenames", "test_filenames", "k1"]
+frame = st.fixed_dictionaries(
+    {
+        "file_path": st.sampled_from(["images/f_0.png", "images/f_0"]) | scalars,
+        "transform_matrix": matrices | anything,
+    },
+    optional=dict.fromkeys(NAMES, anything),
+)
+almost = st.fixed_dictionaries(
+    {"frames": st.lists(frame | anything, max_size=3)},
+    optional={**dict.fromkeys(NAMES, anything | st.just(8))},
+)
+
+
+def _message(config):
+    """The user's error of a check, or nothing."""
+    try:
+        check_dataset(config)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("json")
+    _picture(folder / "images/f_0.png", size=(8, 8))
+    return folder
+
+
+@given(
+    content=almost | anything, options=st.sampled_from([{}, {"eval_mode": "all"}, {"downscale_factor": 2}])
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_json_raises_anything_but_a_users_error(playground, content, options):
+    text = json.dumps(content)
+    for name in ("transforms.json", "transforms_train.json", "transforms_val.json"):
+        _write(playground / name, text)
+    for config in (
+        NerfstudioDataParserConfig(data=playground, **options),
+        BlenderDataParserConfig(data=playground),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            message = _message(config)
+        assert "\n" not in message
+        message.encode()  # no lone surrogates, which a terminal could not print
+
+
+@given(text=st.text(max_size=40) | st.binary(max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_no_file_content_raises_anything_but_a_users_error(playground, text):
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    (playground / "transforms.json").write_bytes(content)
+    with pytest.raises(UserError):
+        check_dataset(NerfstudioDataParserConfig(data=playground))
+
+
+@given(
+    extra=st.dictionaries(
+        st.text(min_size=1, max_size=6).filter(lambda name: name not in NAMES), anything, max_size=4
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_extra_fields_never_raise(playground, extra):
+    frames = [{**extra, "file_path": "images/f_0.png", "transform_matrix": POSE}]
+    _write(
+        playground / "transforms.json",
+        {**extra, "fl_x": 9, "fl_y": 9, "cx": 4, "cy": 4, "w": 8, "h": 8, "frames": frames},
+    )
+    check_dataset(NerfstudioDataParserConfig(data=playground, eval_mode="all", auto_scale_poses=False))
+    for split in ("train", "val"):
+        frames = [{**extra, "file_path": "images/f_0", "transform_matrix": POSE}]
+        _write(playground / f"transforms_{split}.json", {**extra, "camera_angle_x": 0.7, "frames": frames})
+    check_dataset(BlenderDataParserConfig(data=playground))
