@@ -1,0 +1,53 @@
+# make demo: train on the embedded scene with and without batch norm, compare.   make test: all checks.
+.DEFAULT_GOAL := help
+.PHONY: help venv lint test demo clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# Commands that may not run (version managers leave shims of absent versions) are skipped.
+# 3.11 first: the pins in constraints.txt were tested with it.
+PYTHONS := python3.11 python3.12 python3.10 python3
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
+
+help:
+	@echo "make demo   train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
+	@echo "make test   lint, types and all tests"
+	@echo "make lint   lint and types only"
+	@echo "make venv   the virtual environment $(VENV) that the others use"
+	@echo "make clean  remove that environment"
+
+venv: $(STAMP)
+
+# Done once, and again when the dependencies change.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(PY) -c '$(SUPPORTED)' 2>/dev/null; then \
+	    found=; for python in $(PYTHONS); do \
+	        if $$python -c '$(SUPPORTED)' 2>/dev/null; then found=$$python; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "error: no Python 3.10, 3.11 or 3.12 with venv found; on Debian 12: apt-get install python3-venv" >&2; \
+	        exit 2; \
+	    fi; \
+	    echo "making $(VENV) with $$found"; \
+	    $$found -m venv --clear $(VENV) || exit 1; \
+	fi
+	@$(PY) tools/system_packages.py
+	@echo "installing (several GB the first time)"
+	$(PY) -m pip install -e '.[dev]' -c constraints.txt
+	@touch $@
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+test: lint
+	$(PY) -m pytest
+
+demo: $(STAMP)
+	$(PY) -u -m benchmarks.demo
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,28 @@
+"""BN fields: coordinate networks with batch norm, alone (torch only) and as nerfstudio methods.
+
+`from bn_field_plugin import ...` needs torch and nothing of nerfstudio. The nerfstudio methods live in
+`bn_field_plugin.method_configs`, the dataparsers in `bn_field_plugin.dataparser_configs`.
+"""
+
+from bn_field_plugin.nn import (
+    CoordinateMLP,
+    CoordinateMLPConfig,
+    UserError,
+    batch_statistics,
+    calibrate,
+    fold_norm,
+    frozen_statistics,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CoordinateMLP",
+    "CoordinateMLPConfig",
+    "UserError",
+    "__version__",
+    "batch_statistics",
+    "calibrate",
+    "fold_norm",
+    "frozen_statistics",
+]
