@@ -106,7 +106,7 @@ class CoordinateMLP(nn.Module):
         config: the network.
 
     Raises:
-        UserError: sizes below 1, or a skip that is no hidden layer.
+        UserError: sizes below 1, a skip that is no hidden layer, or an unknown name.
     """
 
     def __init__(self, config: CoordinateMLPConfig) -> None:
@@ -138,7 +138,9 @@ class CoordinateMLP(nn.Module):
             UserError: a training batch of one sample, or coordinates of the wrong size.
         """
         if x.shape[-1] != self.config.in_dim:
-            raise UserError(f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}")
+            raise UserError(
+                f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}"
+            )
         flat = x.reshape(-1, x.shape[-1])
         y = self._forward_flat(flat) if self._needs_whole_batch() else self._forward_blocks(flat)
         return y.reshape(*x.shape[:-1], self.config.out_dim)
@@ -149,12 +151,18 @@ class CoordinateMLP(nn.Module):
         norms = [layer.norm for layer in self.layers]
         return any(
             norm is not None
-            and not (isinstance(norm, AffineNorm) and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN))
+            and not (
+                isinstance(norm, AffineNorm) and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN)
+            )
             for norm in norms
         )
 
+    def _encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
+        """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
+        return self.encoding(x).to(self.output.weight.dtype)
+
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
-        encoded = self.encoding(x)
+        encoded = self._encode(x)
         h = encoded
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
@@ -163,7 +171,8 @@ class CoordinateMLP(nn.Module):
         return self.output(h)
 
     def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
-        weights = folded_weights(self)
+        with torch.autocast(x.device.type, enabled=False):
+            weights = folded_weights(self)
         if x.device.type != "cpu":
             return self._evaluate_affine(x, weights)
         size = max(256, EVAL_BLOCK_BYTES // (4 * max(self.config.width, self.encoding.out_dim)))
@@ -174,7 +183,7 @@ class CoordinateMLP(nn.Module):
     def _evaluate_affine(
         self, x: Float[Tensor, "n d"], weights: list[tuple[Tensor, Tensor]]
     ) -> Float[Tensor, "n o"]:
-        encoded = self.encoding(x)
+        encoded = self._encode(x)
         h = encoded
         for index, (layer, (weight, bias)) in enumerate(zip(self.layers, weights, strict=False)):
             if index > 0 and index in self.config.skips:
@@ -220,6 +229,9 @@ def _check(config: CoordinateMLPConfig) -> None:
     for name in ("in_dim", "out_dim", "width", "depth"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}: it must be at least 1")
+    for name, choices in CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise UserError(f"{name} is {getattr(config, name)!r}: choose one of {', '.join(choices)}")
     for skip in config.skips:
         if not 0 < skip < config.depth:
             raise UserError(f"skips holds {skip}: a skip is a hidden layer from 1 to {config.depth - 1}")
@@ -252,3 +264,10 @@ INITIALIZERS: dict[str, Callable[[CoordinateMLP], None]] = {
     "siren": _init_siren,
 }
 """How a network's weights are drawn, by name."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "activation": ("relu", "sine"),
+    "placement": ("before", "after"),
+    "init": tuple(INITIALIZERS),
+}
+"""Names that options of the config take; the norm's are those of `build_norm`."""
