@@ -26,11 +26,14 @@ def fold_norm(mlp: CoordinateMLP) -> CoordinateMLP:
     """
     if not any(isinstance(layer.norm, AffineNorm) for layer in mlp.layers):
         return copy.deepcopy(mlp).eval()
-    folded = CoordinateMLP(dataclasses.replace(mlp.config, norm="none"))
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the generator alone
+        folded = CoordinateMLP(dataclasses.replace(mlp.config, norm="none"))
     folded.to(device=mlp.output.weight.device, dtype=mlp.output.weight.dtype)
     folded.encoding = copy.deepcopy(mlp.encoding)
     linears = [layer.linear for layer in folded.layers] + [folded.output]
-    for linear, (weight, bias) in zip(linears, folded_weights(mlp), strict=True):
+    with torch.autocast(mlp.output.weight.device.type, enabled=False):
+        weights = folded_weights(mlp)
+    for linear, (weight, bias) in zip(linears, weights, strict=True):
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
     return folded.eval()

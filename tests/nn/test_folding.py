@@ -1,0 +1,120 @@
+"""A folded network computes what the network computes in evaluation, without norms."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from bn_field_plugin.nn import calibrate, fold_norm
+from bn_field_plugin.nn.normalization import Norm
+from tests.nn.cases import combinations, coordinates, draw, network, statistics, unchanged
+
+AFFINE = ("batch", "global")
+CLOSE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-12, "atol": 1e-12}}
+
+
+def train(mlp, steps: int = 5) -> None:
+    optimizer = torch.optim.Adam(mlp.parameters(), lr=0.01)
+    dtype = mlp.output.weight.dtype
+    for step in range(steps):
+        x = coordinates(30, 3, seed=step, dtype=dtype)
+        optimizer.zero_grad()
+        (mlp(x) - draw(30, 2, seed=90 + step, dtype=dtype)).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+@pytest.mark.parametrize("options", combinations())
+def test_folded_equals_evaluation(options, dtype):
+    mlp = network(**options, dtype=dtype)
+    x = coordinates(50, 3, dtype=dtype)
+    for _ in range(2):
+        folded = fold_norm(mlp)
+        expected = mlp.eval()(x)  # the pass with gradients, which applies the norms one by one
+        torch.testing.assert_close(folded(x), expected, **CLOSE[dtype])
+        train(mlp.train())
+
+
+@pytest.mark.parametrize("norm", AFFINE)
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_folded_equals_evaluation_where_scales_are_extreme(norm, placement):
+    """Negative and zero scales, features without variance, means far from zero."""
+    mlp = network(norm=norm, placement=placement, skips=(1,))
+    with torch.no_grad():
+        for layer in mlp.layers:
+            layer.norm.weight[:2] = torch.tensor([-2.0, 0.0])
+            layer.norm.running_var[:1] = 0.0
+            layer.norm.running_mean.add_(3.0)
+    x = coordinates(50, 3)
+    folded, expected = fold_norm(mlp)(x), mlp.eval()(x)
+    torch.testing.assert_close(folded, expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("norm", AFFINE)
+def test_folded_equals_evaluation_after_calibration(norm):
+    mlp = network(norm=norm)
+    train(mlp)
+    x = coordinates(200, 3)
+    calibrate(mlp, x.split(30))
+    torch.testing.assert_close(fold_norm(mlp)(x), mlp.eval()(x), **CLOSE[torch.float64])
+
+
+@pytest.mark.parametrize("norm", AFFINE)
+def test_a_folded_network_has_no_norm_and_no_statistics(norm):
+    mlp = network(norm=norm, encoding="gaussian")
+    folded = fold_norm(mlp)
+    assert not any(isinstance(module, Norm) for module in folded.modules())
+    assert folded.config.norm == "none"
+    assert not folded.training
+    assert not any("norm" in name or "running" in name for name in folded.state_dict())
+    assert sum(p.numel() for p in folded.parameters()) < sum(p.numel() for p in mlp.parameters())
+    assert all(layer.linear.bias is not None for layer in folded.layers)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
+def test_folding_leaves_the_original_alone_and_shares_nothing_with_it(norm):
+    mlp = network(norm=norm, encoding="gaussian").train()
+    before, tensors = statistics(mlp), copy.deepcopy(mlp.state_dict())
+    generator = torch.get_rng_state()
+    folded = fold_norm(mlp)
+    assert torch.equal(torch.get_rng_state(), generator), "folding drew random numbers"
+    assert mlp.training
+    own = {t.data_ptr() for t in mlp.state_dict().values()}
+    assert own.isdisjoint(t.data_ptr() for t in folded.state_dict().values())
+    with torch.no_grad():
+        for parameter in folded.parameters():
+            parameter.add_(1)
+    assert unchanged(mlp, before)
+    assert all(torch.equal(value, tensors[name]) for name, value in mlp.state_dict().items())
+    x = coordinates(20, 3)
+    folded(x).sum().backward()
+    assert all(p.grad is None for p in mlp.parameters())
+
+
+@pytest.mark.parametrize("norm", ["layer", "cross"])
+def test_norms_that_depend_on_the_sample_stay(norm):
+    mlp = network(norm=norm).train()
+    folded = fold_norm(mlp)
+    x = coordinates(20, 3)
+    assert folded.config == mlp.config
+    assert not folded.training
+    assert torch.equal(folded(x), mlp.eval()(x))
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_folding_twice_is_folding_once(placement):
+    folded = fold_norm(network(norm="batch", placement=placement))
+    again = fold_norm(folded)
+    assert all(torch.equal(a, b) for a, b in zip(folded.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_folding_under_autocast_folds_in_full_precision(placement):
+    mlp = network(norm="batch", placement=placement, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = fold_norm(mlp)
+    for a, b in zip(inside.parameters(), fold_norm(mlp).parameters(), strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
