@@ -1,0 +1,1 @@
+"""What trains a method: trainer, pipeline, optimizers, schedules, checkpoints."""

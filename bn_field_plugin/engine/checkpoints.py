@@ -1,0 +1,201 @@
+"""Checkpoint files in nerfstudio's format: whole or absent, never half."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+import tempfile
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bn_field_plugin.nn.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
+NAME = re.compile(r"step-(\d{9,})\.ckpt")
+PARTIAL_SUFFIX = ".partial"
+
+
+def checkpoint_name(step: int) -> str:
+    """Name that nerfstudio gives to the checkpoint of a step."""
+    return f"step-{step:09d}.ckpt"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step in a checkpoint's name.
+
+    Raises:
+        ValueError: the name is not `step-XXXXXXXXX.ckpt`.
+    """
+    match = NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path.name} is not named step-XXXXXXXXX.ckpt")
+    return int(match[1])
+
+
+def save_atomically(obj: Any, path: Path) -> None:
+    """Write a checkpoint so that at any moment, also after a crash, the file is whole or not there.
+
+    The temporary file lies beside the checkpoint's folder and not in it, since nerfstudio reads a step
+    from the name of every file in that folder.
+
+    Args:
+        obj: what to save, for `torch.save`. numpy's scalars become plain numbers, since nerfstudio's
+            `torch.load` refuses them.
+        path: where to; its folder is made if needed.
+
+    Raises:
+        UserError: the file cannot be written, for instance because the disk is full. Older files stay.
+    """
+    content = io.BytesIO()  # in memory first, so that below only the disk can fail
+    torch.save(_with_plain_numbers(obj), content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(content, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write checkpoint {path} ({error.strerror or error}): free disk space or choose another "
+            "--output-dir; checkpoints written before are whole"
+        ) from error
+
+
+def _write(content: io.BytesIO, path: Path) -> None:
+    """Write to a temporary file beside the folder, then move it into place."""
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent.resolve().parent
+    )
+    partial = Path(name)
+    try:
+        with open(handle, "wb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)  # tells `remove_partial_files` that the writer lives
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())  # mkstemp makes files private
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a move into a directory survive a power cut, where the system can."""
+    with suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _with_plain_numbers(obj: Any) -> Any:
+    """Replace numpy's scalars in nested containers by Python's."""
+    if isinstance(obj, np.generic):
+        return obj.item()
+    if type(obj) in (dict, list, tuple):
+        if isinstance(obj, dict):
+            return {_with_plain_numbers(key): _with_plain_numbers(value) for key, value in obj.items()}
+        return type(obj)(_with_plain_numbers(value) for value in obj)
+    return obj
+
+
+def remove_partial_files(checkpoint_dir: Path) -> list[Path]:
+    """Remove the temporary files that killed runs left; those of living runs stay.
+
+    Args:
+        checkpoint_dir: a folder of checkpoints, which need not exist.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    for partial in checkpoint_dir.resolve().parent.glob(f".step-*.ckpt.*{PARTIAL_SUFFIX}"):
+        with suppress(OSError):
+            if not _is_being_written(partial):
+                partial.unlink()
+                removed.append(partial)
+    return removed
+
+
+def _is_being_written(partial: Path) -> bool:
+    if fcntl is None:
+        return False
+    with partial.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Checkpoints in a folder, whole or not, by step, the oldest first; none if the folder is missing."""
+    if not directory.is_dir():
+        return []
+    return sorted((path for path in directory.iterdir() if NAME.fullmatch(path.name)), key=checkpoint_step)
+
+
+def latest_checkpoint(directory: Path) -> Path | None:
+    """Newest whole checkpoint in a folder, or None. Broken ones are skipped, with a line on stdout each."""
+    for path in reversed(list_checkpoints(directory)):
+        if is_whole(path):
+            return path
+        print(f"skipping {path}: the file is broken", flush=True)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a checkpoint is complete and all its checksums hold."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, onto the CPU.
+
+    Args:
+        path: the file.
+
+    Returns:
+        nerfstudio's entries: `step`, `pipeline`, `optimizers`, `schedulers`, `scalers`.
+
+    Raises:
+        UserError: the file is missing, broken, or no checkpoint of nerfstudio.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist: check the path")
+    if not is_whole(path):
+        raise UserError(f"checkpoint {path} is broken: load an older one (--load-step) or train anew")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"checkpoint {path} cannot be read ({reason}): give one that ns-train wrote"
+        ) from error
+    if not isinstance(state, dict) or not {"step", "pipeline", "optimizers", "scalers"} <= state.keys():
+        raise UserError(f"{path} is not a checkpoint of nerfstudio: give one that ns-train wrote")
+    return state

@@ -1,0 +1,50 @@
+"""Optimizers for nerfstudio's `optimizers` option: Adam with its betas, and Muon for hidden matrices."""
+
+# No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from nerfstudio.engine.optimizers import OptimizerConfig
+
+from bn_field_plugin.nn.muon import Muon
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
+    """Adam, for every parameter."""
+
+    _target: type = torch.optim.Adam
+    """The optimizer class to use."""
+    lr: float = 1e-3
+    """Learning rate."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Shares of the running means of the gradient and of its square that a step keeps."""
+    eps: float = 1e-15
+    """Added to the root of the mean square."""
+    weight_decay: float = 0.0
+    """L2 penalty on the parameters."""
+
+
+@dataclass
+class MuonOptimizerConfig(OptimizerConfig):
+    """Muon, for the matrices between hidden layers only: the momentum of each is orthogonalised."""
+
+    _target: type = field(default_factory=lambda: Muon)
+    """The optimizer class to use."""
+    lr: float = 1e-3
+    """Learning rate; with match_rms_adamw the steps are as large as Adam's at the same rate."""
+    momentum: float = 0.95
+    """Share of the momentum buffer that a step keeps."""
+    nesterov: bool = True
+    """Look one step ahead."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    eps: float = 1e-7
+    """Smallest norm that an update is divided by."""
+    ns_steps: int = 5
+    """Newton-Schulz steps of the orthogonalisation."""
+    adjust_lr_fn: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
+    """Scale of a step by the matrix's shape: to Adam's root mean square, or as first published."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the orthogonalisation; auto is bfloat16 on CUDA and float32 elsewhere."""

@@ -1,0 +1,207 @@
+"""nerfstudio's trainer with checkpoints that are never half-written, and mistakes told in one line."""
+
+# No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
+import dataclasses
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from nerfstudio.engine.optimizers import Optimizers
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import comms
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from bn_field_plugin.engine.checkpoints import (
+    checkpoint_name,
+    checkpoint_step,
+    latest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    remove_partial_files,
+    save_atomically,
+)
+from bn_field_plugin.engine.schedulers import CosineDecayConfig
+from bn_field_plugin.nn.errors import UserError, exit_on_user_error
+
+
+@dataclass
+class BNTrainerConfig(TrainerConfig):
+    """Configuration of a training run."""
+
+    _target: type = field(default_factory=lambda: BNTrainer)
+    """target class to instantiate"""
+
+
+class BNTrainer(Trainer):
+    """Trains a BN method.
+
+    Checkpoints have nerfstudio's names and entries, so that every `ns-*` command reads them. Before one is
+    written, the statistics of the norms are made exact (`BNPipeline.calibrate`). As in nerfstudio, the state
+    of the random numbers is not saved: a resumed run draws other rays than one that was never stopped, and
+    `--max-num-iterations` counts the steps from the resumption on.
+    """
+
+    config: BNTrainerConfig
+    _stopped_by_user = False
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Set up pipeline, optimizers, viewer and writers; load a checkpoint if one is asked for.
+
+        Args:
+            test_mode: which data to load, as in nerfstudio.
+
+        Raises:
+            SystemExit: after a line on stderr, for a mistake of the user.
+        """
+        with exit_on_user_error():
+            if comms.is_main_process():
+                self._remove_partial_files()
+            self._checkpoint_to_load()  # mistakes before the data are read and the viewer is started
+            super().setup(test_mode)
+
+    def setup_optimizers(self) -> Optimizers:
+        """Make the optimizers; schedules without an end of their own end with the run."""
+        configs = {}
+        for name, group in self.config.optimizers.items():
+            scheduler = group["scheduler"]
+            if isinstance(scheduler, CosineDecayConfig) and scheduler.max_steps is None:
+                scheduler = dataclasses.replace(scheduler, max_steps=self.config.max_num_iterations)
+            configs[name] = {**group, "scheduler": scheduler}
+        return Optimizers(configs, self.pipeline.get_param_groups())
+
+    def train(self) -> None:
+        """Train; Ctrl-C ends the run after the step under way, with a checkpoint.
+
+        Raises:
+            SystemExit: after a line on stderr, for a mistake of the user or a full disk.
+        """
+        with exit_on_user_error(), self._stop_on_interrupt():
+            super().train()
+
+    @contextmanager
+    def _stop_on_interrupt(self) -> Iterator[None]:
+        """Let the first Ctrl-C end training between two steps, where all is sound; the second, at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.getsignal(signal.SIGINT)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            signal.signal(signal.SIGINT, previous)
+            if self.training_state == "completed":  # only the viewer is left
+                raise KeyboardInterrupt
+            self._stopped_by_user = True
+            self.stop_training = True
+            print("\nstopping: a checkpoint is written first; Ctrl-C again stops at once", flush=True)
+
+        signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _train_complete_viewer(self) -> None:
+        """Keep the viewer up after training, unless the user has stopped it."""
+        if not self._stopped_by_user:
+            super()._train_complete_viewer()
+
+    def _remove_partial_files(self) -> None:
+        """Remove what killed runs left half-written, in this run's folder and in the one it resumes from."""
+        for directory in (self.checkpoint_dir, self.config.load_dir):
+            if directory is not None:
+                for partial in remove_partial_files(directory):
+                    CONSOLE.print(f"Removed {partial}, left by a run that was killed.")
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save the model with exact statistics, the optimizers and the schedules.
+
+        Older checkpoints are deleted, if at all, after the new one is in place.
+
+        Args:
+            step: number of the last training step.
+
+        Raises:
+            UserError: the file cannot be written; the one before is still there.
+        """
+        with self.train_lock:  # the viewer renders with the same statistics
+            calibrate = getattr(self.pipeline, "calibrate", None)
+            if calibrate is not None:
+                calibrate()  # on all processes: they share the batch
+            if not comms.is_main_process():
+                return
+            path = self.checkpoint_dir / checkpoint_name(step)
+            save_atomically(
+                {
+                    "step": step,
+                    "pipeline": getattr(self.pipeline, "module", self.pipeline).state_dict(),
+                    "optimizers": {k: v.state_dict() for k, v in self.optimizers.optimizers.items()},
+                    "schedulers": {k: v.state_dict() for k, v in self.optimizers.schedulers.items()},
+                    "scalers": self.grad_scaler.state_dict(),
+                },
+                path,
+            )
+        if self.config.save_only_latest_checkpoint:
+            for old in self.checkpoint_dir.glob("*.ckpt"):
+                if old != path:
+                    old.unlink(missing_ok=True)
+
+    def _checkpoint_to_load(self) -> Path | None:
+        """The checkpoint that the options ask for, or None.
+
+        Raises:
+            UserError: there is none where the options say.
+        """
+        load_dir, load_step = self.config.load_dir, self.config.load_step
+        if load_dir is None:
+            path = self.config.load_checkpoint
+            if path is not None and not path.is_file():
+                raise UserError(f"--load-checkpoint {path} does not exist: give a .ckpt file")
+            return path
+        if not load_dir.is_dir():
+            raise UserError(f"--load-dir {load_dir} is no folder: give the one with the .ckpt files")
+        found = list_checkpoints(load_dir)
+        if not found:
+            below = load_dir / self.config.relative_model_dir
+            hint = (
+                f"did you mean {below}?" if list_checkpoints(below) else "give the one with the .ckpt files"
+            )
+            raise UserError(f"--load-dir {load_dir} holds no checkpoint: {hint}")
+        if load_step is None:
+            path = latest_checkpoint(load_dir)
+            if path is None:
+                raise UserError(f"--load-dir {load_dir} holds broken checkpoints only: train anew")
+            return path
+        for path in found:
+            if checkpoint_step(path) == load_step:
+                return path
+        steps = ", ".join(str(checkpoint_step(path)) for path in found)
+        raise UserError(f"--load-step {load_step} is not in {load_dir}: it holds {steps}")
+
+    def _load_checkpoint(self) -> None:
+        """Load the checkpoint that the options ask for, and go on from the step after it."""
+        path = self._checkpoint_to_load()
+        if path is None:
+            CONSOLE.print("No checkpoint to load, so training from scratch.")
+            return
+        state = load_checkpoint(path)
+        self._start_step = state["step"] + 1
+        self.pipeline.load_pipeline(state["pipeline"], state["step"])
+        try:
+            self._load_optimizers(state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"the optimizers of checkpoint {path} do not fit this run ({error}): load it with the method "
+                "and options it was trained with"
+            ) from error
+        CONSOLE.print(f"Loaded checkpoint {path}")
+
+    def _load_optimizers(self, state: dict[str, Any]) -> None:
+        self.optimizers.load_optimizers(state["optimizers"])
+        if "schedulers" in state and self.config.load_scheduler:
+            self.optimizers.load_schedulers(state["schedulers"])
+        self.grad_scaler.load_state_dict(state["scalers"])
