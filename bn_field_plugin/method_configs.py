@@ -1,0 +1,106 @@
+"""The methods that nerfstudio finds through the entry points `nerfstudio.method_configs`.
+
+Imported at the start of every ns-* command, so it imports nothing that nerfstudio has not loaded already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
+from bn_field_plugin.engine.pipeline import BNPipelineConfig
+from bn_field_plugin.engine.schedulers import CosineDecayConfig
+from bn_field_plugin.engine.trainer import BNTrainerConfig
+from bn_field_plugin.fields.radiance_field import RadianceFieldConfig
+from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
+from bn_field_plugin.nn import NormName
+
+
+def _optimizers(lr: float, warmup_steps: int) -> dict[str, Any]:
+    """Muon for hidden matrices and Adam for all else, each with a cosine decay over the run."""
+    schedule = CosineDecayConfig(warmup_steps=warmup_steps)
+    return {
+        "hidden_matrices": {"optimizer": MuonOptimizerConfig(lr=lr), "scheduler": schedule},
+        "fields": {"optimizer": AdamConfig(lr=lr), "scheduler": schedule},
+    }
+
+
+def _paper_size() -> BNTrainerConfig:
+    """Vanilla NeRF's networks and samples, for CUDA."""
+    return BNTrainerConfig(
+        method_name="bn-nerf",
+        max_num_iterations=30_000,
+        steps_per_save=2000,
+        mixed_precision=True,
+        pipeline=BNPipelineConfig(
+            datamanager=VanillaDataManagerConfig(
+                dataparser=BlenderDataParserConfig(), train_num_rays_per_batch=4096, eval_num_rays_per_batch=4096
+            ),
+            model=BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
+        ),
+        optimizers=_optimizers(lr=2e-3, warmup_steps=500),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
+        vis="viewer",
+    )
+
+
+def _small(method_name: str, norm: NormName) -> BNTrainerConfig:
+    """A field that two CPU cores train in minutes; the same for every norm."""
+    coarse = RadianceFieldConfig(
+        depth=2,
+        width=32,
+        skips=(),
+        num_features=16,
+        head_width=32,
+        position_frequencies=6,
+        direction_frequencies=2,
+    )
+    fine = RadianceFieldConfig(depth=4, width=64, skips=(), num_features=32, head_width=64)
+    return BNTrainerConfig(
+        method_name=method_name,
+        max_num_iterations=2000,
+        steps_per_save=500,
+        steps_per_eval_batch=250,
+        steps_per_eval_image=500,
+        pipeline=BNPipelineConfig(
+            datamanager=VanillaDataManagerConfig(
+                dataparser=BlenderDataParserConfig(), train_num_rays_per_batch=1024, eval_num_rays_per_batch=1024
+            ),
+            model=BNNeRFModelConfig(
+                norm=norm,
+                coarse=coarse,
+                fine=fine,
+                num_coarse_samples=48,
+                num_fine_samples=48,
+                reuse_coarse_samples=False,
+                eval_num_rays_per_chunk=4096,
+            ),
+        ),
+        optimizers=_optimizers(lr=1e-2, warmup_steps=50),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 13),
+        vis="viewer",
+    )
+
+
+bn_nerf = MethodSpecification(
+    config=_paper_size(),
+    description="NeRF with batch-normalised networks, paper size (8 x 256, coarse and fine); for CUDA.",
+)
+"""`bn-nerf`"""
+
+bn_nerf_small = MethodSpecification(
+    config=_small("bn-nerf-small", "batch"),
+    description="NeRF with batch-normalised networks, small: trains in minutes on a laptop's CPU.",
+)
+"""`bn-nerf-small`"""
+
+nerf_small = MethodSpecification(
+    config=_small("nerf-small", "none"),
+    description="bn-nerf-small without norm, for honest comparisons.",
+)
+"""`nerf-small`"""
