@@ -295,7 +295,8 @@ class CrossNorm(RunningNorm):
         return batch_moments(x, group)
 
     def _running_count(self) -> Tensor:
-        return self.running_count
+        # A copy: a graph that holds it may be derived after a training pass has changed the count.
+        return self.running_count.clone()
 
     def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
         self.running_count.copy_(torch.where(sound, count, self.running_count))

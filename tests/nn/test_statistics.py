@@ -1,0 +1,361 @@
+"""Which statistics are read and which change; calibration makes the running ones exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import (
+    BatchNorm,
+    LayerNorm,
+    StatisticsMode,
+    batch_statistics,
+    calibrate,
+    fold_norm,
+    frozen_statistics,
+    running_norms,
+)
+from tests.nn.cases import RUNNING, combinations, coordinates, draw, network, statistics, unchanged, vary
+
+CONTEXTS = {"frozen": frozen_statistics, "batch": batch_statistics}
+
+
+def modes(module: nn.Module) -> set[StatisticsMode]:
+    return {norm.mode for norm in running_norms(module)}
+
+
+def normalizes_with_batch(mlp: nn.Module, x: Tensor) -> bool:
+    """Whether the output of a sample depends on its company."""
+    return not torch.allclose(mlp(x)[:10], mlp(torch.cat([x[:10], 2 * x[10:]]))[:10], rtol=1e-9, atol=1e-9)
+
+
+# Which statistics, when.
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("norm", RUNNING)
+class TestModes:
+    """Training passes with gradients use the batch and update; all others read, unless a context asks."""
+
+    def test_a_training_pass_uses_the_batch_and_updates(self, norm, placement):
+        mlp = network(norm=norm, placement=placement)
+        before = statistics(mlp)
+        mlp(coordinates(20, 3))
+        assert not unchanged(mlp, before)
+        assert all(layer.norm.num_batches_tracked == 1 for layer in mlp.layers)
+        assert normalizes_with_batch(mlp, coordinates(20, 3))
+
+    @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
+    def test_a_pass_without_gradients_reads_and_changes_nothing(self, norm, placement, guard):
+        mlp = network(norm=norm, placement=placement)
+        x, before = coordinates(20, 3), statistics(mlp)
+        with guard():
+            y = mlp.train()(x)
+            assert not normalizes_with_batch(mlp, x)
+            assert torch.equal(y, mlp.eval()(x))
+        assert unchanged(mlp, before)
+
+    def test_evaluation_reads_and_changes_nothing(self, norm, placement):
+        mlp = network(norm=norm, placement=placement).eval()
+        x, before = coordinates(20, 3), statistics(mlp)
+        mlp(x).sum().backward()
+        assert not normalizes_with_batch(mlp, x)
+        assert unchanged(mlp, before)
+
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("gradients", [True, False])
+    def test_frozen_reads_and_changes_nothing(self, norm, placement, training, gradients):
+        mlp = network(norm=norm, placement=placement).train(training)
+        x, before = coordinates(20, 3), statistics(mlp)
+        with frozen_statistics(mlp), torch.set_grad_enabled(gradients):
+            y = mlp(x)
+            assert not normalizes_with_batch(mlp, x)
+        assert unchanged(mlp, before)
+        torch.testing.assert_close(y, mlp.eval()(x), rtol=1e-11, atol=1e-12)
+
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("gradients", [True, False])
+    def test_batch_uses_the_batch_and_changes_nothing(self, norm, placement, training, gradients):
+        mlp = network(norm=norm, placement=placement).train(training)
+        x, before = coordinates(20, 3), statistics(mlp)
+        with batch_statistics(mlp), torch.set_grad_enabled(gradients):
+            y = mlp(x)
+            assert normalizes_with_batch(mlp, x)
+        assert unchanged(mlp, before)
+        torch.testing.assert_close(y, mlp.train()(x), rtol=1e-11, atol=1e-12)
+
+    @pytest.mark.parametrize("mode", ["frozen", "batch"])
+    def test_gradients_by_the_input_leak_between_samples_only_through_the_batch(self, norm, placement, mode):
+        mlp = network(norm=norm, placement=placement, activation="sine")
+        with CONTEXTS[mode](mlp):
+            jacobian = torch.autograd.functional.jacobian(lambda x: mlp(x).sum(-1), coordinates(6, 3))
+        norms = jacobian.norm(dim=-1)
+        assert (norms.diagonal() > 0).all()
+        others = norms - torch.diag(norms.diagonal())
+        assert (others.max() > 1e-3) == (mode == "batch")
+        if mode == "frozen":
+            assert not others.any()
+
+    def test_a_frozen_pass_may_be_derived_after_the_statistics_moved_on(self, norm, placement):
+        """As normals are: a frozen pass, then the main one, which updates in place, then backward."""
+        mlp = network(norm=norm, placement=placement, activation="sine")
+        x = coordinates(20, 3).requires_grad_()
+        with frozen_statistics(mlp):
+            y = mlp(x)
+            (normals,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        expected = torch.autograd.grad(
+            y.sum() + normals.square().sum(), list(mlp.parameters()), retain_graph=True
+        )
+        main = mlp(coordinates(20, 3, seed=2))
+        actual = torch.autograd.grad(y.sum() + normals.square().sum(), list(mlp.parameters()))
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+        main.sum().backward()
+
+
+def test_contexts_nest_and_the_inner_one_rules():
+    mlp = network(norm="batch")
+    with frozen_statistics(mlp):
+        assert modes(mlp) == {StatisticsMode.FROZEN}
+        with batch_statistics(mlp):
+            assert modes(mlp) == {StatisticsMode.BATCH}
+        assert modes(mlp) == {StatisticsMode.FROZEN}
+    assert modes(mlp) == {StatisticsMode.AUTO}
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_an_exception_restores_the_modes(context):
+    mlp = network(norm="batch")
+    with pytest.raises(KeyError), CONTEXTS[context](mlp):
+        raise KeyError
+    assert modes(mlp) == {StatisticsMode.AUTO}
+
+
+def test_a_context_touches_the_given_module_only():
+    both = nn.ModuleList([network(norm="batch"), network(norm="batch")])
+    with frozen_statistics(both[0]):
+        assert modes(both[0]) == {StatisticsMode.FROZEN}
+        assert modes(both[1]) == {StatisticsMode.AUTO}
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_contexts_and_calibration_mean_nothing_without_running_statistics(norm, context):
+    mlp = network(norm=norm)
+    assert running_norms(mlp) == []
+    with CONTEXTS[context](mlp):
+        mlp(coordinates(20, 3))
+    assert calibrate(mlp, [coordinates(20, 3)]) == 0
+
+
+# Calibration.
+
+
+@pytest.mark.parametrize("options", combinations(RUNNING))
+def test_calibrated_evaluation_equals_the_batch_statistics_of_the_joined_batch(options):
+    """Layer by layer: a layer whose inputs came of other statistics would be off."""
+    mlp = network(**options, depth=4)
+    x = coordinates(101, 3)
+    with batch_statistics(mlp):
+        expected = mlp(x)
+    assert calibrate(mlp, x.split(17)) == 4
+    close = {"rtol": 1e-9, "atol": 1e-10}
+    torch.testing.assert_close(mlp.eval()(x), expected, **close)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(x), expected.detach(), **close)
+    torch.testing.assert_close(fold_norm(mlp)(x), expected, **close)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(
+    norm=st.sampled_from(RUNNING),
+    placement=st.sampled_from(["before", "after"]),
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 1),
+    offset=st.sampled_from([0.0, 1e4]),
+)
+def test_calibration_does_not_depend_on_the_split(norm, placement, sizes, offset):
+    whole, split = (network(norm=norm, placement=placement) for _ in range(2))
+    x = coordinates(sum(sizes), 3) + offset
+    calibrate(whole, [x])
+    calibrate(split, x.split(sizes))
+    for a, b in zip(statistics(split), statistics(whole), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12 * (1 + offset))
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_calibration_does_not_depend_on_the_order(norm):
+    a, b = (network(norm=norm) for _ in range(2))
+    batches = list(coordinates(101, 3).split(17))
+    calibrate(a, batches)
+    calibrate(b, reversed(batches))
+    for one, other in zip(statistics(a), statistics(b), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_moments_are_merged_in_fp64_whatever_the_network(norm):
+    """In an fp32 network, many batches far from zero: a running fp32 sum would lose digits."""
+    mlp = network(norm=norm, depth=1, dtype=torch.float32)
+    x = coordinates(20_000, 3, dtype=torch.float32) + 50
+    calibrate(mlp, x.split(10))
+    with torch.no_grad():
+        z = mlp.layers[0].linear(x).double()
+    z = z.reshape(-1, 1) if norm == "global" else z
+    torch.testing.assert_close(mlp.layers[0].norm.running_mean.double(), z.mean(0), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        mlp.layers[0].norm.running_var.double(), z.var(0, correction=0), rtol=1e-5, atol=1e-8
+    )
+
+
+def average_in_one_pass(mlp: nn.Module, batches: list[Tensor]) -> None:
+    """The usual recipe: training passes over the batches, averaging the statistics of each."""
+    for norm in running_norms(mlp):
+        norm.momentum = None
+        norm.num_batches_tracked.zero_()
+    for batch in batches:
+        mlp.train()(batch)
+
+
+@pytest.mark.parametrize("norm", ["batch", "global"])
+def test_one_pass_over_several_chunks_is_biased(norm):
+    """Why calibration goes layer by layer: chunks of a sorted set differ, as the chunks of an image do."""
+    x = coordinates(120, 3)
+    batches = list(x[x[:, 0].argsort()].split(20))
+    exact, naive = (network(norm=norm) for _ in range(2))
+    with batch_statistics(exact):
+        expected = exact(x)
+    calibrate(exact, batches)
+    average_in_one_pass(naive, batches)
+    assert (exact.eval()(x) - expected).abs().max() < 1e-9
+    assert (naive.eval()(x) - expected).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", RUNNING)
+def test_calibration_changes_statistics_and_nothing_else(norm, training):
+    """Not the mode, the parameters, nor the count of batches that a cumulative average goes by."""
+    mlp = network(norm=norm).train(training)
+    mlp.layers[0].norm.num_batches_tracked.fill_(7)
+    parameters = [p.clone() for p in mlp.parameters()]
+    before = statistics(mlp)
+    calibrate(mlp, coordinates(101, 3).split(20))
+    assert not unchanged(mlp, before)
+    assert mlp.training == training
+    assert modes(mlp) == {StatisticsMode.AUTO}
+    assert [layer.norm.num_batches_tracked.item() for layer in mlp.layers] == [7, 0, 0]
+    assert all(torch.equal(a, b) for a, b in zip(mlp.parameters(), parameters, strict=True))
+    assert all(p.grad is None for p in mlp.parameters())
+    after = statistics(mlp)
+    calibrate(mlp, coordinates(101, 3).split(20))
+    assert unchanged(mlp, after), "calibrating twice is calibrating once"
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_training_goes_on_from_calibrated_statistics(norm):
+    mlp = network(norm=norm)
+    calibrate(mlp, coordinates(101, 3).split(20))
+    calibrated = mlp.layers[0].norm.running_mean.clone()
+    z = mlp.layers[0].linear(coordinates(30, 3, seed=3))
+    z = z.reshape(-1, 1) if norm == "global" else z
+    mlp(coordinates(30, 3, seed=3))
+    torch.testing.assert_close(mlp.layers[0].norm.running_mean, 0.9 * calibrated + 0.1 * z.mean(0).detach())
+
+
+class Field(nn.Module):
+    """Two networks in a row, called as a radiance field calls them, and one that nothing reaches."""
+
+    def __init__(self, norm: str) -> None:
+        super().__init__()
+        self.density = network(norm=norm)
+        self.color = network(norm=norm, in_dim=5, seed=3)
+        self.unused = network(norm=norm, seed=5)
+
+    def query(self, positions: Tensor, directions: Tensor) -> Tensor:
+        return self.color(torch.cat([self.density(positions), directions], -1))
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_nested_modules_are_calibrated_through_a_forward_of_ones_own(norm):
+    field = Field(norm)
+    positions, directions = coordinates(12, 5, 3), coordinates(12, 5, 3, seed=1)
+    unused = statistics(field.unused)
+    with batch_statistics(field):
+        expected = field.query(positions, directions)
+    batches = ({"x": x, "d": d} for x, d in zip(positions.split(5), directions.split(5), strict=True))
+    assert calibrate(field, batches, lambda batch: field.query(batch["x"], batch["d"])) == 6
+    torch.testing.assert_close(field.eval().query(positions, directions), expected, rtol=1e-9, atol=1e-9)
+    assert unchanged(field.unused, unused), "a norm that no batch reached lost its statistics"
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_without_batches_or_samples_calibration_changes_nothing(norm):
+    mlp = network(norm=norm)
+    before = statistics(mlp)
+    assert calibrate(mlp, []) == 0
+    assert calibrate(mlp, [torch.zeros(0, 3, dtype=torch.float64)]) == 0
+    assert unchanged(mlp, before)
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_one_sample_may_calibrate(norm):
+    """Batches of one sample each are as good as any other split."""
+    a, b = (network(norm=norm) for _ in range(2))
+    x = coordinates(9, 3)
+    calibrate(a, x.split(1))
+    calibrate(b, [x])
+    for one, other in zip(statistics(a), statistics(b), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_a_non_finite_sample_leaves_the_statistics(norm):
+    mlp = network(norm=norm)
+    before = statistics(mlp)
+    x = coordinates(40, 3)
+    x[13, 1] = float("inf")
+    calibrate(mlp, x.split(10))
+    assert unchanged(mlp, before)
+
+
+def test_an_exception_restores_the_modes_and_leaves_nothing_collected():
+    mlp = network(norm="batch")
+    before = statistics(mlp)
+    calls = 0
+
+    def forward(batch: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyError
+        return mlp(batch)
+
+    x = coordinates(40, 3)
+    with pytest.raises(KeyError):
+        calibrate(mlp, x.split(10), forward)
+    assert modes(mlp) == {StatisticsMode.AUTO}
+    assert unchanged(mlp, before)
+    twin = network(norm="batch")
+    for module in (mlp, twin):
+        calibrate(module, x.split(10))
+    assert unchanged(mlp, statistics(twin)), "samples of the broken calibration were kept"
+
+
+def test_calibration_within_a_context_ends_in_that_context():
+    mlp = network(norm="batch")
+    with frozen_statistics(mlp):
+        calibrate(mlp, [coordinates(40, 3)])
+        assert modes(mlp) == {StatisticsMode.FROZEN}
+
+
+def test_norms_of_any_module_are_found_and_calibrated():
+    stack = vary(
+        nn.Sequential(nn.Linear(3, 4), BatchNorm(4), LayerNorm(4), nn.Sequential(BatchNorm(4)))
+    ).double()
+    assert running_norms(stack) == [stack[1], stack[3][0]]
+    x = draw(50, 3)
+    with batch_statistics(stack):
+        expected = stack(x)
+    assert calibrate(stack, x.split(9)) == 2
+    torch.testing.assert_close(stack.eval()(x), expected, rtol=1e-9, atol=1e-9)
