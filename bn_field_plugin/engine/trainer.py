@@ -70,7 +70,9 @@ class BNTrainer(Trainer):
         for name, group in self.config.optimizers.items():
             scheduler = group["scheduler"]
             if isinstance(scheduler, CosineDecayConfig) and scheduler.max_steps is None:
-                scheduler = dataclasses.replace(scheduler, max_steps=self.config.max_num_iterations)
+                steps = self.config.max_num_iterations
+                warmup = min(scheduler.warmup_steps, steps // 10)  # a short run warms up too
+                scheduler = dataclasses.replace(scheduler, max_steps=steps, warmup_steps=warmup)
             configs[name] = {**group, "scheduler": scheduler}
         return Optimizers(configs, self.pipeline.get_param_groups())
 
