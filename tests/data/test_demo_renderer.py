@@ -162,7 +162,7 @@ def test_scene_version_is_raised_when_the_scene_changes():
     image = shared_renderer().render(camera_poses(1, (0.5, 0.5))[0, :3], 32, CAMERA_ANGLE_X, samples=3)
     image[..., :3] *= image[..., 3:]
     mean = image.mean(axis=(0, 1))
-    assert (SCENE_VERSION, [round(float(value), 3) for value in mean]) == (1, [0.229, 0.22, 0.219, 0.434])
+    assert (SCENE_VERSION, [round(float(value), 3) for value in mean]) == (2, [0.229, 0.22, 0.219, 0.434])
 
 
 def test_missing_open3d_is_a_users_error(monkeypatch):

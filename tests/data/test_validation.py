@@ -4,7 +4,6 @@ import copy
 import json
 import math
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn.errors import UserError
 from tests.captures import write_blender_capture, write_nerfstudio_capture
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 POSE = np.eye(4).tolist()
 
 
@@ -79,10 +77,8 @@ def _fails(config, *words, **options):
 
 
 @pytest.mark.parametrize("name", ["lego200", "lego400"])
-def test_real_blender_data_pass(name):
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"{name} is not beside this checkout")
-    check_dataset(BlenderDataParserConfig(data=SHARED / name), required_splits=("train", "val", "test"))
+def test_real_blender_data_pass(shared_data, name):
+    check_dataset(BlenderDataParserConfig(data=shared_data / name), required_splits=("train", "val", "test"))
 
 
 def test_rendered_captures_pass_and_parse(tmp_path):
