@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nerfstudio.configs.base_config import ViewerConfig
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.plugins.types import MethodSpecification
@@ -19,6 +20,11 @@ from bn_field_plugin.engine.trainer import BNTrainerConfig
 from bn_field_plugin.fields.radiance_field import RadianceFieldConfig
 from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
 from bn_field_plugin.nn import NormName
+
+
+def _machine() -> MachineConfig:
+    """CUDA where it is present, else the CPU; nerfstudio's default stops where it is not."""
+    return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _optimizers(lr: float, warmup_steps: int) -> dict[str, Any]:
@@ -34,12 +40,15 @@ def _paper_size() -> BNTrainerConfig:
     """Vanilla NeRF's networks and samples, for CUDA."""
     return BNTrainerConfig(
         method_name="bn-nerf",
+        machine=_machine(),
         max_num_iterations=30_000,
         steps_per_save=2000,
         mixed_precision=True,
         pipeline=BNPipelineConfig(
             datamanager=VanillaDataManagerConfig(
-                dataparser=BlenderDataParserConfig(), train_num_rays_per_batch=4096, eval_num_rays_per_batch=4096
+                dataparser=BlenderDataParserConfig(),
+                train_num_rays_per_batch=4096,
+                eval_num_rays_per_batch=4096,
             ),
             model=BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
         ),
@@ -63,13 +72,16 @@ def _small(method_name: str, norm: NormName) -> BNTrainerConfig:
     fine = RadianceFieldConfig(depth=4, width=64, skips=(), num_features=32, head_width=64)
     return BNTrainerConfig(
         method_name=method_name,
+        machine=_machine(),
         max_num_iterations=2000,
         steps_per_save=500,
         steps_per_eval_batch=250,
         steps_per_eval_image=500,
         pipeline=BNPipelineConfig(
             datamanager=VanillaDataManagerConfig(
-                dataparser=BlenderDataParserConfig(), train_num_rays_per_batch=1024, eval_num_rays_per_batch=1024
+                dataparser=BlenderDataParserConfig(),
+                train_num_rays_per_batch=1024,
+                eval_num_rays_per_batch=1024,
             ),
             model=BNNeRFModelConfig(
                 norm=norm,

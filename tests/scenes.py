@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import torch
@@ -121,12 +122,15 @@ def tiny_pipeline_config(
 def tiny_pipeline(data: Path, seed: int = 0, **options: object) -> BNPipeline:
     """Make that pipeline on the CPU, with validation data."""
     torch.manual_seed(seed)
+    random.seed(seed)  # nerfstudio shuffles the images with Python's generator
     pipeline: BNPipeline = tiny_pipeline_config(data, **options).setup(device="cpu")
     return pipeline
 
 
-def train_steps(pipeline: BNPipeline, num: int, lr: float = 1e-2) -> None:
-    """Plain gradient descent, as the trainer drives a pipeline."""
+def train_steps(pipeline: BNPipeline, num: int, seed: int | None = None) -> None:
+    """Plain gradient descent, as the trainer drives a pipeline; from a seed if one is given."""
+    if seed is not None:
+        torch.manual_seed(seed)
     parameters = [p for group in pipeline.get_param_groups().values() for p in group]
     for step in range(num):
         pipeline.train()
@@ -135,4 +139,4 @@ def train_steps(pipeline: BNPipeline, num: int, lr: float = 1e-2) -> None:
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= lr * gradient
+                parameter -= 0.05 * gradient

@@ -20,6 +20,9 @@ from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running
 CALIBRATION_SEED = 20240617
 """Seed of the training rays that the statistics are made exact over."""
 
+STATISTICS = (".norm.running_mean", ".norm.running_var", ".norm.running_count", ".norm.num_batches_tracked")
+"""Ends of the names of what norms keep beside their parameters."""
+
 
 @dataclass
 class BNPipelineConfig(VanillaPipelineConfig):
@@ -53,7 +56,11 @@ class BNPipeline(VanillaPipeline):
             config.model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
         with exit_on_user_error():
             if test_mode != "inference":  # which opens no image
-                check_dataset(parser)
+                check_dataset(parser, required_splits=("train", test_mode))
+            elif parser.data is not None and not Path(parser.data).exists():
+                raise UserError(
+                    f"the data path {parser.data} does not exist: put it back or mend the config.yml"
+                )
             super().__init__(config, device, test_mode, *args, **kwargs)
         self._is_stale = False
 
@@ -127,9 +134,11 @@ def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any
     remedy = "load it with the options it was trained with (its config.yml has them)"
     if any(".norm." in k for k in expected) != any(".norm." in k for k in found):
         theirs = "a norm" if any(".norm." in k for k in found) else "norm none"
-        raise UserError(f"the checkpoint was trained with {theirs}, not with this --pipeline.model.norm: {remedy}")
+        raise UserError(
+            f"the checkpoint was trained with {theirs}, not with this --pipeline.model.norm: {remedy}"
+        )
     missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    lost = [key for key in missing if ".norm." in key and "running" in key]
+    lost = [key for key in missing if key.endswith(STATISTICS)]
     if lost and len(lost) == len(missing):
         raise UserError(
             f"the checkpoint lacks the norm's statistics ({lost[0]} and {len(lost) - 1} more): it was written "
@@ -161,5 +170,3 @@ def private_random_numbers(seed: int) -> Iterator[None]:
             yield
     finally:
         random.setstate(python_state)
-
-

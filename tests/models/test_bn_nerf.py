@@ -211,7 +211,9 @@ def test_two_micro_batches_count_as_two_batches() -> None:
 @pytest.mark.parametrize("norm", RUNNING)
 def test_a_batch_of_one_sample_is_the_users_mistake(norm: str) -> None:
     model = tiny_model(norm=norm, num_coarse_samples=1).train()
-    with pytest.raises(UserError, match=r"raise the number of rays, samples .* or use norm 'none' or 'layer'"):
+    with pytest.raises(
+        UserError, match=r"raise the number of rays, samples .* or use norm 'none' or 'layer'"
+    ):
         model(rays(1))
 
 

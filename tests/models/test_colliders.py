@@ -16,7 +16,11 @@ LONG_BOX = torch.tensor([[-1.0, -0.5, 0.0], [2.0, 0.5, 0.25]])
 def bundle(origins: list[list[float]], directions: list[list[float]]) -> RayBundle:
     unit = torch.nn.functional.normalize(torch.tensor(directions, dtype=torch.float32), dim=-1)
     return dataclasses.replace(
-        rays(len(origins)), origins=torch.tensor(origins, dtype=torch.float32), directions=unit, nears=None, fars=None
+        rays(len(origins)),
+        origins=torch.tensor(origins, dtype=torch.float32),
+        directions=unit,
+        nears=None,
+        fars=None,
     )
 
 
