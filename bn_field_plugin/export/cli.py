@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import torch
 import tyro
@@ -28,9 +27,9 @@ class MarchingCubes:
     """Grid points along the longest side of the box; memory is 4 bytes times its cube."""
     threshold: float = 10.0
     """Density of the surface, in 1 / unit of length: higher gives thinner shapes."""
-    box_min: Optional[tuple[float, float, float]] = None
+    box_min: tuple[float, float, float] | None = None
     """Lowest corner of the box to search; the scene's box by default."""
-    box_max: Optional[tuple[float, float, float]] = None
+    box_max: tuple[float, float, float] | None = None
     """Highest corner of the box to search; the scene's box by default."""
     save_world_frame: bool = False
     """Put the mesh into the coordinates of the original capture instead of nerfstudio's scaled ones."""
@@ -44,14 +43,23 @@ class MarchingCubes:
         if self.resolution < 2:
             raise UserError(f"--resolution is {self.resolution}: it must be at least 2")
         if not self.load_config.is_file():
-            raise UserError(f"--load-config {self.load_config}: no such file; give the config.yml of a trained method")
+            raise UserError(
+                f"--load-config {self.load_config}: no such file; give the config.yml of a trained method"
+            )
 
         # Heavy imports only now, so that --help answers at once.
         from nerfstudio.utils.eval_utils import eval_setup
         from nerfstudio.utils.rich_utils import CONSOLE
 
-        from bn_field_plugin.export.marching_cubes import density_field, density_mesh, write_mesh
+        from bn_field_plugin.export.marching_cubes import (
+            density_field,
+            density_mesh,
+            mesh_format,
+            write_mesh,
+        )
 
+        path = self.output_dir / self.filename
+        mesh_format(path)  # before the work
         _, pipeline, _, _ = eval_setup(self.load_config, test_mode="inference")
         low, high = pipeline.model.scene_box.aabb.cpu()
         box = (
@@ -60,13 +68,14 @@ class MarchingCubes:
         )
         if not bool((box[0] < box[1]).all()):
             raise UserError("--box-min must lie below --box-max on every axis")
-        mesh = density_mesh(density_field(pipeline.model), box, self.resolution, self.threshold, pipeline.device)
+        mesh = density_mesh(
+            density_field(pipeline.model), box, self.resolution, self.threshold, pipeline.device
+        )
         if self.save_world_frame:
             poses = torch.eye(4)[:3].repeat(len(mesh.vertices), 1, 1)
             poses[:, :, 3] = torch.as_tensor(mesh.vertices, dtype=torch.float32)
             outputs = pipeline.datamanager.train_dataparser_outputs
             mesh.vertices = outputs.transform_poses_to_original_space(poses)[:, :3, 3].numpy()
-        path = self.output_dir / self.filename
         write_mesh(mesh, path)
         CONSOLE.print(f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles: {path}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,9 @@ def density_field(model: Model) -> Field:
         found = getattr(model, name, None)
         if isinstance(found, Field) and not hasattr(found, "forward_geonetwork"):
             return found
-    raise UserError(f"{type(model).__name__} has no density field: marching cubes here needs a NeRF-like method")
+    raise UserError(
+        f"{type(model).__name__} has no density field: marching cubes here needs a NeRF-like method"
+    )
 
 
 @torch.no_grad()
@@ -102,7 +105,7 @@ def density_mesh(
     # An empty border closes the surface where it leaves the box.
     padded = np.pad(grid, 1, constant_values=min(0.0, threshold - 1))
     spacing = (high - low) / (np.array(grid.shape) - 1)
-    vertices, faces, normals, _ = marching_cubes(padded, level=threshold, spacing=tuple(spacing))
+    vertices, faces, _normals, _ = marching_cubes(padded, level=threshold, spacing=tuple(spacing))
     vertices = vertices + low - spacing
     # Density falls outwards, so skimage's gradient normals point in: turn the triangles with them.
     mesh = trimesh.Trimesh(vertices, faces[:, ::-1], process=False)
@@ -118,7 +121,9 @@ def _colors(
     parts = []
     with frozen_statistics(field):
         for start in range(0, len(vertices), POINTS_PER_CALL):
-            points = torch.as_tensor(vertices[start : start + POINTS_PER_CALL], dtype=torch.float32, device=device)
+            points = torch.as_tensor(
+                vertices[start : start + POINTS_PER_CALL], dtype=torch.float32, device=device
+            )
             inward = -torch.as_tensor(
                 np.array(normals[start : start + POINTS_PER_CALL]), dtype=torch.float32, device=device
             )
@@ -131,15 +136,25 @@ def _colors(
     return np.concatenate(parts)
 
 
+def mesh_format(path: Path) -> str:
+    """The format that a file's ending chooses.
+
+    Raises:
+        UserError: an unknown ending.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in ("ply", "obj", "stl", "glb"):
+        raise UserError(f"{path}: unknown mesh format '{path.suffix}'; use .ply, .obj, .stl or .glb")
+    return kind
+
+
 def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     """Write a mesh in the format of the file's ending, whole or not at all.
 
     Raises:
         UserError: an unknown ending, or the file cannot be written.
     """
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in ("ply", "obj", "stl", "glb"):
-        raise UserError(f"{path}: unknown mesh format '{path.suffix}'; use .ply, .obj, .stl or .glb")
+    kind = mesh_format(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,5 +162,8 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --output-dir") from None
+        with suppress(OSError):  # as where the folder is none
+            partial.unlink()
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); choose another --output-dir"
+        ) from None
