@@ -1,0 +1,135 @@
+"""The package as it is installed: entry points, dependencies, pins, licence."""
+
+import ast
+import importlib
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from nerfstudio.plugins.registry import discover_methods
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification, discover_dataparsers
+from nerfstudio.plugins.types import MethodSpecification
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import bn_field_plugin
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OURS = {"bn_field_plugin", "standalone", "benchmarks", "tests", "tools"}
+PIN = re.compile(r"[A-Za-z0-9._-]+==[0-9A-Za-z.]+( ; python_version [<>=]+ \"3\.\d+\")?")
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """The declared dependencies, by name."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    wanted = [Requirement(line) for line in lines]
+    return {canonicalize_name(one.name): one for one in wanted if one.marker is None or one.marker.evaluate()}
+
+
+def pins() -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def third_party_imports(folder: str) -> set[str]:
+    """Top-level modules of others that a folder's files import anywhere."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - OURS - {"tomli"}  # the standard library's, before Python 3.11
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("bn_field_plugin", ()),
+        ("standalone", ()),
+        ("benchmarks", ()),
+        ("tests", ("dev",)),
+    ],
+)
+def test_every_package_that_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
+    distributions = metadata.packages_distributions()
+    declared = requirements(*extras).keys()
+    undeclared = {
+        module
+        for module in third_party_imports(folder)
+        if not {canonicalize_name(name) for name in distributions.get(module, [module])} & declared
+    }
+    assert undeclared == set()
+
+
+def test_tiny_cuda_nn_is_never_required() -> None:
+    assert not {"tinycudann", "tiny-cuda-nn"} & requirements(*PROJECT["optional-dependencies"]).keys()
+
+
+def test_nerfstudio_finds_the_methods() -> None:
+    methods, descriptions = discover_methods()
+    entries = PROJECT["entry-points"]["nerfstudio.method_configs"]
+    assert entries.keys() == {"bn-nerf", "bn-nerf-small", "nerf-small"}
+    for name, target in entries.items():
+        module, attribute = target.split(":")
+        specification = getattr(importlib.import_module(module), attribute)
+        assert isinstance(specification, MethodSpecification)
+        assert methods[name] is specification.config
+        assert specification.config.method_name == name
+        assert descriptions[name]
+
+
+def test_nerfstudio_finds_the_dataparser() -> None:
+    dataparsers, descriptions = discover_dataparsers()
+    entries = PROJECT["entry-points"]["nerfstudio.dataparser_configs"]
+    assert entries.keys() == {"bn-demo-data"}
+    for name, target in entries.items():
+        module, attribute = target.split(":")
+        specification = getattr(importlib.import_module(module), attribute)
+        assert isinstance(specification, DataParserSpecification)
+        assert dataparsers[name] is specification.config
+        assert descriptions[name]
+
+
+def test_commands_exist() -> None:
+    for target in PROJECT["scripts"].values():
+        module, attribute = target.split(":")
+        assert callable(getattr(importlib.import_module(module), attribute))
+
+
+def test_version_is_that_of_the_code() -> None:
+    assert metadata.version("bn-field-plugin") == bn_field_plugin.__version__
+
+
+def test_pins_are_plain_versions() -> None:
+    """No addresses, no local builds such as +cpu; CUDA's libraries follow from the build of torch."""
+    assert pins()
+    assert [pin for pin in pins() if not PIN.fullmatch(pin)] == []
+    assert [pin for pin in pins() if re.match(r"nvidia-|cuda-|triton", pin)] == []
+
+
+def test_pins_agree_with_the_declared_ranges_and_cover_them() -> None:
+    versions = {}
+    for pin in pins():
+        name, version = pin.split(" ;")[0].split("==")
+        versions[canonicalize_name(name)] = version
+    for name, requirement in requirements("dev").items():
+        assert versions[name] in requirement.specifier, requirement
+
+
+def test_licence_is_apache() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert PROJECT["license"] == "Apache-2.0"
