@@ -410,7 +410,8 @@ def _fail_unreadable(path: Path, error: Exception) -> NoReturn:
 
 def _fail(message: str) -> NoReturn:
     """Raise the user's error as one printable line."""
-    raise UserError(" ".join(message.encode("utf-8", "replace").decode("utf-8").split())) from None
+    line = " ".join(message.split())
+    raise UserError("".join(letter if letter.isprintable() else "?" for letter in line)) from None
 
 
 def _quote(value: Any) -> str:

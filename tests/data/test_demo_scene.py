@@ -106,6 +106,21 @@ def test_damaged_cache_is_rendered_anew(tmp_path, damage):
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
+def test_the_scene_appears_by_one_rename(tmp_path, monkeypatch):
+    rendered, inodes = [], []
+
+    def render(folder, *args, **kwargs):
+        rendered.append(folder)
+        inodes.append(folder.stat().st_ino)
+        render_demo_scene(folder, *args, **kwargs)
+
+    monkeypatch.setattr(demo_scene, "render_demo_scene", render)
+    folder = ensure_demo_scene(TINY, tmp_path, show_progress=False)
+    assert rendered[0].parent == tmp_path  # beside it, so on the same disk
+    assert rendered[0] != folder
+    assert folder.stat().st_ino == inodes[0]  # the same folder, not a copy
+
+
 def test_two_processes_may_race(tmp_path):
     processes = [_start(f"print(ensure_demo_scene({TINY!r}, {str(tmp_path)!r}))") for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in processes]

@@ -284,6 +284,13 @@ def test_missing_file_path(blender, capture, path):
         _fails(kind(data=folder), folder / name, "frame 0", "file_path")
 
 
+def test_names_that_no_terminal_prints_are_still_one_printable_line(blender):
+    folder, metas = blender
+    metas["train"]["frames"][0]["file_path"] = "images/\ud800\n\0"
+    _write(folder / "transforms_train.json", metas["train"])
+    _fails(BlenderDataParserConfig(data=folder), "does not exist").encode()
+
+
 @pytest.mark.parametrize("angle", [None, 0, -0.7, 4, "wide", math.nan, [0.7]])
 def test_camera_angle(blender, angle):
     folder, metas = blender
@@ -362,8 +369,8 @@ def test_truncated_jpeg_is_found_by_decoding(capture):
     folder, meta = capture
     for frame in meta["frames"]:
         frame["file_path"] = frame["file_path"].replace(".png", ".jpg")
-        _picture(folder / frame["file_path"])
-    _write(folder / "transforms.json", meta)
+        _picture(folder / frame["file_path"], size=(64, 48))  # so large that the cut is behind the header
+    _write(folder / "transforms.json", {**meta, "w": 64, "h": 48})
     config = NerfstudioDataParserConfig(data=folder)
     check_dataset(config)
     _damage(folder / "images/f_2.jpg", "truncated")
