@@ -118,3 +118,12 @@ def test_folding_under_autocast_folds_in_full_precision(placement):
     for a, b in zip(inside.parameters(), fold_norm(mlp).parameters(), strict=True):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_evaluation_under_autocast_folds_in_full_precision_too(placement):
+    mlp = network(norm="batch", placement=placement, dtype=torch.float32).eval()
+    folded = fold_norm(mlp)
+    x = coordinates(50, 3, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert torch.equal(mlp(x), folded(x))

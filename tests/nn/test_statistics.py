@@ -248,8 +248,23 @@ def test_calibration_changes_statistics_and_nothing_else(norm, training):
     assert all(torch.equal(a, b) for a, b in zip(mlp.parameters(), parameters, strict=True))
     assert all(p.grad is None for p in mlp.parameters())
     after = statistics(mlp)
-    calibrate(mlp, coordinates(101, 3).split(20))
+    assert calibrate(mlp, coordinates(101, 3).split(20)) == 3
     assert unchanged(mlp, after), "calibrating twice is calibrating once"
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_calibration_forgets_the_one_before(norm):
+    """As at every checkpoint: other weights, other samples, and none of the old statistics."""
+    mlp = network(norm=norm)
+    calibrate(mlp, coordinates(101, 3).split(20))
+    with torch.no_grad():
+        for parameter in mlp.parameters():
+            parameter.add_(0.1)
+    x = 0.3 * coordinates(70, 3, seed=6)
+    with batch_statistics(mlp):
+        expected = mlp(x)
+    calibrate(mlp, x.split(20))
+    torch.testing.assert_close(mlp.eval()(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", RUNNING)
