@@ -70,20 +70,20 @@ def _blend(
 
 # ------------------------------------------------------------------------------------------------ materials
 
-PLINTH_RADIUS, PLINTH_HALF = 1.0, 0.13
-RIM_TEXT = text_bitmap("BATCH NORM * SHARP FIELDS * FINE TEXTURE * ")
-_TOP_LEVELS = np.array([[0, 2, 0, 1], [1, 0, 3, 0], [0, 1, 0, 2], [3, 0, 1, 0]])
+PLINTH_RADIUS, PLINTH_HALF = 1.0, 0.19
+RIM_TEXT = text_bitmap("BATCH NORM * SHARP FIELD * ")
+_TOP_LEVELS = np.array([[0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1], [3, 0, 0, 0]])
 
 
 def _plinth(points: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
     """Nested checkers inside a dial of ticks on top, lettering between stripes around the side."""
     x, y, z = points.T
     radius, turn = np.hypot(x, y), np.arctan2(y, x) / (2 * np.pi)
-    dark, level = nested_checker(x / 0.19 + 0.5, y / 0.19 + 0.5, _TOP_LEVELS)
-    dial = np.where(radius > 0.80, stripes(turn * 144, 2) * (radius < 0.89), radius > 0.785)
-    top = np.where(radius > 0.785, dial, dark * level)
-    lettering = 1 - look_up(RIM_TEXT, turn % 1, (z + 0.075) / 0.15)
-    side = np.where(np.abs(z) > 0.092, 3 * stripes(turn * 96, 2), lettering)
+    dark, level = nested_checker(x / 0.25 + 0.5, y / 0.25 + 0.5, _TOP_LEVELS)
+    dial = np.where(radius > 0.80, stripes(turn * 64, 2) * (radius < 0.92), radius > 0.77)
+    top = np.where(radius > 0.77, dial, dark * np.where(level > 0, level, 4))
+    lettering = 1 - look_up(RIM_TEXT, (turn - 0.665) % 1, (z + 0.126) / 0.252)
+    side = np.where(np.abs(z) > 0.15, 3 * stripes(turn * 64, 2), lettering)
     colour = np.where(normals[:, 2] > 0.5, top, np.where(normals[:, 2] < -0.5, 4, side))
     return _pick(colour, CREAM, INK, TEAL, CORAL, SAND)
 
@@ -95,34 +95,47 @@ def _zone_sphere(_: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Fl
     """A zone plate around each of two poles: rings that get finer towards the equator between them."""
     along = normals @ _ZONE_AXIS.astype(normals.dtype)
     angle = np.arccos(np.clip(np.abs(along), 0, 1))
-    rings = zone_plate(angle, 21.0)
+    rings = zone_plate(angle, 13.0)
     return np.where((along > 0)[:, None], _blend(rings, TEAL, CREAM), _blend(rings, PLUM, CREAM))
+
+
+RING = 0.25
 
 
 def _ring(points: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
     """Stripes that wind around the tube."""
     around = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi)
-    tube = np.arctan2(normals[:, 2], np.hypot(points[:, 0], points[:, 1]) - 0.27) / (2 * np.pi)
-    return _pick(stripes(around * 42 + tube * 6, 3), CORAL, CREAM, GOLD)
+    tube = np.arctan2(normals[:, 2], np.hypot(points[:, 0], points[:, 1]) - RING) / (2 * np.pi)
+    return _pick(stripes(around * 18 + tube * 3, 3), CORAL, CREAM, GOLD)
 
 
 def _post(points: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
     """Fine checkers around, a target on top."""
     x, y, z = points.T
-    side = _pick(checker(np.arctan2(y, x) / (2 * np.pi) * 20, z / 0.042), CREAM, INK)
-    top = _pick(stripes(np.hypot(x, y) / 0.028, 2), CORAL, CREAM)
+    side = _pick(checker(np.arctan2(y, x) / (2 * np.pi) * 12, z / 0.075), CREAM, INK)
+    top = _pick(stripes(np.hypot(x, y) / 0.045, 2), CORAL, CREAM)
     return np.where((normals[:, 2] > 0.7)[:, None], top, side)
 
 
-CUBE_HALF = 0.25
+CUBE_HALF = 0.29
 _POSTERS = (
-    (poster(32, ("BN", 4, 2), ("FIELD", 22, 1)), GOLD, INK),
-    (poster(23, ("x-m", 2, 1), ("s", 13, 1), bars=((11, 19), (12, 19))), CREAM, CORAL),
-    (poster(32, ("BN", 4, 2), ("NERF", 22, 1)), GOLD, INK),
-    (poster(32, ("gx", 1, 2), ("+b", 16, 2)), CREAM, TEAL),
+    (poster(13, ("BN", 3, 1)), GOLD, INK),
+    (poster(9, ("s", 0, 1)), CREAM, CORAL),
+    (poster(13, ("BN", 3, 1)), GOLD, INK),
+    (poster(9, ("m", 0, 1)), CREAM, TEAL),
 )
 """Dots, paper and ink of the sides of the cube."""
-_DOTS = np.random.Generator(np.random.PCG64(5)).integers(0, 3, (11, 11))
+_DOTS = np.array(
+    [
+        [0, 1, 1, 0, 2, 0, 2],
+        [2, 0, 1, 2, 0, 1, 1],
+        [0, 1, 2, 0, 1, 2, 0],
+        [1, 2, 0, 1, 0, 0, 2],
+        [0, 2, 1, 0, 2, 1, 1],
+        [1, 0, 0, 2, 1, 2, 0],
+        [2, 1, 1, 0, 2, 0, 1],
+    ]
+)
 
 
 def _cube(points: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
@@ -142,7 +155,7 @@ def _cube(points: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Floa
 def _ball(_: Float[ndarray, "n 3"], normals: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
     """Checkers of longitude and latitude."""
     turn = np.arctan2(normals[:, 1], normals[:, 0]) / (2 * np.pi)
-    return _pick(checker(turn * 12, np.arcsin(np.clip(normals[:, 2], -1, 1)) / (np.pi / 7) + 0.5), GOLD, PLUM)
+    return _pick(checker(turn * 8, np.arcsin(np.clip(normals[:, 2], -1, 1)) / (np.pi / 5) + 0.5), GOLD, PLUM)
 
 
 # ---------------------------------------------------------------------------------------------- composition
@@ -187,11 +200,11 @@ class SceneObject:
 
 OBJECTS = (
     SceneObject(RoundedCylinder(PLINTH_RADIUS, PLINTH_HALF, 0.02), (0, 0, FLOOR - PLINTH_HALF), _plinth),
-    SceneObject(RoundedCylinder.sphere(0.37), (-0.36, 0.22, FLOOR + 0.37), _zone_sphere, gloss=0.25),
-    SceneObject(RoundedBox((CUBE_HALF,) * 3, 0.02), (0.26, -0.36, FLOOR + CUBE_HALF), _cube, turn=24),
-    SceneObject(Torus(0.27, 0.09), (0.34, 0.34, FLOOR + 0.09), _ring, gloss=0.15),
-    SceneObject(RoundedCylinder(0.12, 0.40, 0.015), (0.34, 0.34, FLOOR + 0.40), _post),
-    SceneObject(RoundedCylinder.sphere(0.13), (-0.32, -0.46, FLOOR + 0.13), _ball, turn=15, gloss=0.15),
+    SceneObject(RoundedCylinder.sphere(0.40), (-0.40, 0.26, FLOOR + 0.40), _zone_sphere, gloss=0.25),
+    SceneObject(RoundedBox((CUBE_HALF,) * 3, 0.02), (0.27, -0.36, FLOOR + CUBE_HALF), _cube, turn=24),
+    SceneObject(Torus(RING, 0.08), (0.36, 0.40, FLOOR + 0.08), _ring, gloss=0.15),
+    SceneObject(RoundedCylinder(0.14, 0.42, 0.015), (0.36, 0.40, FLOOR + 0.42), _post),
+    SceneObject(RoundedCylinder.sphere(0.16), (-0.34, -0.46, FLOOR + 0.16), _ball, turn=15, gloss=0.15),
 )
 
 

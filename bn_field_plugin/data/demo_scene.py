@@ -33,7 +33,7 @@ from bn_field_plugin.nn.errors import UserError
 if TYPE_CHECKING:
     from open3d.geometry import TriangleMesh
 
-SCENE_VERSION = 2
+SCENE_VERSION = 3
 """Part of the cache key: raise it whenever a rendered pixel or a pose changes."""
 CAMERA_DISTANCE = 4.0
 """From every camera to the world's origin: the scene lies well between depths 2 and 6."""
