@@ -50,7 +50,9 @@ def run_command(args: Sequence[str | Path], log: Path) -> float:
     seconds = time.perf_counter() - start
     if done.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}; the end of {log}:\n{tail}")
+        raise SystemExit(
+            f"{' '.join(command)} failed with status {done.returncode}; the end of {log}:\n{tail}"
+        )
     return seconds
 
 
@@ -101,7 +103,8 @@ def evaluate(run: TrainedRun, images: Path | None = None) -> dict[str, float]:
     output = run.config.with_name("eval.json")
     extra = [] if images is None else ["--render-output-path", images]
     run_command(
-        ["ns-eval", "--load-config", run.config, "--output-path", output, *extra], run.config.with_name("eval.log")
+        ["ns-eval", "--load-config", run.config, "--output-path", output, *extra],
+        run.config.with_name("eval.log"),
     )
     return json.loads(output.read_text())["results"]
 

@@ -48,7 +48,14 @@ def main(config: Demo) -> None:
             *("ns-train", method, "--output-dir", config.output_dir, "--experiment-name", "runs"),
             *("--timestamp", "0", "--vis", "tensorboard", "--max-num-iterations", config.steps),
             *("--machine.seed", config.seed, "--machine.device-type", _device()),
-            *("--steps-per-eval-image", 10**9, "--steps-per-eval-batch", 10**9, "--steps-per-eval-all-images", 10**9),
+            *(
+                "--steps-per-eval-image",
+                10**9,
+                "--steps-per-eval-batch",
+                10**9,
+                "--steps-per-eval-all-images",
+                10**9,
+            ),
             "bn-demo-data",
         )
         run = config.output_dir / "runs" / method / "0"

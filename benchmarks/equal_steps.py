@@ -67,7 +67,12 @@ def main(config: EqualSteps) -> None:
         f"Gain of batch norm: {statistics.mean(gains):+.2f} dB, standard deviation {spread:.2f} over "
         f"{len(gains)} seeds; target at least +1.5 dB."
     ]
-    facts = {**machine_facts(), "scene": config.data.name, "steps": config.steps, "minutes": round(minutes, 1)}
+    facts = {
+        **machine_facts(),
+        "scene": config.data.name,
+        "steps": config.steps,
+        "minutes": round(minutes, 1),
+    }
     write_table("equal_steps", "Quality at equal steps", command, rows, facts, notes)
 
 

@@ -27,7 +27,7 @@ NERFACTO_ON_BLENDER = (
 
 @dataclass(frozen=True)
 class EqualTime:
-    """Train nerfacto, then bn-nerf-small for the same wall clock, and evaluate both on the same test views."""
+    """Train nerfacto, then bn-nerf-small for the same wall clock; evaluate both on the same test views."""
 
     data: Path
     """Blender-format scene, for instance the lego scene at 200x200."""
@@ -66,7 +66,10 @@ def main(config: EqualTime) -> None:
     per_step = (long - short) / (config.pilot_steps - config.pilot_steps // 3)
     startup = long - per_step * config.pilot_steps
     steps = int(0.97 * (nerfacto.seconds - startup) / per_step)
-    runs = {"nerfacto (torch)": (nerfacto, config.nerfacto_steps), "bn-nerf-small": (ours("bn", steps), steps)}
+    runs = {
+        "nerfacto (torch)": (nerfacto, config.nerfacto_steps),
+        "bn-nerf-small": (ours("bn", steps), steps),
+    }
     rows, speed, psnr = [], {}, {}
     for name, (run, count) in runs.items():
         metrics = evaluate(run)

@@ -119,4 +119,6 @@ def _cpu_model() -> str:
     # A virtual machine may hide the model's name behind a general one: family and model number tell it apart.
     fields = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
     name = fields.get("model name") or platform.machine()
-    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else name
+    if "cpu family" not in fields:
+        return name
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})"

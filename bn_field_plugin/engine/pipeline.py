@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Type
+from typing import Any, Literal
 
 import torch
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
@@ -28,7 +28,7 @@ STATISTICS = (".norm.running_mean", ".norm.running_var", ".norm.running_count", 
 class BNPipelineConfig(VanillaPipelineConfig):
     """A pipeline that keeps the statistics of its model's norms exact where it matters."""
 
-    _target: Type = field(default_factory=lambda: BNPipeline)
+    _target: type = field(default_factory=lambda: BNPipeline)
 
 
 class BNPipeline(VanillaPipeline):
@@ -49,11 +49,11 @@ class BNPipeline(VanillaPipeline):
         **kwargs: Any,
     ) -> None:
         config = copy.deepcopy(config)
-        parser = config.datamanager.dataparser
+        parser, model = self._parts(config)
         if config.datamanager.data is not None:
             parser.data = Path(config.datamanager.data)
-        if config.model.scene == "auto":
-            config.model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
+        if model.scene == "auto":
+            model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
         with exit_on_user_error():
             if test_mode != "inference":  # which opens no image
                 check_dataset(parser, required_splits=("train", test_mode))
@@ -63,6 +63,12 @@ class BNPipeline(VanillaPipeline):
                 )
             super().__init__(config, device, test_mode, *args, **kwargs)
         self._is_stale = False
+
+    @staticmethod
+    def _parts(config: BNPipelineConfig) -> tuple[Any, Any]:
+        """Configs of dataparser and model, whose kinds nerfstudio's types do not tell."""
+        datamanager: Any = config.datamanager
+        return datamanager.dataparser, config.model
 
     def calibrate(self) -> None:
         """Make the running statistics exact over training rays, if training has moved since.
@@ -74,7 +80,7 @@ class BNPipeline(VanillaPipeline):
         was_training = self.training
         with private_random_numbers(CALIBRATION_SEED):
             rays_per_batch = self.datamanager.get_train_rays_per_batch()
-            num_batches = -(-self.config.model.calibration_rays // rays_per_batch)
+            num_batches = -(-self._parts(self.config)[1].calibration_rays // rays_per_batch)
             batches = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
         self.model.train()  # samples are jittered as in training
         calibrate(self.model, batches, self._render_with_fixed_jitter)
@@ -141,20 +147,22 @@ def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any
     lost = [key for key in missing if key.endswith(STATISTICS)]
     if lost and len(lost) == len(missing):
         raise UserError(
-            f"the checkpoint lacks the norm's statistics ({lost[0]} and {len(lost) - 1} more): it was written "
-            "without them or for another --pipeline.model.norm; " + remedy
+            f"the checkpoint lacks the norm's statistics ({lost[0]} and {len(lost) - 1} more): it was "
+            "written without them or for another --pipeline.model.norm; " + remedy
         )
     if missing or extra:
         name = (missing or extra)[0]
         what = "lacks" if missing else "has the unknown"
         raise UserError(
-            f"the checkpoint {what} {name}: it is of another method, depth or --pipeline.model.norm; {remedy}"
+            f"the checkpoint {what} {name}: it is of another method, depth or --pipeline.model.norm; "
+            + remedy
         )
     for key, value in expected.items():
         if found[key].shape != value.shape:
+            size, needed = tuple(found[key].shape), tuple(value.shape)
             raise UserError(
-                f"the checkpoint's {key} has shape {tuple(found[key].shape)}, the model's {tuple(value.shape)}: "
-                f"another width, norm or encoding; {remedy}"
+                f"the checkpoint's {key} has shape {size}, the model's {needed}: it is of another width, "
+                f"norm or encoding; {remedy}"
             )
 
 

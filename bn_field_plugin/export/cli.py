@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
@@ -74,7 +75,7 @@ class MarchingCubes:
         if self.save_world_frame:
             poses = torch.eye(4)[:3].repeat(len(mesh.vertices), 1, 1)
             poses[:, :, 3] = torch.as_tensor(mesh.vertices, dtype=torch.float32)
-            outputs = pipeline.datamanager.train_dataparser_outputs
+            outputs: Any = pipeline.datamanager.train_dataparser_outputs
             mesh.vertices = outputs.transform_poses_to_original_space(poses)[:, :3, 3].numpy()
         write_mesh(mesh, path)
         CONSOLE.print(f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles: {path}")

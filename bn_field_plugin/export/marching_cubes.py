@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def density_mesh(
     """
     with frozen_statistics(field):
         grid = density_grid(field.density_fn, box, resolution, device)
-    grid = np.nan_to_num(grid, nan=0.0, posinf=np.finfo(np.float32).max)
+    grid = np.nan_to_num(grid, nan=0.0, posinf=float(np.finfo(np.float32).max))
     lowest, highest = float(grid.min()), float(grid.max())
     if not lowest < threshold < highest:
         raise UserError(
@@ -109,7 +110,8 @@ def density_mesh(
     vertices = vertices + low - spacing
     # Density falls outwards, so skimage's gradient normals point in: turn the triangles with them.
     mesh = trimesh.Trimesh(vertices, faces[:, ::-1], process=False)
-    mesh.visual.vertex_colors = _colors(field, mesh.vertices, mesh.vertex_normals, device)
+    colors = _colors(field, mesh.vertices, mesh.vertex_normals, device)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=colors)
     return mesh
 
 
@@ -158,7 +160,7 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = mesh.export(file_type=kind)
+        data: Any = mesh.export(file_type=kind)
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(partial, path)
     except OSError as error:

@@ -107,11 +107,15 @@ class RadianceField(Field):
         raw = self.trunk(scaled)
         return trunc_exp(raw[..., :1].float() + DENSITY_SHIFT), raw[..., 1:]
 
-    def _color_of(self, features: Float[Tensor, "n f"], directions: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    def _color_of(
+        self, features: Float[Tensor, "n f"], directions: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n 3"]:
         encoded = self.direction_encoding(directions)
         return torch.sigmoid(self.head(torch.cat([features, encoded.to(features.dtype)], dim=-1)).float())
 
-    def get_density(self, ray_samples: RaySamples) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
+    def get_density(
+        self, ray_samples: RaySamples
+    ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
         """Density and features at samples; both zero outside the scene."""
         scaled, inside = self.normalized(ray_samples.frustums.get_positions())
         if inside is None:
@@ -143,11 +147,17 @@ class RadianceField(Field):
         directions = ray_samples.frustums.directions
         if inside is None:
             density, features = self._density_of(scaled)
-            outputs = {FieldHeadNames.DENSITY: density, FieldHeadNames.RGB: self._color_of(features, directions)}
+            outputs = {
+                FieldHeadNames.DENSITY: density,
+                FieldHeadNames.RGB: self._color_of(features, directions),
+            }
         else:
             density, features = self._density_of(scaled[inside])
             rgb = self._color_of(features, directions[inside])
-            outputs = {FieldHeadNames.DENSITY: _scatter(density, inside), FieldHeadNames.RGB: _scatter(rgb, inside)}
+            outputs = {
+                FieldHeadNames.DENSITY: _scatter(density, inside),
+                FieldHeadNames.RGB: _scatter(rgb, inside),
+            }
         if compute_normals:
             outputs[FieldHeadNames.NORMALS] = self.normals(positions)
         return outputs

@@ -3,15 +3,19 @@
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Literal, Type
+from typing import Any, Literal, cast
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.model_components.losses import MSELoss
-from nerfstudio.model_components.ray_samplers import PDFSampler, UniformLinDispPiecewiseSampler, UniformSampler
+from nerfstudio.model_components.ray_samplers import (
+    PDFSampler,
+    UniformLinDispPiecewiseSampler,
+    UniformSampler,
+)
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
-from nerfstudio.model_components.scene_colliders import NearFarCollider
+from nerfstudio.model_components.scene_colliders import NearFarCollider, SceneCollider
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor
@@ -30,7 +34,7 @@ UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
 class BNNeRFModelConfig(ModelConfig):
     """NeRF with a norm in its networks."""
 
-    _target: Type = field(default_factory=lambda: BNNeRFModel)
+    _target: type = field(default_factory=lambda: BNNeRFModel)
     norm: NormName = "batch"
     """Norm of the hidden layers of all networks; none gives the plain network for comparison."""
     coarse: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
@@ -81,7 +85,7 @@ class BNNeRFModel(Model):
             num_samples=config.num_fine_samples, include_original=config.reuse_coarse_samples
         )
         if config.enable_collider:
-            self.collider = self._make_collider(unbounded)
+            self.collider = self._make_collider(unbounded)  # type: ignore[assignment]
 
         background = config.background_color
         if background == "auto":
@@ -92,7 +96,7 @@ class BNNeRFModel(Model):
         self.rgb_loss = MSELoss()
         self.image_metrics = ImageMetrics()
 
-    def _make_collider(self, unbounded: bool) -> torch.nn.Module:
+    def _make_collider(self, unbounded: bool) -> SceneCollider:
         if unbounded:
             return NearFarCollider(UNBOUNDED_NEAR, UNBOUNDED_FAR, reset_near_plane=False)
         planes = self.config.collider_params or {}
@@ -101,10 +105,13 @@ class BNNeRFModel(Model):
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
         mlps = [m for m in self.modules() if isinstance(m, CoordinateMLP)]
-        hidden = [layer.linear.weight for mlp in mlps for layer in list(mlp.layers)[1:]]
+        hidden = [cast(Parameter, linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]]
         chosen = {id(p) for p in hidden}
         fields = [*self.field_coarse.parameters(), *self.field_fine.parameters()]
-        groups = {"hidden_matrices": hidden, "fields": [p for p in fields if id(p) not in chosen]}
+        groups: dict[str, list[Parameter]] = {
+            "hidden_matrices": hidden,
+            "fields": [p for p in fields if id(p) not in chosen],
+        }
         return {name: group for name, group in groups.items() if group}
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
@@ -141,12 +148,15 @@ class BNNeRFModel(Model):
         """
         chunk = self.config.eval_num_rays_per_chunk
         if self.training or len(ray_bundle) <= chunk or ray_bundle.origins.ndim != 2:
-            return super().forward(ray_bundle)
+            return self._render(ray_bundle)
         parts: dict[str, list[Tensor]] = defaultdict(list)
         for start in range(0, len(ray_bundle), chunk):
-            for name, value in super().forward(ray_bundle[start : start + chunk]).items():
+            for name, value in self._render(ray_bundle[start : start + chunk]).items():
                 parts[name].append(value)
         return {name: torch.cat(values) for name, values in parts.items()}
+
+    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        return cast(dict[str, Tensor], super().forward(ray_bundle))
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:

@@ -31,7 +31,9 @@ class BoxCollider(SceneCollider):
 
     def set_nears_and_fars(self, ray_bundle: RayBundle) -> RayBundle:
         """Set `nears` and `fars` of a bundle, in the scene's units of length."""
-        nears, fars = _slab(ray_bundle.origins, ray_bundle.directions, self.scene_box.aabb.to(ray_bundle.origins))
+        nears, fars = _slab(
+            ray_bundle.origins, ray_bundle.directions, self.scene_box.aabb.to(ray_bundle.origins)
+        )
         nears = nears.clamp_min(self.near_plane)
         hit = fars > nears
         ray_bundle.nears = torch.where(hit, nears, self.near_plane)

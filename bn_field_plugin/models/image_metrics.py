@@ -7,10 +7,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 """File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with."""
@@ -36,10 +32,16 @@ class ImageMetrics:
         Returns:
             `psnr` in dB, `ssim`, and `lpips` where its weights are at hand.
         """
+        # Imported here: torchmetrics takes a second, at the start of every ns-* command.
+        from torchmetrics.functional.image import (
+            peak_signal_noise_ratio,
+            structural_similarity_index_measure,
+        )
+
         true, ours = (x.clamp(0, 1).moveaxis(-1, 0)[None] for x in (image, rendered))
         metrics = {
             "psnr": float(peak_signal_noise_ratio(ours, true, data_range=1.0)),
-            "ssim": float(structural_similarity_index_measure(ours, true, data_range=1.0)),
+            "ssim": float(torch.as_tensor(structural_similarity_index_measure(ours, true, data_range=1.0))),
         }
         if self.has_lpips:
             if self._lpips is None:

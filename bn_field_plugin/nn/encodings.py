@@ -81,6 +81,8 @@ class IdentityEncoding(Encoding):
 class PositionalEncoding(Encoding):
     """`[x, sin(2^j pi x), cos(2^j pi x)]` for j < k; x should lie in [-1, 1]."""
 
+    octaves: Tensor
+
     def __init__(self, in_dim: int, config: PositionalEncodingConfig) -> None:
         super().__init__()
         if config.num_frequencies < 1:
@@ -104,6 +106,8 @@ class PositionalEncoding(Encoding):
 
 class GaussianEncoding(Encoding):
     """`[sin(2 pi B x), cos(2 pi B x)]` with normally distributed frequencies B."""
+
+    frequencies: Tensor
 
     def __init__(self, in_dim: int, config: GaussianEncodingConfig) -> None:
         super().__init__()
