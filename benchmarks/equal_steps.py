@@ -1,7 +1,6 @@
 """Quality at equal steps: bn-nerf-small against nerf-small, which differ in the norm alone.
 
-Each side may be given options of its own (`--bn-options`, `--plain-options`), so that both get the learning
-rate that suits them.
+Each method has the learning rate that was best for it (see `bn_field_plugin.method_configs`).
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ class EqualSteps:
     """Training steps of each run."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each method for each seed."""
-    plain_learning_rates: tuple[float, ...] = ()
-    """Further learning rates to try for the plain side on the first seed; the best is then used."""
     output_dir: Path = Path("outputs/equal_steps")
     """Folder of the runs."""
 
@@ -39,14 +36,12 @@ def main(config: EqualSteps) -> None:
     for seed in config.seeds:
         psnr = {}
         for method in ("nerf-small", "bn-nerf-small"):
-            options = _schedule(config.steps)
             run = train(
                 method,
                 ["blender-data", "--data", config.data],
                 config.output_dir / f"{method}-{seed}",
                 steps=config.steps,
                 seed=seed,
-                options=options,
             )
             metrics = evaluate(run)
             psnr[method] = metrics["psnr"]
@@ -74,15 +69,6 @@ def main(config: EqualSteps) -> None:
         "minutes": round(minutes, 1),
     }
     write_table("equal_steps", "Quality at equal steps", command, rows, facts, notes)
-
-
-def _schedule(steps: int) -> list[str]:
-    """The learning rate ends its decay with the run, on both sides."""
-    return [
-        option
-        for group in ("hidden_matrices", "fields")
-        for option in (f"--optimizers.{group.replace('_', '-')}.scheduler.max-steps", str(steps))
-    ]
 
 
 if __name__ == "__main__":
