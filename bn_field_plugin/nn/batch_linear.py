@@ -1,19 +1,38 @@
 """A linear layer followed by batch normalisation, as one differentiable function.
 
-Two routes to one result. `plain` forms the product and takes its statistics: the oracle. `moments`
-takes mean and covariance of the layer's *input*, derives the statistics of the product from them, and
-normalises the weights before multiplying.
+Three routes to one result:
+
+- `plain` forms the product and takes its statistics, in torch operations: the oracle, and what
+  torch.compile fuses.
+- `moments` takes mean and covariance of the layer's *input*, derives the statistics of the product from
+  them, and normalises the weights before multiplying: no pass over the product, nothing kept but input and
+  output, and only d + d^2 numbers to join across processes.
+- `native` is torch's batch-norm kernels after the product, with ReLU in place.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.autograd import forward_ad
+
+from bn_field_plugin.nn import products
+
+Route = Literal["plain", "moments", "native"]
+
+MANY_SAMPLES = 65536
+"""Samples that the route of joined processes is chosen for."""
+
+CANCELLATION_LIMIT = 1024
+"""Most times that rounding in the input's moments may be magnified in a variance: in fp32, to 1e-4 of it."""
+
+NATIVE_LIMIT = 16
+"""Largest |mean| / std with which torch's kernels are trusted."""
 
 
 class BatchMoments(NamedTuple):
@@ -23,7 +42,7 @@ class BatchMoments(NamedTuple):
     """Mean of each feature."""
     var: Float[Tensor, " c"]
     """Biased variance of each feature."""
-    count: Float[Tensor, ""]
+    count: Float[Tensor, ""]  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     """Number of samples, over all processes."""
 
 
@@ -31,17 +50,15 @@ class _AllReduceSum(torch.autograd.Function):
     """Sum over processes; the gradient is summed likewise, on any backend."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, group) -> Tensor:
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
         x = x.clone()
         dist.all_reduce(x, group=group)
         return x
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
-        grad = grad.clone()
-        dist.all_reduce(grad, group=ctx.group)
-        return grad, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return all_reduce_sum(grad, ctx.group), None
 
 
 def all_reduce_sum(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
@@ -50,7 +67,7 @@ def all_reduce_sum(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
 
 
 def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = None) -> BatchMoments:
-    """Mean and biased variance of each feature over the joined batch of all processes.
+    """Mean and biased variance of each feature over the joined batch of all processes; zero without samples.
 
     Two passes, the second around the mean, so that a large mean does not cancel the variance.
 
@@ -59,14 +76,26 @@ def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = Non
         group: processes that share the batch; None for this one alone.
     """
     n = x.new_tensor(float(x.shape[0]))
-    if group is None:
+    # One kernel on a GPU; on a CPU it walks down one column after the other, many times slower.
+    if group is None and x.device.type != "cpu" and x.shape[0] > 0:
         var, mean = torch.var_mean(x, dim=0, correction=0)
         return BatchMoments(mean, var, n)
     total = all_reduce_sum(torch.cat([x.sum(0), n[None]]), group)
     count = total[-1].detach()
-    mean = total[:-1] / count
-    var = all_reduce_sum((x - mean).square().sum(0), group) / count
+    mean = total[:-1] / count.clamp_min(1)
+    var = all_reduce_sum((x - mean).square().sum(0), group) / count.clamp_min(1)
     return BatchMoments(mean, var, count)
+
+
+def choose_route(n: int, d: int, c: int, device: torch.device, dtype: torch.dtype) -> Route:
+    """The fastest route for `n` samples from `d` to `c` features.
+
+    The moments cost two more products of n d^2, the kernels passes over n c, and the moments some 60 small
+    operations more.
+    """
+    if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
+        return "plain"
+    return "moments" if n >= 16384 and d * d <= 64 * c else "native"
 
 
 def batch_norm_linear(
@@ -77,11 +106,13 @@ def batch_norm_linear(
     eps: float,
     group: dist.ProcessGroup | None = None,
     relu: bool = False,
+    route: Literal["auto"] | Route = "auto",
 ) -> tuple[Float[Tensor, "n c"], BatchMoments]:
     """`gamma * (z - mean(z)) / sqrt(var(z) + eps) + beta` for `z = x @ weight.T`, then ReLU if asked.
 
     Statistics are those of this batch, in fp32 or better; the layer has no bias, since the mean takes it
-    away. Differentiable in `x`, `weight`, `gamma` and `beta`.
+    away. Differentiable in `x`, `weight`, `gamma` and `beta`, any number of times: gradients that are to be
+    differentiated again are taken by the plain route. Without samples the result is empty, the moments zero.
 
     Args:
         x: samples, features last.
@@ -89,12 +120,62 @@ def batch_norm_linear(
         gamma: scale after normalisation.
         beta: shift after normalisation.
         eps: added to the variance.
-        group: processes over which the batch is joined; None for this one alone.
+        group: processes over which the batch is joined; None for this one alone. All must call with the same
+            `d`, `c` and route; their numbers of samples may differ, and may be zero.
         relu: apply ReLU to the result.
+        route: "auto" takes the fastest that serves: `plain` under autocast, in half precision, under
+            torch.compile and in forward-mode or functional differentiation. A named route is taken where it
+            can be; `moments` hands over where the variance would lose too many digits (see
+            `CANCELLATION_LIMIT`), `native` where there is a group or a single sample. Both need fp32 or fp64.
 
     Returns:
         The normalised product, in the dtype of the product, and the detached moments of `z`.
     """
+    if route == "auto":
+        route = _fastest_route(x, weight, gamma, beta, group)
+    if route == "plain":
+        return _plain(x, weight, gamma, beta, eps, group, relu)
+    with torch.autocast(x.device.type, enabled=False):
+        if route == "moments":
+            moments = _product_moments(x.detach(), weight.detach(), eps, group)
+            if moments is not None:
+                y = _MomentsRoute.apply(x, weight, gamma, beta, eps, group, relu, moments)
+                return y, BatchMoments(*(m.to(x.dtype) for m in (moments.mean, moments.var, moments.samples)))
+        if group is None and x.shape[0] > 1:
+            result = _native(x, weight, gamma, beta, eps, relu)
+            if result is not None:
+                return result
+        return _plain(x, weight, gamma, beta, eps, group, relu)
+
+
+def _fastest_route(
+    x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, group: dist.ProcessGroup | None
+) -> Route:
+    inputs = (x, weight, gamma, beta)
+    if (
+        any(t.dtype != x.dtype for t in inputs)
+        or torch.is_autocast_enabled(x.device.type)
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or any(forward_ad.unpack_dual(t).tangent is not None for t in inputs)
+    ):
+        return "plain"
+    if group is None and x.shape[0] < 2:
+        return "plain"
+    # Processes that join may hold any number of samples, but have to take the same route.
+    n = x.shape[0] if group is None else MANY_SAMPLES
+    return choose_route(n, x.shape[1], weight.shape[0], x.device, x.dtype)
+
+
+def _plain(
+    x: Float[Tensor, "n d"],
+    weight: Float[Tensor, "c d"],
+    gamma: Float[Tensor, " c"],
+    beta: Float[Tensor, " c"],
+    eps: float,
+    group: dist.ProcessGroup | None,
+    relu: bool,
+) -> tuple[Float[Tensor, "n c"], BatchMoments]:
     z = F.linear(x, weight)
     wide = z if z.dtype == torch.float64 else z.float()
     with torch.autocast(z.device.type, enabled=False):
@@ -105,3 +186,136 @@ def batch_norm_linear(
     if relu:
         y = F.relu(y)
     return y, BatchMoments(moments.mean.detach(), moments.var.detach(), moments.count)
+
+
+def _plain_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients in the saved `x, weight, gamma, beta` that can be differentiated again."""
+    x, weight, gamma, beta, *_ = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:4]
+    wanted = [t for t, is_needed in zip((x, weight, gamma, beta), needed, strict=True) if is_needed]
+    y, _ = _plain(x, weight, gamma, beta, ctx.eps, ctx.group, ctx.relu)
+    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+    return tuple(next(found) if is_needed else None for is_needed in needed)
+
+
+def _native(
+    x: Float[Tensor, "n d"],
+    weight: Float[Tensor, "c d"],
+    gamma: Float[Tensor, " c"],
+    beta: Float[Tensor, " c"],
+    eps: float,
+    relu: bool,
+) -> tuple[Float[Tensor, "n c"], BatchMoments] | None:
+    """The layer by torch's kernels; None where they would lose too many digits of the mean."""
+    n = x.shape[0]
+    mean, var = torch.zeros_like(beta), torch.zeros_like(beta)  # a momentum of 1 fills them with the batch's
+    y, _, inverse_std = torch.native_batch_norm(
+        F.linear(x, weight), gamma, beta, mean, var, training=True, momentum=1.0, eps=eps
+    )
+    with torch.no_grad():
+        # They add up one sample after the other in the dtype of the samples.
+        if bool((mean.abs() * inverse_std > NATIVE_LIMIT).any()):
+            return None
+        var = var * ((n - 1) / n)
+    # In place: torch's batch norm keeps its input for the backward pass, not its result.
+    return y.relu_() if relu else y, BatchMoments(mean, var, mean.new_tensor(float(n)))
+
+
+class _ProductMoments(NamedTuple):
+    """What the moments route knows before it multiplies, in fp64."""
+
+    input_mean: Float64[Tensor, " d"]
+    weight: Float64[Tensor, "c d"]
+    scatter: Float64[Tensor, "c d"]
+    """Covariance of product and input, times the number of samples."""
+    mean: Float64[Tensor, " c"]
+    var: Float64[Tensor, " c"]
+    samples: Float64[Tensor, ""]
+    """Number of samples, over all processes."""
+
+
+@torch.no_grad()
+def _product_moments(
+    x: Float[Tensor, "n d"], weight: Float[Tensor, "c d"], eps: float, group: dist.ProcessGroup | None
+) -> _ProductMoments | None:
+    """Moments of `x @ weight.T` from those of `x`; None where the variances would lose too many digits.
+
+    For root mean squares r of the input, the mean of x_i x_j is at most r_i r_j, and its rounding error some
+    u of that: the variance of a product is off by at most u (|w| . r)^2 <= u d (w^2 . r^2). Input with a mean
+    far off, or a product along a direction in which the input hardly varies, has a variance (plus eps) far
+    below that.
+    """
+    d = x.shape[1]
+    gram = products.sum_of_outer_products(x, x)
+    total = products.sum_of_rows(x)
+    samples = total.new_tensor(float(x.shape[0]))
+    if group is not None:
+        joined = torch.cat([gram.flatten(), total, samples[None]])
+        dist.all_reduce(joined, group=group)
+        gram, total, samples = joined[: d * d].view(d, d), joined[d * d : -1], joined[-1]
+    input_mean = total / samples  # without samples not a number, which the check below refuses
+    wide = weight.double()
+    scatter = wide @ torch.addr(gram, input_mean, total, alpha=-1)
+    var = (scatter * wide).sum(1) / samples
+    limit = CANCELLATION_LIMIT * torch.finfo(x.dtype).eps * d
+    is_exact = (var + eps >= wide.square() @ (gram.diagonal() * (limit / samples))).all()
+    if group is not None:  # equal weights round equally, but a single dissenter would wait for ever
+        votes = is_exact.to(torch.int32)
+        dist.all_reduce(votes, op=dist.ReduceOp.MIN, group=group)
+        is_exact = votes > 0
+    if not is_exact:
+        return None
+    return _ProductMoments(input_mean, wide, scatter, wide @ input_mean, var.clamp_min_(0), samples)
+
+
+class _MomentsRoute(torch.autograd.Function):
+    """`x @ (scale * weight).T + shift`, where scale and shift follow from the moments of the product."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        group: dist.ProcessGroup | None,
+        relu: bool,
+        moments: _ProductMoments,
+    ) -> Tensor:
+        inverse_std = torch.rsqrt(moments.var + eps)
+        scale = gamma * inverse_std
+        shift = torch.addcmul(beta, scale, moments.mean, value=-1)
+        scaled_weight = (scale[:, None] * moments.weight).to(x.dtype)
+        y = products.linear(x, scaled_weight, shift.to(x.dtype), relu)
+        ctx.save_for_backward(x, weight, gamma, beta, y, inverse_std, scale, scaled_weight)
+        ctx.eps, ctx.group, ctx.relu, ctx.moments = eps, group, relu, moments
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        rest = (None, None, None, None)
+        if torch.is_grad_enabled():
+            return *_plain_gradients(ctx, grad), *rest
+        x, _, _, _, y, inverse_std, scale, scaled_weight = ctx.saved_tensors
+        moments: _ProductMoments = ctx.moments
+        with torch.autocast(x.device.type, enabled=False):
+            if ctx.relu:
+                grad = torch.ops.aten.threshold_backward(grad, y, 0)
+            grad_shift = products.sum_of_rows(grad)
+            # Of scale * weight, where shift = beta - scale * weight @ input_mean.
+            outer = products.sum_of_outer_products(grad, x)
+            grad_scaled = torch.addr(outer, grad_shift, moments.input_mean, alpha=-1)
+            grad_gamma = (grad_scaled * moments.weight).sum(1) * inverse_std
+            grad_var = grad_gamma * scale * inverse_std / -moments.samples  # times 2 / samples, in truth
+            grad_weight = torch.addcmul(grad_var[:, None] * moments.scatter, scale[:, None], grad_scaled)
+            grad_x = None
+            if ctx.needs_input_grad[0]:
+                all_shift = grad_shift
+                if ctx.group is not None:  # the moments belong to all processes, and so do their gradients
+                    grad_var, all_shift = all_reduce_sum(torch.stack([grad_var, grad_shift]), ctx.group)
+                through_var = (moments.weight.T * grad_var) @ moments.weight
+                grad_mean = -(grad_var * moments.mean + all_shift * scale / moments.samples) @ moments.weight
+                grad_x = products.linear(x, through_var.to(x.dtype), grad_mean.to(x.dtype))
+                grad_x.addmm_(grad, scaled_weight)
+        return grad_x, grad_weight.to(x.dtype), grad_gamma.to(x.dtype), grad_shift.to(x.dtype), *rest
