@@ -1,0 +1,143 @@
+"""The methods as nerfstudio finds them: names, help texts, defaults that run anywhere."""
+
+import ast
+import dataclasses
+import inspect
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+import yaml
+from nerfstudio.configs.method_configs import all_descriptions, all_methods
+
+from bn_field_plugin import method_configs
+from bn_field_plugin.engine.trainer import BNTrainerConfig
+from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
+
+METHODS = {
+    name.replace("_", "-"): getattr(method_configs, name)
+    for name in ("bn_nerf", "bn_nerf_small", "nerf_small")
+}
+INTERNAL = "_target"
+
+
+def our_configs() -> Iterator[type]:
+    """All dataclasses of ours whose fields are options of ns-train."""
+    waiting: list[object] = [method.config for method in METHODS.values()]
+    found = set()
+    while waiting:
+        config = waiting.pop()
+        if isinstance(config, dict):
+            waiting += config.values()
+        elif dataclasses.is_dataclass(config) and not isinstance(config, type):
+            waiting += [getattr(config, field.name) for field in dataclasses.fields(config)]
+            found |= {c for c in type(config).__mro__ if c.__module__.startswith("bn_field_plugin")}
+    yield from sorted((c for c in found if dataclasses.is_dataclass(c)), key=lambda c: c.__qualname__)
+
+
+def documented_fields(config: type) -> dict[str, str | None]:
+    """The text under each field that a class itself declares, as tyro shows it."""
+    body = ast.parse(inspect.getsource(config)).body[0].body  # type: ignore[attr-defined]
+    texts: dict[str, str | None] = {}
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            texts[ast.unparse(node.target)] = after.value.value if is_text else None  # type: ignore[union-attr]
+    return texts
+
+
+@pytest.mark.parametrize("config", our_configs(), ids=lambda config: config.__name__)
+def test_every_option_of_ours_has_a_text_for_help(config: type) -> None:
+    assert config.__doc__
+    for name, text in documented_fields(config).items():
+        if name != INTERNAL:
+            assert text, f"{config.__name__}.{name}"
+            assert text[0].isupper()
+            assert text.rstrip().endswith(".")
+
+
+def test_help_shows_those_texts() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from nerfstudio.scripts.train import entrypoint; entrypoint()",
+            "bn-nerf",
+            "--help",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = " ".join(done.stdout.replace("│", " ").split())
+    shown = documented_fields(BNNeRFModelConfig)
+    assert len(shown) > 8
+    for name, told in shown.items():
+        if name != INTERNAL:
+            assert told is not None
+            assert " ".join(told.split()) in text
+            if name not in ("coarse", "fine"):
+                assert f"--pipeline.model.{name.replace('_', '-')} " in text
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nerfstudio_finds_the_methods(name: str) -> None:
+    method = METHODS[name]
+    assert method.config.method_name == name
+    assert all_methods[name] is method.config
+    assert all_descriptions[name] == method.description
+    assert isinstance(method.config, BNTrainerConfig)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_configs_survive_the_ways_in_which_nerfstudio_keeps_them(name: str) -> None:
+    config = METHODS[name].config
+    for back in (
+        yaml.load(yaml.dump(config), Loader=yaml.Loader),
+        pickle.loads(pickle.dumps(config)),
+    ):
+        assert back == config
+
+
+def test_small_methods_differ_in_the_norm_alone() -> None:
+    """An honest comparison."""
+    with_norm, without = (METHODS[name].config for name in ("bn-nerf-small", "nerf-small"))
+    assert with_norm.pipeline.model.norm == "batch"
+    assert without.pipeline.model.norm == "none"
+    model = dataclasses.replace(without.pipeline.model, norm="batch")
+    same = dataclasses.replace(
+        without, method_name="bn-nerf-small", pipeline=dataclasses.replace(without.pipeline, model=model)
+    )
+    assert repr(same) == repr(with_norm)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_device_is_one_that_this_machine_has(name: str) -> None:
+    """Nerfstudio's default, CUDA, ends with a traceback where there is none."""
+    assert METHODS[name].config.machine.device_type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_the_paper_size_is_the_papers() -> None:
+    model = METHODS["bn-nerf"].config.pipeline.model
+    for field in (model.coarse, model.fine):
+        assert (field.depth, field.width, field.skips) == (8, 256, (4,))
+        assert (field.head_depth, field.head_width) == (1, 128)
+        assert (field.position_frequencies, field.direction_frequencies) == (10, 4)
+    assert (model.num_coarse_samples, model.num_fine_samples, model.reuse_coarse_samples) == (64, 128, True)
+
+
+def test_config_modules_never_raise_where_something_else_is_absent() -> None:
+    """A plugin's module that raises breaks every nerfstudio command, of other methods too."""
+    code = """
+import nerfstudio.scripts.train, sys
+for absent in ("open3d", "trimesh", "skimage", "pymeshlab", "xatlas", "tinycudann", "matplotlib"):
+    sys.modules[absent] = None
+for name in [name for name in sys.modules if name.startswith("bn_field_plugin")]:
+    del sys.modules[name]
+import bn_field_plugin.method_configs, bn_field_plugin.dataparser_configs
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
