@@ -155,8 +155,7 @@ def _fastest_route(
     if (
         any(t.dtype != x.dtype for t in inputs)
         or torch.is_autocast_enabled(x.device.type)
-        or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+        or products.is_traced()
         or any(forward_ad.unpack_dual(t).tangent is not None for t in inputs)
     ):
         return "plain"

@@ -62,10 +62,16 @@ def _split(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "k b d"] | None, Floa
     return blocks, x[whole:]
 
 
+def is_traced() -> bool:
+    """Whether torch.compile or a transformation of torch.func looks on: neither sees into special kernels."""
+    return torch.compiler.is_compiling() or bool(torch._C._are_functorch_transforms_active())
+
+
 def _has_fused_linear(x: Tensor) -> bool:
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"
+        and not is_traced()
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

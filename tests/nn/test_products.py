@@ -41,6 +41,16 @@ def test_linear_works_without_onednn():
     torch.testing.assert_close(y, F.relu(F.linear(x, weight, bias)))
 
 
+def test_linear_can_be_compiled_and_transformed():
+    torch._dynamo.reset()
+    x, weight, bias = (draw(*shape, dtype=torch.float32) for shape in ((40, 6), (3, 6), (3,)))
+    expected = products.linear(x, weight, bias, relu=True)
+    compiled = torch.compile(products.linear, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x, weight, bias, relu=True), expected)
+    batched = torch.func.vmap(lambda x: products.linear(x, weight, bias, relu=True))(x.view(4, 10, 6))
+    torch.testing.assert_close(batched.view(40, 3), expected)
+
+
 @given(sizes, widths, widths, st.sampled_from(DTYPES))
 def test_sums_are_those_of_the_samples(n, c, d, dtype):
     a, b = draw(n, c, dtype=dtype), draw(n, d, seed=1, dtype=dtype)
