@@ -27,11 +27,11 @@ def _machine() -> MachineConfig:
     return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _optimizers(lr: float, warmup_steps: int) -> dict[str, Any]:
+def _optimizers(hidden_lr: float, lr: float, warmup_steps: int) -> dict[str, Any]:
     """Muon for hidden matrices and Adam for all else, each with a cosine decay over the run."""
     schedule = CosineDecayConfig(warmup_steps=warmup_steps)
     return {
-        "hidden_matrices": {"optimizer": MuonOptimizerConfig(lr=lr), "scheduler": schedule},
+        "hidden_matrices": {"optimizer": MuonOptimizerConfig(lr=hidden_lr), "scheduler": schedule},
         "fields": {"optimizer": AdamConfig(lr=lr), "scheduler": schedule},
     }
 
@@ -52,24 +52,26 @@ def _paper_size() -> BNTrainerConfig:
             ),
             model=BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
         ),
-        optimizers=_optimizers(lr=2e-3, warmup_steps=500),
+        optimizers=_optimizers(hidden_lr=2e-3, lr=2e-3, warmup_steps=500),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
         vis="viewer",
     )
 
 
-def _small(method_name: str, norm: NormName) -> BNTrainerConfig:
-    """A field that two CPU cores train in minutes; the same for every norm."""
+def _small(method_name: str, norm: NormName, hidden_lr: float, lr: float) -> BNTrainerConfig:
+    """A field that two CPU cores train in minutes; the same for every norm, but for the learning rates."""
     coarse = RadianceFieldConfig(
         depth=2,
         width=32,
         skips=(),
         num_features=16,
         head_width=32,
-        position_frequencies=6,
+        position_frequencies=5,
         direction_frequencies=2,
     )
-    fine = RadianceFieldConfig(depth=4, width=64, skips=(), num_features=32, head_width=64)
+    fine = RadianceFieldConfig(
+        depth=4, width=64, skips=(), num_features=32, head_width=64, position_frequencies=5
+    )
     return BNTrainerConfig(
         method_name=method_name,
         machine=_machine(),
@@ -93,7 +95,7 @@ def _small(method_name: str, norm: NormName) -> BNTrainerConfig:
                 eval_num_rays_per_chunk=4096,
             ),
         ),
-        optimizers=_optimizers(lr=1e-2, warmup_steps=50),
+        optimizers=_optimizers(hidden_lr, lr, warmup_steps=50),
         viewer=ViewerConfig(num_rays_per_chunk=1 << 13),
         vis="viewer",
     )
@@ -106,13 +108,13 @@ bn_nerf = MethodSpecification(
 """`bn-nerf`"""
 
 bn_nerf_small = MethodSpecification(
-    config=_small("bn-nerf-small", "batch"),
+    config=_small("bn-nerf-small", "batch", hidden_lr=2e-2, lr=1e-2),
     description="NeRF with batch-normalised networks, small: trains in minutes on a laptop's CPU.",
 )
 """`bn-nerf-small`"""
 
 nerf_small = MethodSpecification(
-    config=_small("nerf-small", "none"),
+    config=_small("nerf-small", "none", hidden_lr=5e-3, lr=5e-3),
     description="bn-nerf-small without norm, for honest comparisons.",
 )
 """`nerf-small`"""

@@ -24,16 +24,15 @@ def fold_norm(mlp: CoordinateMLP) -> CoordinateMLP:
     Returns:
         A network without norm (its config says so), on the same device, with its parameters detached.
     """
-    if not any(isinstance(layer.norm, AffineNorm) for layer in mlp.layers):
+    if not any(isinstance(layer.norm, AffineNorm) for layer in mlp.hidden_layers):
         return copy.deepcopy(mlp).eval()
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the generator alone
         folded = CoordinateMLP(dataclasses.replace(mlp.config, norm="none"))
     folded.to(device=mlp.output.weight.device, dtype=mlp.output.weight.dtype)
     folded.encoding = copy.deepcopy(mlp.encoding)
-    linears = [layer.linear for layer in folded.layers] + [folded.output]
     with torch.autocast(mlp.output.weight.device.type, enabled=False):
         weights = folded_weights(mlp)
-    for linear, (weight, bias) in zip(linears, weights, strict=True):
+    for linear, (weight, bias) in zip(folded.linears, weights, strict=True):
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
     return folded.eval()

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bn_field_plugin.nn import products
 from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
 from bn_field_plugin.nn.errors import UserError
 from bn_field_plugin.nn.normalization import AffineNorm, BatchNorm, NormName, StatisticsMode, build_norm
@@ -145,10 +145,20 @@ class CoordinateMLP(nn.Module):
         y = self._forward_flat(flat) if self._needs_whole_batch() else self._forward_blocks(flat)
         return y.reshape(*x.shape[:-1], self.config.out_dim)
 
+    @property
+    def hidden_layers(self) -> list[HiddenLayer]:
+        """The hidden layers in order."""
+        return [layer for layer in self.layers if isinstance(layer, HiddenLayer)]
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """All linear layers in order, the output layer last."""
+        return [*(layer.linear for layer in self.hidden_layers), self.output]
+
     def _needs_whole_batch(self) -> bool:
         if torch.is_grad_enabled():
             return True
-        norms = [layer.norm for layer in self.layers]
+        norms = [layer.norm for layer in self.hidden_layers]
         return any(
             norm is not None
             and not (
@@ -185,12 +195,13 @@ class CoordinateMLP(nn.Module):
     ) -> Float[Tensor, "n o"]:
         encoded = self._encode(x)
         h = encoded
-        for index, (layer, (weight, bias)) in enumerate(zip(self.layers, weights, strict=False)):
+        for index, (layer, (weight, bias)) in enumerate(zip(self.hidden_layers, weights, strict=False)):
             if index > 0 and index in self.config.skips:
                 h = torch.cat([encoded, h], dim=-1)
-            h = F.linear(h, weight, bias)
-            h = h.relu_() if isinstance(layer.activation, nn.ReLU) else layer.activation(h)
-        return F.linear(h, *weights[-1])
+            relu = isinstance(layer.activation, nn.ReLU)
+            h = products.linear(h, weight, bias, relu)
+            h = h if relu else layer.activation(h)
+        return products.linear(h, *weights[-1])
 
 
 def folded_weights(mlp: CoordinateMLP) -> list[tuple[Tensor, Tensor]]:
@@ -202,21 +213,21 @@ def folded_weights(mlp: CoordinateMLP) -> list[tuple[Tensor, Tensor]]:
     encoded = mlp.encoding.out_dim
     weights: list[tuple[Tensor, Tensor]] = []
     carried: tuple[Tensor, Tensor] | None = None
-    linears: list[nn.Linear] = [layer.linear for layer in mlp.layers] + [mlp.output]
-    for index, linear in enumerate(linears):
-        weight = linear.weight
-        bias = linear.bias if linear.bias is not None else weight.new_zeros(weight.shape[0])
+    layers = mlp.hidden_layers
+    for index, linear in enumerate(mlp.linears):
+        weight: Tensor = linear.weight
+        bias: Tensor = linear.bias if linear.bias is not None else weight.new_zeros(weight.shape[0])
         if carried is not None:
             scale, shift = carried
-            if index in mlp.config.skips and index < len(mlp.layers):
+            if index in mlp.config.skips and index < len(layers):
                 scale = torch.cat([scale.new_ones(encoded), scale])
                 shift = torch.cat([shift.new_zeros(encoded), shift])
             bias = bias + weight @ shift
             weight = weight * scale
             carried = None
-        norm = mlp.layers[index].norm if index < len(mlp.layers) else None
+        norm = layers[index].norm if index < len(layers) else None
         if isinstance(norm, AffineNorm):
-            if mlp.layers[index].norm_first:
+            if layers[index].norm_first:
                 scale, shift = norm.affine()
                 weight, bias = weight * scale[:, None], bias * scale + shift
             else:

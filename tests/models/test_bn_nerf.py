@@ -88,6 +88,13 @@ def test_an_interrupted_render_forgets_that_normals_were_not_wanted(monkeypatch:
     assert "normals" in model(rays(12))
 
 
+def test_the_background_suits_the_scene_unless_chosen() -> None:
+    """White behind objects, as Blender data has it; what is seen last behind a capture."""
+    for scene, expected in (("bounded", "white"), ("unbounded", "last_sample")):
+        assert tiny_model(scene=scene).renderer_rgb.background_color == expected
+        assert tiny_model(scene=scene, background_color="black").renderer_rgb.background_color == "black"
+
+
 @pytest.mark.parametrize(("background", "value"), [("white", 1.0), ("black", 0.0)])
 def test_rays_that_miss_the_box_show_the_background(background: str, value: float) -> None:
     model = tiny_model(background_color=background).eval()

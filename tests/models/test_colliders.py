@@ -31,10 +31,16 @@ def collider(near: float = 0.05, far: float = 6.0) -> BoxCollider:
 def test_training_and_evaluation_sample_the_same_stretch() -> None:
     """nerfstudio's own collider moves the near plane to 0 in evaluation: another distribution of samples."""
     ours = collider()
+
+    def bundle_with_cameras_inside() -> RayBundle:
+        found = rays(50)
+        found.origins[:25] *= 0.1
+        return found
+
     ours.train()
-    trained = ours(rays(50))
+    trained = ours(bundle_with_cameras_inside())
     ours.eval()
-    evaluated = ours(rays(50))
+    evaluated = ours(bundle_with_cameras_inside())
     assert torch.equal(trained.nears, evaluated.nears)
     assert torch.equal(trained.fars, evaluated.fars)
 
