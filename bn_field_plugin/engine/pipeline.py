@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
+from bn_field_plugin.nn.memory import keep_freed_memory
 
 CALIBRATION_SEED = 20240617
 """Seed of the training rays that the statistics are made exact over."""
@@ -48,6 +49,7 @@ class BNPipeline(VanillaPipeline):
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        keep_freed_memory()
         config = copy.deepcopy(config)
         parser, model = self._parts(config)
         if config.datamanager.data is not None:
