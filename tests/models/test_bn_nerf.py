@@ -9,7 +9,7 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from bn_field_plugin.models.bn_nerf import BNNeRFModel
+from bn_field_plugin.models.bn_nerf import UNBOUNDED_FAR, UNBOUNDED_NEAR, BNNeRFModel
 from bn_field_plugin.models.image_metrics import LPIPS_WEIGHTS
 from bn_field_plugin.nn import CoordinateMLP, UserError, running_norms
 from tests.nn.cases import NORMED, RUNNING
@@ -173,6 +173,26 @@ def test_only_training_passes_change_statistics(norm: str) -> None:
     model.train()(rays(30))
     after = statistics(model)
     assert all(not torch.equal(after[name], value) for name, value in before.items() if "count" not in name)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_rays_are_sampled_between_the_faces_of_the_box(training: bool) -> None:
+    """In evaluation too, where nerfstudio's own near-far planes begin at the camera."""
+    model = tiny_model().train(training)
+    bundle = rays(40)
+    model(bundle)
+    for distances in (bundle.nears, bundle.fars):
+        ends = bundle.origins + bundle.directions * distances
+        torch.testing.assert_close(ends.abs().amax(dim=-1), torch.full((40,), 1.5))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_unbounded_rays_go_from_the_camera_to_far_away(training: bool) -> None:
+    model = tiny_model(scene="unbounded").train(training)
+    bundle = rays(4)
+    model(bundle)
+    assert (bundle.nears == UNBOUNDED_NEAR).all()
+    assert (bundle.fars == UNBOUNDED_FAR).all()
 
 
 def test_no_sample_outside_the_box_reaches_a_network() -> None:
