@@ -217,7 +217,8 @@ def main(config: PriceOfBN) -> None:
     common = [
         f"Ratios to the time of the {PLAIN} (nn.Linear, nn.ReLU, eager, fp32) in the same round: "
         "median (quartiles).",
-        "Memory: default, as PyTorch finds it; kept, glibc told to keep what is freed; for all networks alike.",
+        "Memory: default, as PyTorch finds it; kept, glibc told to keep what is freed; "
+        "for all networks alike.",
     ]
     command = "python -m benchmarks.price_of_bn"
     write_table(
