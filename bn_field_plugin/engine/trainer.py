@@ -94,7 +94,8 @@ class BNTrainer(Trainer):
         previous = signal.getsignal(signal.SIGINT)
 
         def stop(number: int, frame: FrameType | None) -> None:
-            signal.signal(signal.SIGINT, previous)
+            # Not `previous`: a background job starts with the signal ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             if self.training_state == "completed":  # only the viewer is left
                 raise KeyboardInterrupt
             self._stopped_by_user = True
