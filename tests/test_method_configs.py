@@ -102,14 +102,17 @@ def test_configs_survive_the_ways_in_which_nerfstudio_keeps_them(name: str) -> N
         assert back == config
 
 
-def test_small_methods_differ_in_the_norm_alone() -> None:
+def test_small_methods_differ_in_norm_and_learning_rates_alone() -> None:
     """An honest comparison."""
     with_norm, without = (METHODS[name].config for name in ("bn-nerf-small", "nerf-small"))
     assert with_norm.pipeline.model.norm == "batch"
     assert without.pipeline.model.norm == "none"
     model = dataclasses.replace(without.pipeline.model, norm="batch")
     same = dataclasses.replace(
-        without, method_name="bn-nerf-small", pipeline=dataclasses.replace(without.pipeline, model=model)
+        without,
+        method_name="bn-nerf-small",
+        optimizers=with_norm.optimizers,
+        pipeline=dataclasses.replace(without.pipeline, model=model),
     )
     assert repr(same) == repr(with_norm)
 
