@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -264,6 +265,42 @@ def test_a_checkpoint_holds_exact_statistics_and_nothing_but_plain_values(
     assert same_tensors(kept, statistics(trainer.pipeline.model))
     assert not [key for key in saved["pipeline"] if "lpips" in key]
     assert saved["schedulers"].keys() == saved["optimizers"].keys() == {"hidden_matrices", "fields"}
+
+
+@pytest.mark.parametrize("norm", ALL_NORMS)
+def test_every_norm_trains_saves_and_resumes(norm: str, capture: Path, tmp_path: Path) -> None:
+    config = trainer_config(tmp_path, capture, steps=2)
+    config.pipeline.model.norm = norm  # type: ignore[attr-defined]
+    first = make_trainer(config)
+    start = parameters(first.pipeline)
+    first.train()
+    config.load_dir = first.checkpoint_dir
+    second = make_trainer(config)
+    assert second._start_step == 2
+    assert same_tensors(statistics(second.pipeline.model), statistics(first.pipeline.model))
+    assert same_tensors(parameters(second.pipeline), parameters(first.pipeline))
+    assert not same_tensors(parameters(second.pipeline), start)
+    second.train()
+    state = torch.load(second.checkpoint_dir / checkpoint_name(3), weights_only=True)["pipeline"]
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_cameras_that_all_look_away_train_without_error_or_effect(capture: Path, tmp_path: Path) -> None:
+    """No sample is inside the box: nothing to normalise, to calibrate over or to learn from."""
+    folder = shutil.copytree(capture, tmp_path / "away")
+    for path in folder.glob("transforms_*.json"):
+        meta = json.loads(path.read_text())
+        for frame in meta["frames"]:
+            pose = np.array(frame["transform_matrix"])
+            pose[:3, [0, 2]] *= -1
+            frame["transform_matrix"] = pose.tolist()
+        path.write_text(json.dumps(meta))
+    trainer = make_trainer(trainer_config(tmp_path, folder, steps=3, steps_per_eval_batch=1))
+    weights, exact = parameters(trainer.pipeline), statistics(trainer.pipeline.model)
+    trainer.train()
+    assert (trainer.checkpoint_dir / checkpoint_name(2)).is_file()
+    assert same_tensors(parameters(trainer.pipeline), weights)
+    assert same_tensors(statistics(trainer.pipeline.model), exact)
 
 
 def test_gradients_add_up_over_steps_and_statistics_see_each_of_them(capture: Path, tmp_path: Path) -> None:
