@@ -16,8 +16,8 @@ from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
 from bn_field_plugin.nn.errors import UserError
 from bn_field_plugin.nn.normalization import AffineNorm, BatchNorm, NormName, StatisticsMode, build_norm
 
-EVAL_BLOCK_BYTES = 2**19
-"""Activations of one layer that an evaluation pass holds at a time: a share of a core's L2 cache."""
+EVAL_BLOCK_BYTES = 2**21
+"""Activations of one layer that an evaluation pass holds at a time: about the cores' L2 cache."""
 
 
 @dataclass(frozen=True)
