@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +25,13 @@ class TrainedRun:
     """Wall clock of the whole command, start of Python and loading of data included."""
 
 
-def run_command(args: Sequence[str | Path], log: Path) -> float:
+def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> float:
     """Run one of nerfstudio's commands; its output goes to a log file.
 
     Args:
         args: command and arguments; the command is taken from the running Python's environment.
         log: file for the command's output.
+        environment: variables to set for the command.
 
     Returns:
         Wall clock seconds.
@@ -41,11 +42,12 @@ def run_command(args: Sequence[str | Path], log: Path) -> float:
     command = [str(Path(sys.executable).with_name(str(args[0]))), *(str(a) for a in args[1:])]
     log.parent.mkdir(parents=True, exist_ok=True)
     # nerfstudio 1.1.5 leaves numpy scalars in its own methods' checkpoints, which torch >= 2.6 refuses.
-    environment = os.environ | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "COLUMNS": "160"}
+    compatible = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "COLUMNS": "160"}
+    variables = {**os.environ, **compatible, **(environment or {})}
     start = time.perf_counter()
     with log.open("w") as stream:
         done = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, stdin=subprocess.DEVNULL
+            command, stdout=stream, stderr=subprocess.STDOUT, env=variables, stdin=subprocess.DEVNULL
         )
     seconds = time.perf_counter() - start
     if done.returncode != 0:
@@ -64,6 +66,7 @@ def train(
     steps: int,
     seed: int,
     options: Sequence[str | Path] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> TrainedRun:
     """`ns-train METHOD`, without viewer and without evaluation during training.
 
@@ -74,6 +77,7 @@ def train(
         steps: training steps.
         seed: nerfstudio's --machine.seed.
         options: further options of the method.
+        environment: variables to set for the command.
     """
     seconds = run_command(
         [
@@ -86,27 +90,48 @@ def train(
             *data,
         ],
         output_dir / "train.log",
+        environment,
     )
     return TrainedRun(output_dir / EXPERIMENT / method / TIMESTAMP / "config.yml", seconds)
 
 
-def evaluate(run: TrainedRun, images: Path | None = None) -> dict[str, float]:
+def evaluate(run: TrainedRun, environment: Mapping[str, str] | None = None) -> dict[str, float]:
     """`ns-eval` on all test views.
 
     Args:
         run: the trained run.
-        images: folder for the rendered views, if wanted.
+        environment: variables to set for the command.
 
     Returns:
         nerfstudio's metrics: `psnr`, `ssim`, `num_rays_per_sec`, ...
     """
     output = run.config.with_name("eval.json")
-    extra = [] if images is None else ["--render-output-path", images]
-    run_command(
-        ["ns-eval", "--load-config", run.config, "--output-path", output, *extra],
-        run.config.with_name("eval.log"),
-    )
+    log = run.config.with_name("eval.log")
+    run_command(["ns-eval", "--load-config", run.config, "--output-path", output], log, environment)
     return json.loads(output.read_text())["results"]
+
+
+def without_lpips(folder: Path) -> dict[str, str]:
+    """Variables with which nerfstudio's own methods start offline.
+
+    They load AlexNet for LPIPS and stop where it can be neither found nor fetched. Here they find one with
+    random weights, so that LPIPS of theirs means nothing and must not be reported.
+
+    Args:
+        folder: where to keep it (233 MB); nothing is written where the real one is at hand.
+    """
+    from bn_field_plugin.models.image_metrics import LPIPS_WEIGHTS, ImageMetrics
+
+    if ImageMetrics().has_lpips:
+        return {}
+    path = folder.resolve() / "hub" / "checkpoints" / LPIPS_WEIGHTS
+    if not path.exists():
+        import torch
+        from torchvision.models import alexnet
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(alexnet().state_dict(), path)
+    return {"TORCH_HOME": str(folder.resolve())}
 
 
 def _device() -> str:

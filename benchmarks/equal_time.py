@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.commands import TrainedRun, evaluate, train
+from benchmarks.commands import TrainedRun, evaluate, train, without_lpips
 from benchmarks.report import machine_facts, write_table
 
 NERFACTO_ON_BLENDER = (
@@ -54,6 +54,7 @@ def main(config: EqualTime) -> None:
     def ours(name: str, steps: int) -> TrainedRun:
         return train("bn-nerf-small", data, config.output_dir / name, steps=steps, seed=config.seed)
 
+    offline = without_lpips(config.output_dir / "torch")
     nerfacto = train(
         "nerfacto",
         data,
@@ -64,6 +65,7 @@ def main(config: EqualTime) -> None:
             *NERFACTO_ON_BLENDER,
             *("--pipeline.datamanager.train-num-rays-per-batch", str(config.nerfacto_rays)),
         ],
+        environment=offline,
     )
     # Two pilots tell the price of a step from the price of starting.
     short, long = (ours(f"pilot-{n}", n).seconds for n in (config.pilot_steps // 3, config.pilot_steps))
@@ -76,7 +78,7 @@ def main(config: EqualTime) -> None:
     }
     rows, speed, psnr = [], {}, {}
     for name, (run, count) in runs.items():
-        metrics = evaluate(run)
+        metrics = evaluate(run, offline if run is nerfacto else None)
         speed[name], psnr[name] = metrics["num_rays_per_sec"], metrics["psnr"]
         rows.append(
             {
