@@ -58,7 +58,7 @@ def third_party_imports(folder: str) -> set[str]:
     [
         ("bn_field_plugin", ()),
         ("standalone", ()),
-        ("benchmarks", ()),
+        ("benchmarks", ("dev",)),
         ("tests", ("dev",)),
     ],
 )
