@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,6 +46,8 @@ class RadianceFieldConfig:
     """Octaves of the positional encoding of positions."""
     direction_frequencies: int = 4
     """Octaves of the positional encoding of view directions."""
+    placement: Literal["before", "after"] = "before"
+    """Where the norm stands: before or after the activation."""
 
 
 class RadianceField(Field):
@@ -81,6 +84,7 @@ class RadianceField(Field):
                 skips=config.skips,
                 encoding=PositionalEncodingConfig(config.position_frequencies),
                 norm=norm,
+                placement=config.placement,
             )
         )
         self.direction_encoding = PositionalEncodingConfig(config.direction_frequencies).build(3)
@@ -91,6 +95,7 @@ class RadianceField(Field):
                 width=config.head_width,
                 depth=config.head_depth,
                 norm=norm,
+                placement=config.placement,
             )
         )
 
