@@ -11,8 +11,9 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks import RESULTS
 from benchmarks.commands import evaluate, train
-from benchmarks.report import machine_facts, write_table
+from standalone.report import machine_facts, write_table
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def main(config: EqualSteps) -> None:
         "steps": config.steps,
         "minutes": round(minutes, 1),
     }
-    write_table("equal_steps", "Quality at equal steps", command, rows, facts, notes)
+    write_table("equal_steps", "Quality at equal steps", command, rows, facts, notes, folder=RESULTS)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from benchmarks.report import Cell, machine_facts, write_table
+from benchmarks import RESULTS
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, fold_norm
 from bn_field_plugin.nn.batch_linear import Route, batch_norm_linear
 from bn_field_plugin.nn.memory import keep_freed_memory
+from standalone.report import Cell, machine_facts, write_table
 
 PLAIN = "plain MLP"
 
@@ -240,6 +241,7 @@ def main(config: PriceOfBN) -> None:
             "A step is forward and backward of a sum, without optimiser; BN-MLP (ours) also updates its "
             "running statistics. Routes are those of bn_field_plugin.nn.batch_linear, on every layer.",
         ],
+        folder=RESULTS,
     )
     write_table(
         "price_of_bn_inference",
@@ -248,6 +250,7 @@ def main(config: PriceOfBN) -> None:
         [rows["inference"] for rows in found if rows],
         facts,
         [*common, "Ours are evaluated in blocks that fit the cache; norm folded into the weights, or none."],
+        folder=RESULTS,
     )
 
 

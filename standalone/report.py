@@ -1,18 +1,16 @@
-"""What every benchmark shares: facts about the machine, and a table written as Markdown and JSON."""
+"""What every result shares: facts about the machine, tables as Markdown and JSON, files written whole."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-
-RESULTS = Path(__file__).parent / "results"
-"""Where tables are kept, in the repository."""
 
 Cell = str | int | float | bool | None
 
@@ -49,7 +47,8 @@ def write_table(
     rows: Sequence[Mapping[str, Cell]],
     facts: Mapping[str, Cell],
     notes: Sequence[str] = (),
-    folder: Path = RESULTS,
+    *,
+    folder: Path,
 ) -> Path:
     """Write `NAME.md` and `NAME.json`, each complete or not at all, and print the Markdown.
 
@@ -61,7 +60,7 @@ def write_table(
             Markdown and kept whole in the JSON.
         facts: `machine_facts()` and whatever else belongs to the measurement (seed, minutes, rounds, ...).
         notes: sentences under the table.
-        folder: where to write.
+        folder: where to write; made if absent.
 
     Returns:
         Path of the Markdown file.
@@ -82,16 +81,37 @@ def write_table(
         "notes": list(notes),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
-    _write_whole(folder / f"{name}.md", markdown)
+    write_whole(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    write_whole(folder / f"{name}.md", markdown)
     print(markdown)
     return folder / f"{name}.md"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file completely or not at all: what stood there before stays until the new content is whole.
+
+    Args:
+        path: the file; its folder is made if absent.
+        content: text (written as UTF-8) or bytes.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with the same suffix, for libraries that write files by name.
+
+    It takes the place of `path` when the body ends, and is removed when the body raises. The folder is made
+    if absent.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _text(cell: Cell) -> str:

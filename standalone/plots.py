@@ -1,0 +1,94 @@
+"""Figures: one look for all, made without a display and written whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bn_field_plugin.nn import NormName
+from standalone.networks import Variant
+from standalone.report import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LineStyle = str | tuple[int, tuple[int, ...]]
+"""A line style as matplotlib takes it."""
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+"""Settings of matplotlib for every figure."""
+
+COLORS = {
+    "mlp": "#4c72b0",
+    "pemlp-1": "#dd8452",
+    "pemlp-5": "#55a868",
+    "siren": "#8172b3",
+    "fourier": "#937860",
+}
+"""Colours of the networks that are compared most."""
+
+OTHER_COLORS = ("#c44e52", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd")
+"""Colours of all other networks, chosen by name."""
+
+LINE_STYLES: dict[NormName, LineStyle] = {
+    "none": "--",
+    "batch": "-",
+    "layer": "-.",
+    "global": ":",
+    "cross": (0, (3, 1, 1, 1, 1, 1)),
+}
+"""Line of each norm: solid with batch norm, dashed without norm."""
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (4.0, 3.0)
+) -> tuple[Figure, np.ndarray]:
+    """A figure with panels.
+
+    Args:
+        rows: rows of panels.
+        columns: columns of panels.
+        size: width and height of one panel in inches.
+
+    Returns:
+        The figure and its axes, always a (rows, columns) array.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+    """Write a figure, complete or not at all, in the format that the suffix names.
+
+    Args:
+        figure: the figure.
+        path: the file; its folder is made if absent.
+        dpi: pixels in an inch, for pictures made of pixels.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+def color(variant: Variant) -> str:
+    """Colour of a network, whatever its norm."""
+    if variant.network in COLORS:
+        return COLORS[variant.network]
+    return OTHER_COLORS[sum(variant.network.encode()) % len(OTHER_COLORS)]
+
+
+def linestyle(variant: Variant) -> LineStyle:
+    """Line of a norm, whatever the network."""
+    return LINE_STYLES[variant.norm]

@@ -1,0 +1,30 @@
+"""Figures: panels are always a grid, files are whole, looks follow the network and the norm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from standalone.networks import NORM_LABELS, Variant
+from standalone.plots import color, linestyle, new_figure, save_figure
+
+
+def test_a_figure_is_written_whole_in_its_size(tmp_path: Path) -> None:
+    figure, axes = new_figure(2, 3, size=(2.0, 1.0))
+    assert axes.shape == (2, 3)
+    axes[0, 0].plot([0, 1], [1, 0])
+    save_figure(figure, tmp_path / "new" / "figure.png", dpi=50)
+    assert Image.open(tmp_path / "new" / "figure.png").size == (300, 100)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["figure.png"]
+
+
+def test_one_panel_is_a_grid_too() -> None:
+    assert new_figure()[1].shape == (1, 1)
+
+
+def test_colour_tells_the_network_and_line_the_norm() -> None:
+    networks = ("mlp", "pemlp-1", "pemlp-5", "siren", "fourier")
+    assert len({color(Variant(network)) for network in networks}) == len(networks)
+    assert color(Variant("pemlp-7")) == color(Variant("pemlp-7", "batch"))
+    assert len({linestyle(Variant("mlp", norm)) for norm in NORM_LABELS}) == len(NORM_LABELS)
