@@ -1,19 +1,24 @@
 """The methods as nerfstudio finds them: names, help texts, defaults that run anywhere."""
 
 import ast
+import copy
 import dataclasses
 import inspect
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from nerfstudio.configs.method_configs import all_descriptions, all_methods
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
 from bn_field_plugin import method_configs
+from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.engine.trainer import BNTrainerConfig
 from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
 
@@ -144,3 +149,18 @@ import bn_field_plugin.method_configs, bn_field_plugin.dataparser_configs
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dataparser", "name"),
+    [
+        (BlenderDataParserConfig(data=Path("data/blender/chair")), "chair"),
+        (BNDemoDataParserConfig(), "bn-demo"),
+    ],
+)
+def test_an_unnamed_experiment_is_named_after_its_data(dataparser: DataParserConfig, name: str) -> None:
+    config = copy.deepcopy(method_configs.bn_nerf_small.config)
+    config.pipeline.datamanager.dataparser = dataparser
+    assert config.get_base_dir().parts[1:3] == (name, "bn-nerf-small")
+    config.experiment_name = "mine"
+    assert config.get_base_dir().parts[1] == "mine"

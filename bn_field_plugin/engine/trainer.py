@@ -36,6 +36,14 @@ class BNTrainerConfig(TrainerConfig):
     _target: type = field(default_factory=lambda: BNTrainer)
     """target class to instantiate"""
 
+    def set_experiment_name(self) -> None:
+        """Name an unnamed experiment after its data, also where the dataparser holds their path."""
+        datamanager = self.pipeline.datamanager
+        parser = getattr(datamanager, "dataparser", None)
+        if self.experiment_name is None and datamanager.data is None and parser is not None:
+            self.experiment_name = "bn-demo" if parser.data is None else Path(parser.data).stem
+        super().set_experiment_name()
+
 
 class BNTrainer(Trainer):
     """Trains a BN method.
