@@ -1,0 +1,289 @@
+"""The fitting loop of all tasks: a coordinate network, batches, a loss and a budget.
+
+A fit that is stopped, by Ctrl-C or by force, goes on from its last checkpoint; with a budget in steps, the
+same number of threads and the same machine it ends in the very same network.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bn_field_plugin.nn import CoordinateMLP, UserError, calibrate, fold_norm
+from standalone.checkpoints import load_checkpoint, save_checkpoint
+from standalone.interrupts import FitInterrupted, Interrupts, deferred_interrupts
+from standalone.optimization import OptimizationConfig, ScheduledOptimizers
+from standalone.progress import FitProgress
+from standalone.sampling import Sampler
+
+Loss = Callable[[Float[Tensor, "n o"], Float[Tensor, "n o"]], Float[Tensor, ""]]
+"""From outputs and targets to a scalar."""
+
+STEPS_BETWEEN_READS = 20
+"""Steps after which the loss is read from a GPU; a CPU's is read at each."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to fit: steps, seconds, or whichever is spent first.
+
+    Raises:
+        UserError: neither is given, or one is not above 0.
+    """
+
+    steps: int | None = None
+    """Optimisation steps."""
+    seconds: float | None = None
+    """Time for the steps themselves, evaluations apart."""
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise UserError("no budget: give --steps or --time-limit")
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"--steps is {self.steps}: it must be at least 1")
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise UserError(f"--time-limit is {self.seconds}: it must be a number of seconds above 0")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the budget that is spent, 1 or more where it is spent."""
+        by_steps = step / self.steps if self.steps is not None else 0.0
+        by_time = seconds / self.seconds if self.seconds is not None else 0.0
+        return max(by_steps, by_time)
+
+
+@dataclass(frozen=True)
+class Callback:
+    """Something to do between two steps; the time it takes is not the fit's."""
+
+    function: Callable[[FitState], Mapping[str, float]]
+    """Gets the state; what it returns goes into the history and the progress line."""
+    every: int
+    """Steps between two calls; the last step calls it too."""
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """Where a fit keeps its state."""
+
+    path: Path
+    """The file; each save replaces it."""
+    every_seconds: float = 30.0
+    """Least time between two saves; the end and an interrupt save too."""
+    resume: bool = False
+    """Go on from the file; without one, begin."""
+    identity: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    """What makes a fit this fit: a checkpoint with another identity is refused."""
+
+
+@dataclass
+class FitState:
+    """Where a fit stands."""
+
+    network: CoordinateMLP
+    """The network, in training mode."""
+    step: int = 0
+    """Steps taken."""
+    seconds: float = 0.0
+    """Time they took, callbacks and checkpoints apart."""
+    loss: float = math.nan
+    """The latest loss that was read."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One row for each step with callbacks: `step`, `seconds`, `loss` and what the callbacks returned."""
+
+
+def fit(
+    network: CoordinateMLP,
+    sampler: Sampler,
+    loss: Loss,
+    optimization: OptimizationConfig,
+    budget: Budget,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: CheckpointOptions | None = None,
+    compiled: bool = False,
+    progress: FitProgress | None = None,
+) -> FitState:
+    """Fit a network in place.
+
+    Args:
+        network: the network, on its device.
+        sampler: gives the batches, on the same device.
+        loss: of a batch's outputs and targets.
+        optimization: optimizers and schedule; the schedule ends with the budget.
+        budget: steps or seconds.
+        callbacks: what to do at given steps, such as evaluations.
+        checkpoint: where to keep the state, and whether to go on from there.
+        compiled: run the training passes through torch.compile.
+        progress: shows how far it is.
+
+    Returns:
+        The final state. The running statistics of `network` still lag: see `finished`.
+
+    Raises:
+        UserError: the loss is not finite, or the checkpoint does not fit.
+        FitInterrupted: Ctrl-C; the checkpoint has been written.
+    """
+    run = _Run(network, sampler, loss, optimization, budget, checkpoint)
+    if checkpoint is not None and checkpoint.resume and checkpoint.path.exists():
+        run.restore(checkpoint)
+    forward = torch.compile(network, dynamic=False) if compiled else network
+    with progress or nullcontext(), deferred_interrupts() as interrupts:
+        run.loop(forward, callbacks, progress, interrupts)
+    return run.state
+
+
+def finished(
+    network: CoordinateMLP,
+    batches: Iterable[Any],
+    forward: Callable[[CoordinateMLP, Any], Any] = CoordinateMLP.__call__,
+) -> CoordinateMLP:
+    """A folded copy for inference, with statistics that are exact over given points; `network` is kept.
+
+    Args:
+        network: the network as it was trained.
+        batches: all training points, in any split.
+        forward: applies a network to a batch, where that is more than a call.
+    """
+    network = copy.deepcopy(network)
+    calibrate(network, batches, lambda batch: forward(network, batch))
+    return fold_norm(network)
+
+
+class _Run:
+    """One fit: what changes from step to step, and its checkpoint."""
+
+    def __init__(
+        self,
+        network: CoordinateMLP,
+        sampler: Sampler,
+        loss: Loss,
+        optimization: OptimizationConfig,
+        budget: Budget,
+        checkpoint: CheckpointOptions | None,
+    ) -> None:
+        self.state = FitState(network)
+        self.sampler, self.loss, self.budget, self.checkpoint = sampler, loss, budget, checkpoint
+        self.optimization = optimization
+        self.optimizers = ScheduledOptimizers(network, optimization)
+        self.device = next(network.parameters()).device
+        self.reads_every_step = self.device.type == "cpu"
+
+    @property
+    def progress(self) -> float:
+        return self.budget.progress(self.state.step, self.state.seconds)
+
+    def loop(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        callbacks: Sequence[Callback],
+        progress: FitProgress | None,
+        interrupts: Interrupts,
+    ) -> None:
+        state = self.state
+        state.network.train()
+        saved_at = time.perf_counter()
+        while self.progress < 1:
+            start = time.perf_counter()
+            self.step(forward)
+            state.seconds += time.perf_counter() - start
+            metrics = self.call(callbacks)
+            if progress is not None:
+                progress.update(state.step, min(self.progress, 1.0), state.seconds, state.loss, metrics)
+            if interrupts.requested:
+                self.save()
+                raise FitInterrupted(f"stopped after step {state.step}")
+            if self.checkpoint and time.perf_counter() - saved_at > self.checkpoint.every_seconds:
+                self.save()
+                saved_at = time.perf_counter()
+        self.save()
+
+    def step(self, forward: Callable[[Tensor], Tensor]) -> None:
+        """Take one step; the network is left as it was where the loss that was read is not finite."""
+        state = self.state
+        factor = self.optimization.factor(state.step, self.progress, self.budget.steps)
+        coordinates, targets = self.sampler.next_batch()
+        value = self.loss(forward(coordinates), targets)
+        value.backward()
+        if self.reads_every_step or (state.step + 1) % STEPS_BETWEEN_READS == 0 or state.step == 0:
+            state.loss = float(value.detach())
+            if not math.isfinite(state.loss):
+                raise UserError(
+                    f"the loss is {state.loss} at step {state.step + 1}: lower the learning rates "
+                    "(--lr, --hidden-lr) or choose a norm (--norm batch)"
+                )
+        self.optimizers.step(factor)
+        state.step += 1
+
+    def call(self, callbacks: Sequence[Callback]) -> dict[str, float]:
+        """Call the callbacks that are due, and note what they return."""
+        state = self.state
+        due = [one for one in callbacks if state.step % one.every == 0 or self.progress >= 1]
+        metrics: dict[str, float] = {}
+        for callback in due:
+            metrics |= callback.function(state)
+        if due:
+            state.network.train()
+            row = {"step": state.step, "seconds": state.seconds, "loss": state.loss}
+            state.history.append(row | {name: float(value) for name, value in metrics.items()})
+        return metrics
+
+    def save(self) -> None:
+        """Write the checkpoint, if one is kept."""
+        if self.checkpoint is None:
+            return
+        state = self.state
+        rng = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state(self.device)
+        save_checkpoint(
+            self.checkpoint.path,
+            {
+                "identity": dict(self.checkpoint.identity),
+                "step": state.step,
+                "seconds": state.seconds,
+                "loss": state.loss,
+                "history": state.history,
+                "network": state.network.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
+                "sampler": self.sampler.state_dict(),
+                "rng": rng,
+            },
+        )
+
+    def restore(self, options: CheckpointOptions) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: it belongs to another fit, or cannot be read.
+        """
+        saved = load_checkpoint(options.path, self.device)
+        theirs, ours = saved.get("identity", {}), dict(options.identity)
+        for name in sorted(theirs.keys() | ours.keys()):
+            if theirs.get(name) != ours.get(name):
+                raise UserError(
+                    f"the checkpoint {options.path} is of another fit ({name} was {theirs.get(name)}, now "
+                    f"{ours.get(name)}): resume with the options it began with, or fit into another folder"
+                )
+        state = self.state
+        try:
+            state.network.load_state_dict(saved["network"])
+            self.optimizers.load_state_dict(saved["optimizers"])
+            self.sampler.load_state_dict(saved["sampler"])
+            state.step, state.seconds = int(saved["step"]), float(saved["seconds"])
+            state.loss, state.history = float(saved["loss"]), list(saved["history"])
+            torch.set_rng_state(saved["rng"]["cpu"].cpu())
+            if "cuda" in saved["rng"] and self.device.type == "cuda":
+                torch.cuda.set_rng_state(saved["rng"]["cuda"].cpu(), self.device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"the checkpoint {options.path} does not fit this network ({reason})") from error

@@ -1,0 +1,148 @@
+"""How coordinate networks are optimised: optimizers, learning rates for each norm, and the schedule."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, UserError
+from bn_field_plugin.nn.muon import Muon
+
+OptimizerName = Literal["muon", "adam"]
+
+
+class LearningRates(NamedTuple):
+    """Peak learning rates of a network."""
+
+    hidden: float
+    """Of the matrices between hidden layers."""
+    rest: float
+    """Of every other parameter."""
+
+
+LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
+    "muon": {
+        "norm": LearningRates(2e-2, 1e-2),
+        "none": LearningRates(5e-3, 5e-3),
+        "sine": LearningRates(1e-3, 5e-4),
+    },
+    "adam": {
+        "norm": LearningRates(1e-2, 1e-2),
+        "none": LearningRates(2e-3, 2e-3),
+        "sine": LearningRates(5e-4, 5e-4),
+    },
+}
+"""Learning rates by optimizer and kind of network: a norm bears larger ones, the sine only small ones."""
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """Optimizers of a fit and their schedule: a linear warmup, then a cosine decay over the budget."""
+
+    optimizer: OptimizerName = "muon"
+    """Of the matrices between hidden layers; all other parameters take Adam."""
+    lr: float | None = None
+    """Peak learning rate of Adam; by default what suits the network's norm."""
+    hidden_lr: float | None = None
+    """Peak learning rate of the matrices between hidden layers; by default what suits the norm."""
+    warmup_steps: int = 50
+    """Steps over which the learning rates rise, at most a tenth of a budget in steps."""
+    final_fraction: float = 0.01
+    """Share of the peak learning rates that is left at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "hidden_lr"):
+            rate = getattr(self, name)
+            if rate is not None and not (math.isfinite(rate) and rate > 0):
+                raise UserError(f"--{name.replace('_', '-')} is {rate}: it must be above 0")
+        if self.warmup_steps < 0:
+            raise UserError(f"--warmup-steps is {self.warmup_steps}: it must be at least 0")
+        if not 0 <= self.final_fraction <= 1:
+            raise UserError(f"--final-fraction is {self.final_fraction}: it must lie in [0, 1]")
+
+    def learning_rates(self, network: CoordinateMLPConfig) -> LearningRates:
+        """Peak learning rates for a network: the given ones, or those of `LEARNING_RATES`."""
+        kind = "sine" if network.activation == "sine" else "none" if network.norm == "none" else "norm"
+        default = LEARNING_RATES[self.optimizer][kind]
+        return LearningRates(
+            default.hidden if self.hidden_lr is None else self.hidden_lr,
+            default.rest if self.lr is None else self.lr,
+        )
+
+    def factor(self, step: int, progress: float, steps: int | None = None) -> float:
+        """Factor of the peak learning rates.
+
+        Args:
+            step: steps taken so far.
+            progress: share of the budget that is spent, in [0, 1].
+            steps: the budget in steps, where it is one.
+        """
+        warmup = self.warmup_steps if steps is None else min(self.warmup_steps, steps // 10)
+        rise = min(1.0, (step + 1) / (warmup + 1))
+        decay = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        return rise * (self.final_fraction + (1 - self.final_fraction) * decay)
+
+
+def hidden_matrices(network: CoordinateMLP) -> list[Tensor]:
+    """The matrices between hidden layers, also where they are parametrized."""
+    return [p for linear in network.linears[1:-1] for p in linear.parameters() if p.ndim == 2]
+
+
+class ScheduledOptimizers:
+    """The optimizers of a network, stepped and scheduled together.
+
+    Args:
+        network: its parameters are optimised.
+        config: optimizers and schedule.
+    """
+
+    def __init__(self, network: CoordinateMLP, config: OptimizationConfig) -> None:
+        self.config = config
+        rates = config.learning_rates(network.config)
+        hidden = hidden_matrices(network)
+        taken = {id(p) for p in hidden}
+        rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
+        self._peaks: list[float] = [rates.rest]
+        self.optimizers: list[torch.optim.Optimizer] = [_adam(rest, rates.rest)]
+        if hidden:
+            self._peaks.append(rates.hidden)
+            if config.optimizer == "muon":
+                muon = Muon(hidden, lr=rates.hidden, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+                self.optimizers.append(muon)
+            else:
+                self.optimizers.append(_adam(hidden, rates.hidden))
+
+    def step(self, factor: float) -> None:
+        """Step every optimizer at `factor` times its peak learning rate, and clear the gradients."""
+        for optimizer, peak in zip(self.optimizers, self._peaks, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, object]]:
+        """States of the optimizers in order, for a checkpoint."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[dict[str, object]]) -> None:
+        """Take the states of a checkpoint.
+
+        Raises:
+            ValueError: they belong to other optimizers.
+        """
+        if len(states) != len(self.optimizers):
+            raise ValueError(f"{len(states)} optimizers in the checkpoint, {len(self.optimizers)} here")
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99), eps=1e-15)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Numbers that a network learns."""
+    return sum(p.numel() for p in network.parameters())

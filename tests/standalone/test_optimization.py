@@ -1,0 +1,91 @@
+"""Optimizers by name, learning rates by norm, and the schedule's laws."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.utils import parametrize
+
+from bn_field_plugin import CoordinateMLP, UserError
+from bn_field_plugin.nn.muon import Muon
+from standalone.networks import Variant
+from standalone.optimization import (
+    LEARNING_RATES,
+    OptimizationConfig,
+    ScheduledOptimizers,
+    count_parameters,
+    hidden_matrices,
+)
+
+
+def network(name: str = "mlp+batch", depth: int = 3) -> CoordinateMLP:
+    torch.manual_seed(0)
+    return CoordinateMLP(Variant.parse(name).config(2, 1, 8, depth))
+
+
+def test_muon_takes_the_hidden_matrices_and_adam_all_else() -> None:
+    mlp = network()
+    adam, muon = ScheduledOptimizers(mlp, OptimizationConfig()).optimizers
+    assert isinstance(muon, Muon)
+    hidden = {id(p) for p in muon.param_groups[0]["params"]}
+    rest = {id(p) for p in adam.param_groups[0]["params"]}
+    assert hidden == {id(layer.linear.weight) for layer in mlp.hidden_layers[1:]}
+    assert hidden | rest == {id(p) for p in mlp.parameters()}
+    assert not hidden & rest
+
+
+def test_a_single_hidden_layer_needs_adam_alone() -> None:
+    assert len(ScheduledOptimizers(network(depth=1), OptimizationConfig()).optimizers) == 1
+
+
+def test_parametrized_matrices_are_still_hidden_ones() -> None:
+    mlp = network("mlp")
+    parametrize.register_parametrization(mlp.linears[1], "weight", torch.nn.Identity())
+    assert sum(p.numel() for p in hidden_matrices(mlp)) == 2 * 64
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize(("name", "kind"), [("mlp", "none"), ("mlp+layer", "norm"), ("siren+batch", "sine")])
+def test_learning_rates_follow_the_norm_unless_given(optimizer, name: str, kind: str) -> None:
+    config = Variant.parse(name).config(2, 1, 8, 3)
+    assert OptimizationConfig(optimizer).learning_rates(config) == LEARNING_RATES[optimizer][kind]
+    assert OptimizationConfig(optimizer, lr=0.5).learning_rates(config).rest == 0.5
+    assert OptimizationConfig(optimizer, hidden_lr=0.5).learning_rates(config).hidden == 0.5
+
+
+@given(warmup=st.integers(0, 100), final=st.floats(0, 1), steps=st.integers(1, 1000))
+def test_the_schedule_rises_then_falls_to_its_final_share(warmup: int, final: float, steps: int) -> None:
+    config = OptimizationConfig(warmup_steps=warmup, final_fraction=final)
+    factors = [config.factor(step, step / steps, steps) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    peak = factors.index(max(factors))
+    assert peak <= min(warmup, steps // 10) + 1
+    assert all(a >= b - 1e-12 for a, b in zip(factors[peak:], factors[peak + 1 :], strict=False))
+    assert math.isclose(config.factor(10**6, 1.0, steps), final, abs_tol=1e-12)
+
+
+def test_a_step_applies_the_factor_to_each_peak() -> None:
+    mlp = network()
+    optimizers = ScheduledOptimizers(mlp, OptimizationConfig(lr=0.1, hidden_lr=0.2))
+    mlp(torch.rand(16, 2)).sum().backward()
+    optimizers.step(0.5)
+    assert [one.param_groups[0]["lr"] for one in optimizers.optimizers] == [0.05, 0.1]
+    assert all(p.grad is None for p in mlp.parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr": 0.0}, {"hidden_lr": -1.0}, {"lr": math.nan}, {"warmup_steps": -1}, {"final_fraction": 2.0}],
+)
+def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
+    name = next(iter(options)).replace("_", "-")
+    with pytest.raises(UserError, match=f"--{name}"):
+        OptimizationConfig(**options)
+
+
+def test_parameters_are_counted() -> None:
+    assert count_parameters(network("mlp")) == (2 * 8 + 8) + 2 * (64 + 8) + (8 + 1)
