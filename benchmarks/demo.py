@@ -26,7 +26,7 @@ METHODS = {"nerf-small": "without BN", "bn-nerf-small": "with BN"}
 class Demo:
     """Train nerf-small and bn-nerf-small on the demo scene for the same steps, and compare held-out views."""
 
-    steps: int = 600
+    steps: int = 1200
     """Training steps of each method."""
     seed: int = 0
     """Seed of both runs."""
