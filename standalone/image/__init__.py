@@ -1,0 +1,1 @@
+"""Images as small continuous functions: fit, compare, encode, decode and render."""

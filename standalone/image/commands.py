@@ -1,0 +1,299 @@
+"""The commands of `bn-image`: options, and what each does with them."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import dataclasses
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from bn_field_plugin.nn import UserError
+from standalone.image.codec import PrecisionOptions
+from standalone.image.compare import FIG2
+from standalone.image.fit import NetworkOptions, RunOptions
+from standalone.image.images import Picture, astronaut, read_picture, shrunk
+from standalone.image.presets import dump_preset
+from standalone.optimization import OptimizationConfig
+from standalone.report import write_whole
+
+ENCODED_SUFFIX = ".bni"
+"""Usual ending of encoded images."""
+
+OUTPUTS = Path("outputs/image")
+"""Folder of results, unless another is given."""
+
+
+@dataclass
+class Fit:
+    """Fit an image with a coordinate network.
+
+    The folder gets the reconstruction in the image's own format and depth, an error map, the PSNR curve, the
+    error by frequency band over time, the network in half precision (image.bni, for render and decode), a
+    checkpoint, the options and metrics.json. PSNR is that of the final network on 8-bit clamped output: norms
+    folded with exact statistics, in evaluation mode; not the best noisy step on the way.
+
+    Example: bn-image fit photo.png --steps 500
+    """
+
+    image: tyro.conf.Positional[Path | None] = None
+    """PNG, JPEG, TIFF or EXR; grey, RGB or RGBA; 8, 16 bit or float. scikit-image's astronaut by default."""
+    output_dir: Path | None = None
+    """Folder for the results; outputs/image/NAME by default."""
+    config: Path | None = None
+    """YAML file of options, such as configs/image/coin.yaml; options given here override it."""
+    resume: Path | None = None
+    """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
+    max_side: int | None = None
+    """Shrink the image to this longer side first."""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+
+    def main(self) -> None:
+        """Fit and write.
+
+        Raises:
+            UserError: an image or options that cannot be used.
+            FitInterrupted: Ctrl-C.
+        """
+        from standalone.image.fit import fit_image
+        from standalone.image.outputs import CHECKPOINT, CONFIG, write_fit
+        from standalone.interrupts import FitInterrupted
+
+        picture = load_picture(self.image, self.max_side)
+        folder = self.resume or self.output_dir or OUTPUTS / picture_name(self.image)
+        if self.resume is not None and not (folder / CHECKPOINT).is_file():
+            raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
+        self.run.budget()
+        write_whole(folder / CONFIG, dump_preset(self.options()))
+        try:
+            result = fit_image(
+                picture,
+                self.network,
+                self.run,
+                self.optimization,
+                checkpoint=folder / CHECKPOINT,
+                resume=self.resume is not None,
+            )
+        except FitInterrupted as stop:
+            raise FitInterrupted(f"{stop}; go on with: bn-image fit --resume {shlex.quote(str(folder))}") from None
+        metrics = write_fit(folder, picture, result, self.network.variant, self.run)
+        bpp = f", {metrics['bpp']:.3f} bits per pixel in half precision" if metrics["bpp"] else ""
+        say(
+            f"{self.network.variant.label}: {result.psnr:.2f} dB after {result.steps} steps "
+            f"({result.seconds:.1f} s){bpp}: {folder}"
+        )
+
+    def options(self) -> dict[str, Any]:
+        """All options that make the fit what it is, flat."""
+        return {
+            "image": None if self.image is None else str(self.image.resolve()),
+            "max-side": self.max_side,
+            **dataclasses.asdict(self.network),
+            **dataclasses.asdict(self.run),
+            **dataclasses.asdict(self.optimization),
+        }
+
+
+@dataclass
+class Compare:
+    """Compare networks on one image with the same budget, as in Fig 2 of the source.
+
+    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png), the
+    table (Markdown, CSV, JSON), curves against steps and against time, and all reconstructions. PSNR as in fit.
+
+    Example: bn-image compare photo.png --variants mlp mlp+batch siren --steps 500
+    """
+
+    image: tyro.conf.Positional[Path | None] = None
+    """PNG, JPEG, TIFF or EXR; scikit-image's astronaut by default."""
+    variants: tuple[str, ...] = FIG2
+    """Networks: mlp, pemlp-K, fourier or siren, each alone or with +batch, +layer, +global or +cross."""
+    siren: bool = False
+    """Add SIREN."""
+    output_dir: Path | None = None
+    """Folder for the results; outputs/image/NAME-compare by default."""
+    config: Path | None = None
+    """YAML file of options, such as configs/image/fig2.yaml; options given here override it."""
+    resume: bool = False
+    """Go on with what an earlier call with the same options has done in the folder."""
+    max_side: int | None = 256
+    """Shrink the image to this longer side first; None keeps its size."""
+    width: int = 28
+    """Units of each hidden layer."""
+    depth: int = 10
+    """Number of hidden layers."""
+    zoom: tuple[int, int, int] | None = None
+    """Part that the figure magnifies: top, left and side in pixels; by default the one with the most detail."""
+    dpi: int = 100
+    """Dots per inch of the figure."""
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+
+    def main(self) -> None:
+        """Fit all and write.
+
+        Raises:
+            UserError: an image or options that cannot be used.
+            FitInterrupted: Ctrl-C.
+        """
+        from standalone.image.compare import Zoom, compare, parse_variants, write_comparison
+        from standalone.interrupts import FitInterrupted
+
+        variants = parse_variants([*self.variants, *(["siren"] if self.siren else [])])
+        picture = load_picture(self.image, self.max_side)
+        folder = self.output_dir or OUTPUTS / f"{picture_name(self.image)}-compare"
+        zoom = None if self.zoom is None else Zoom(*self.zoom)
+        if zoom and not (
+            zoom.side > 0
+            and 0 <= zoom.top <= picture.height - zoom.side
+            and 0 <= zoom.left <= picture.width - zoom.side
+        ):
+            raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
+        size = NetworkOptions(width=self.width, depth=self.depth)
+        try:
+            fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
+        except FitInterrupted as stop:
+            raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
+        given = [f"--variants {' '.join(one.slug for one in variants)}", f"--max-side {self.max_side}"]
+        given += [f"--width {self.width} --depth {self.depth}", f"--steps {self.run.steps}"]
+        command = f"bn-image compare {picture_name(self.image)} {' '.join(given)}"
+        write_comparison(folder, picture, fits, self.run, size, command, zoom, self.dpi)
+        say(f"figure and table: {folder}")
+
+
+@dataclass
+class Encode:
+    """Encode an image as one small file: fit a network, round its numbers, code them.
+
+    Example: bn-image encode photo.png photo.bni --bpp 0.3
+    """
+
+    image: tyro.conf.Positional[Path | None] = None
+    """PNG, JPEG, TIFF or EXR; scikit-image's astronaut by default."""
+    output: tyro.conf.Positional[Path | None] = None
+    """The file; by default the image's name with the ending .bni, in the current folder."""
+    config: Path | None = None
+    """YAML file of options; options given here override it."""
+    bpp: float | None = None
+    """Bits per pixel that the file may take: chooses the width of the network and how its numbers are rounded."""
+    max_side: int | None = None
+    """Shrink the image to this longer side first."""
+    network: NetworkOptions = field(default_factory=lambda: NetworkOptions(width=32, depth=8))
+    precision: PrecisionOptions = field(default_factory=PrecisionOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+
+    def main(self) -> None:
+        """Fit, encode, check by decoding, write.
+
+        Raises:
+            UserError: an image or options that cannot be used.
+            FitInterrupted: Ctrl-C.
+        """
+        from standalone.image.encoder import encode_picture
+
+        picture = load_picture(self.image, self.max_side)
+        path = self.output or Path(picture_name(self.image) + ENCODED_SUFFIX)
+        file = encode_picture(picture, self.network, self.run, self.optimization, self.precision, self.bpp)
+        write_whole(path, file.data)
+        say(
+            f"{path}: {len(file.data)} bytes, {file.bpp:.4f} bits per pixel, {file.psnr:.2f} dB "
+            f"({file.fit_psnr:.2f} dB before rounding, {file.seconds:.1f} s)"
+        )
+
+
+@dataclass
+class Decode:
+    """Decode an encoded image; the same bytes come out on every machine.
+
+    Example: bn-image decode photo.bni photo.png
+    """
+
+    encoded: tyro.conf.Positional[Path]
+    """A file that `bn-image encode` or `bn-image fit` wrote."""
+    output: tyro.conf.Positional[Path | None] = None
+    """The image, with an ending that holds its depth; by default the file's name with the ending of the format
+    that was encoded."""
+
+    def main(self) -> None:
+        """Decode and write.
+
+        Raises:
+            UserError: a file that cannot be decoded, or an ending that cannot hold the image.
+        """
+        Render(self.encoded, self.output).main()
+
+
+@dataclass
+class Render:
+    """Sample an encoded image at any size or crop: larger than the original, or a tile of it.
+
+    Example: bn-image render photo.bni detail.png --crop 100 200 64 64 --scale 8
+    """
+
+    encoded: tyro.conf.Positional[Path]
+    """A file that `bn-image encode` or `bn-image fit` wrote."""
+    output: tyro.conf.Positional[Path | None] = None
+    """The image, with an ending that holds its depth; by default the file's name with the usual ending."""
+    crop: tuple[float, float, float, float] | None = None
+    """Top, left, height and width of the part to sample, in pixels of the original, fractions allowed."""
+    scale: float = 1.0
+    """Samples for each pixel of the original, along each side."""
+    height: int | None = None
+    """Rows of the result, instead of --scale."""
+    width: int | None = None
+    """Columns of the result, instead of --scale."""
+
+    def main(self) -> None:
+        """Sample and write.
+
+        Raises:
+            UserError: a file that cannot be decoded, or options that do not fit.
+        """
+        from standalone.image.bitstream import unpack
+        from standalone.image.codec import render
+        from standalone.image.coordinates import SampleGrid
+        from standalone.image.images import SUFFIXES, check_holds, write_picture
+
+        try:
+            image = unpack(self.encoded.read_bytes())
+        except OSError as error:
+            raise UserError(f"{self.encoded} cannot be read ({error.strerror}): give an encoded image") from error
+        except UserError as error:
+            raise UserError(f"{self.encoded} {error}") from error
+        usual = SUFFIXES[image.format][0]
+        path = self.output or self.encoded.with_suffix(usual)
+        kind = check_holds(path, image.depth, image.channels)
+        if not 0 < self.scale < float("inf"):
+            raise UserError(f"--scale is {self.scale}: it must be above 0")
+        _, _, height, width = self.crop or (0.0, 0.0, float(image.height), float(image.width))
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value is not None and value < 1:
+                raise UserError(f"--{name} is {value}: it must be at least 1")
+        if not all(abs(one) < 2**31 for one in self.crop or ()):
+            raise UserError("--crop lies too far away: give pixels of the original")
+        rows = self.height or max(1, round(height * self.scale))
+        columns = self.width or max(1, round(width * self.scale))
+        grid = SampleGrid(image.height, image.width, rows, columns, self.crop)
+        picture = render(image, grid)
+        write_picture(path, Picture(picture.pixels, kind))
+        say(f"{path}: {columns} x {rows} pixels")
+
+
+def load_picture(path: Path | None, max_side: int | None) -> Picture:
+    """The image that a command is given, shrunk if asked; the astronaut for None."""
+    return shrunk(astronaut() if path is None else read_picture(path), max_side)
+
+
+def picture_name(path: Path | None) -> str:
+    """Name for the results of an image."""
+    return "astronaut" if path is None else path.stem
+
+
+def say(text: str) -> None:
+    """Tell the result of a command."""
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,208 @@
+"""Several networks on one image with the same budget: the source's Fig 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bn_field_plugin.nn import UserError
+from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
+from standalone.image.images import Picture, write_picture
+from standalone.image.metrics import Image8, image_metrics
+from standalone.image.outputs import csv_text, device_name, draw_curves
+from standalone.image.task import ImageTask
+from standalone.networks import Variant
+from standalone.optimization import OptimizationConfig
+from standalone.plots import new_figure
+from standalone.report import Cell, machine_facts, write_table, write_whole
+
+FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
+"""Networks of the source's Fig 2."""
+
+PANEL_INCHES = 2.1
+"""Side of a panel of the figure."""
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """A square part of the image that the figure magnifies, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+
+def parse_variants(names: Sequence[str]) -> list[Variant]:
+    """Networks by name, each once.
+
+    Raises:
+        UserError: an unknown name, or none at all.
+    """
+    variants = list(dict.fromkeys(Variant.parse(name) for name in names))
+    if not variants:
+        raise UserError("--variants names no network: give some, as mlp pemlp-5+batch")
+    return variants
+
+
+def compare(
+    picture: Picture,
+    variants: Sequence[Variant],
+    size: NetworkOptions,
+    run: RunOptions,
+    optimization: OptimizationConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> dict[Variant, ImageFit]:
+    """Fit a picture with each network, one after the other.
+
+    Args:
+        picture: the picture.
+        variants: the networks.
+        size: width, depth and placement of the norm; its network and norm are replaced.
+        run: budget and seed, the same for all.
+        optimization: optimizers; learning rates that are not given follow each network's norm.
+        folder: keeps the checkpoints.
+        resume: go on from them.
+    """
+    fits = {}
+    for variant in variants:
+        network = dataclasses.replace(size, network=variant.network, norm=variant.norm)
+        checkpoint = folder / "checkpoints" / f"{variant.slug}.pt"
+        fits[variant] = fit_image(picture, network, run, optimization, checkpoint=checkpoint, resume=resume)
+    return fits
+
+
+def write_comparison(
+    folder: Path,
+    picture: Picture,
+    fits: Mapping[Variant, ImageFit],
+    run: RunOptions,
+    size: NetworkOptions,
+    command: str,
+    zoom: Zoom | None = None,
+    dpi: int = 100,
+) -> None:
+    """Write figure, curves, table (Markdown, JSON, CSV) and reconstructions.
+
+    Args:
+        folder: where to.
+        picture: the picture.
+        fits: the fits in the order of the table.
+        run: options of the run.
+        size: size of the networks.
+        command: the command line, for the table.
+        zoom: part to magnify; by default the one with the most detail.
+        dpi: dots per inch of the figure.
+    """
+    task = ImageTask(picture)
+    truth = task.to_8bit(picture.pixels)
+    rows: list[dict[str, Cell]] = []
+    for variant, result in fits.items():
+        ours = task.to_8bit(result.pixels)
+        rows.append(
+            {
+                "network": variant.label,
+                "PSNR dB": round(result.psnr, 2),
+                **{name: value for name, value in image_metrics(truth, ours).items() if name != "psnr"},
+                "parameters": result.parameters,
+                "steps": result.steps,
+                "seconds": round(result.seconds, 1),
+            }
+        )
+        name = f"{variant.slug}{picture.suffix}"
+        write_picture(folder / "reconstructions" / name, Picture(result.pixels, picture.format))
+    notes = [
+        "PSNR of the final network, folded, with exact statistics, on 8-bit clamped output.",
+        "Seconds are those of optimisation, evaluations apart.",
+    ]
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "device": device_name(run.torch_device()),
+        "image": f"{picture.width}x{picture.height}x{picture.channels}",
+        "layers x width": f"{size.depth}x{size.width}",
+        "seed": run.seed,
+    }
+    write_table("compare", "Networks on one image", command, rows, facts, notes, folder=folder)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_whole(folder / "compare.csv", csv_text(rows, columns))  # type: ignore[arg-type]  # text cells too
+    draw_curves({variant: result.history for variant, result in fits.items()}, folder / "curves.png")
+    ours8 = {variant: task.to_8bit(result.pixels) for variant, result in fits.items()}
+    scores = {variant: result.psnr for variant, result in fits.items()}
+    draw_comparison(truth, ours8, scores, folder / "compare.png", zoom or detailed_part(truth), dpi)
+
+
+def detailed_part(image: Image8) -> Zoom:
+    """The square of a fifth of the shorter side with the strongest gradients, away from the border."""
+    from scipy.ndimage import uniform_filter
+
+    grey = image[..., :3].astype(np.float64).mean(axis=-1)
+    side = max(2, min(grey.shape) // 5)
+    if min(grey.shape) < 4:
+        return Zoom(0, 0, min(grey.shape))
+    slope = np.hypot(*np.gradient(grey))
+    energy = uniform_filter(slope, side, mode="constant")
+    half = side // 2
+    inside = energy[half : grey.shape[0] - half, half : grey.shape[1] - half]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return Zoom(min(int(row), grey.shape[0] - side), min(int(column), grey.shape[1] - side), side)
+
+
+def draw_comparison(
+    truth: Image8,
+    ours: Mapping[Variant, Image8],
+    psnr: Mapping[Variant, float],
+    path: Path,
+    zoom: Zoom,
+    dpi: int = 100,
+) -> None:
+    """Panels in the manner of Fig 2: a row for each norm, a column for each network, the truth in front.
+
+    Written as a PNG of 256 colours, which keeps it small.
+    """
+    networks = list(dict.fromkeys(variant.network for variant in ours))
+    norms = list(dict.fromkeys(variant.norm for variant in ours))
+    height = PANEL_INCHES * truth.shape[0] / truth.shape[1]
+    figure, axes = new_figure(len(norms), 1 + len(networks), (PANEL_INCHES, height + 0.25))
+    for panel in axes.flat:
+        panel.set_axis_off()
+    _draw_panel(axes[0, 0], truth, "ground truth", zoom)
+    for variant, image in ours.items():
+        panel = axes[norms.index(variant.norm), 1 + networks.index(variant.network)]
+        _draw_panel(panel, image, f"{variant.label}  {psnr[variant]:.2f} dB", zoom)
+    _save_small(figure, path, dpi)
+
+
+def _draw_panel(panel: object, image: Image8, title: str, zoom: Zoom) -> None:
+    """An image with its magnified part in the lower right corner."""
+    options = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.shape[2] == 1 else {}
+    shown = image[..., 0] if image.shape[2] == 1 else image
+    part = shown[zoom.top : zoom.top + zoom.side, zoom.left : zoom.left + zoom.side]
+    panel.imshow(shown, interpolation="antialiased", **options)  # type: ignore[attr-defined]
+    panel.set_title(title, fontsize=8)  # type: ignore[attr-defined]
+    inset = panel.inset_axes((0.58, 0.0, 0.42, 0.42 * shown.shape[1] / shown.shape[0]))  # type: ignore[attr-defined]
+    inset.imshow(part, interpolation="nearest", **options)
+    inset.set(xticks=[], yticks=[])
+    for spine in inset.spines.values():
+        spine.set(visible=True, color="#ffcc00", linewidth=1.0)
+    corner = (zoom.left - 0.5, zoom.top - 0.5)
+    from matplotlib.patches import Rectangle
+
+    frame = Rectangle(corner, zoom.side, zoom.side, fill=False, edgecolor="#ffcc00", linewidth=0.8)
+    panel.add_patch(frame)  # type: ignore[attr-defined]
+
+
+def _save_small(figure: object, path: Path, dpi: int) -> None:
+    """Write a figure as a PNG of 256 colours."""
+    from PIL import Image
+
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi)  # type: ignore[attr-defined]
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    write_whole(path, small.getvalue())

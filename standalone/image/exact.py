@@ -1,0 +1,129 @@
+"""Evaluating a coded network so that every machine gets the same bits.
+
+A sum of floating-point products depends on its order, which a matrix library may choose as it likes. Here the
+products are of whole numbers and their sums stay below 2^53, where fp64 is exact in any order, blocked,
+threaded or fused; everything else is one correctly rounded operation (IEEE 754) at a time. Sines are
+polynomials of such operations, since those of the C libraries differ in the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+Activations = Float64[np.ndarray, "n c"]
+"""Values of a layer's units at n points."""
+
+HALF_BITS = 20
+"""Bits of each part that a weight's integer is split into."""
+
+WEIGHT_LIMIT = 2 ** (2 * HALF_BITS)
+"""Bound of a weight's integer: a sum of products of one part stays below 2^53 for 1024 inputs."""
+
+ACTIVATION_BITS = 22
+"""Bits of a layer's input as a whole number; it is clipped there."""
+
+MAX_INPUTS = 1024
+"""Most inputs of a layer: 2^22 * 2^20 * 2^10 is 2^52."""
+
+COORDINATE_EXPONENT = 20
+"""Coordinates, sines and cosines are whole multiples of 2^-20."""
+
+BLOCK = 8192
+"""Points that go through the network at a time."""
+
+
+@dataclass(frozen=True)
+class CodedTensor:
+    """Numbers that are whole multiples of a step."""
+
+    integers: Int64[np.ndarray, "..."]
+    """The multiples, below `WEIGHT_LIMIT` in size."""
+    step: float
+    """What 1 stands for."""
+
+    @property
+    def values(self) -> Float64[np.ndarray, "..."]:
+        """The numbers."""
+        return self.integers.astype(np.float64) * self.step
+
+
+@dataclass(frozen=True)
+class CodedLayer:
+    """A linear layer in whole numbers."""
+
+    weight: CodedTensor
+    """Matrix, [outputs, inputs]."""
+    bias: CodedTensor
+    """Shift of each output."""
+    exponent: int = COORDINATE_EXPONENT
+    """The input is rounded to multiples of 2^-exponent."""
+
+    def __call__(self, x: Activations) -> Activations:
+        """Apply the layer."""
+        limit = 2.0**ACTIVATION_BITS - 1
+        whole = np.clip(np.rint(x * 2.0**self.exponent), -limit, limit)
+        # Floor division keeps the lower part non-negative and below 2^20, also for negative integers.
+        upper, lower = np.divmod(self.weight.integers, 2**HALF_BITS)
+        total = whole @ lower.T.astype(np.float64)
+        if upper.any():
+            total = total + (whole @ upper.T.astype(np.float64)) * 2.0**HALF_BITS
+        return total * (self.weight.step * 2.0**-self.exponent) + self.bias.values
+
+
+@dataclass(frozen=True)
+class CodedNetwork:
+    """A coordinate network without norms, in whole numbers."""
+
+    frequencies: int
+    """Octaves of the positional encoding; 0 for bare coordinates."""
+    omega: float
+    """Frequency of the sine activation; 0 for ReLU."""
+    layers: tuple[CodedLayer, ...]
+    """Hidden layers in order, then the output layer."""
+
+    def features(self, x: Float64[np.ndarray, "n 2"]) -> Activations:
+        """Encoded coordinates, in the order of `nn.PositionalEncoding`."""
+        if self.frequencies == 0:
+            return x
+        phases = np.concatenate([x * 2.0**octave for octave in range(self.frequencies)], axis=1)
+        return np.concatenate([x, sin_pi(phases), sin_pi(phases + 0.5)], axis=1)
+
+    def activate(self, z: Activations) -> Activations:
+        """Activation of a hidden layer."""
+        return np.maximum(z, 0.0) if self.omega == 0 else sin_pi(z * (self.omega / math.pi))
+
+    def __call__(self, x: Float64[np.ndarray, "n 2"]) -> Activations:
+        """Outputs at coordinates, the same on every machine."""
+        return np.concatenate([self._block(x[at : at + BLOCK]) for at in range(0, len(x), BLOCK)])
+
+    def _block(self, x: Float64[np.ndarray, "n 2"]) -> Activations:
+        h = self.features(x)
+        for layer in self.layers[:-1]:
+            h = self.activate(layer(h))
+        return self.layers[-1](h)
+
+
+def _sine_coefficients() -> list[float]:
+    """Taylor's coefficients of sin(pi t) / t in t^2, each the fp64 number nearest to the true one."""
+    pi = Fraction(31415926535897932384626433832795028841971693993751, 10**49)
+    return [float((-1) ** k * pi ** (2 * k + 1) / math.factorial(2 * k + 1)) for k in range(12)]
+
+
+_SINE = _sine_coefficients()
+
+
+def sin_pi(t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """sin(pi t), to 1e-15, in operations that are rounded alike everywhere."""
+    t = t - 2.0 * np.rint(0.5 * t)  # into [-1, 1], exactly
+    t = np.where(np.abs(t) > 0.5, np.copysign(1.0, t) - t, t)
+    square = t * t
+    total = np.full_like(t, _SINE[-1])
+    for coefficient in reversed(_SINE[:-1]):
+        total = total * square
+        total = total + coefficient
+    return total * t

@@ -1,0 +1,72 @@
+"""How near a reconstruction is, always on 8-bit clamped values: what a screen would show."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+"""File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with; never downloaded from here."""
+
+SSIM_SIDE = 11
+"""Shortest side that SSIM's window fits in."""
+
+MS_SSIM_SIDE = 161
+"""Shortest side that MS-SSIM's window fits in at its fifth scale."""
+
+LPIPS_SIDE = 32
+"""Shortest side that AlexNet takes."""
+
+Image8 = UInt8[np.ndarray, "h w c"]
+"""8-bit pixels."""
+
+
+def psnr(truth: Image8, ours: Image8) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels; infinite where they are equal."""
+    error = squared_error(truth, ours)
+    return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
+
+
+def squared_error(truth: Image8, ours: Image8) -> float:
+    """Mean squared error of 8-bit values; integers are summed, so that nothing is rounded."""
+    difference = truth.astype(np.int32) - ours.astype(np.int32)
+    return int(np.square(difference).sum(dtype=np.int64)) / truth.size
+
+
+def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
+    """All metrics of a reconstruction.
+
+    Returns:
+        `psnr` in dB, `ssim` and `ms_ssim` (None where the image is too small for their windows), and `lpips`,
+        which is there only where AlexNet's weights are at hand and the image has colours. The alpha channel
+        counts as one more channel, but not for LPIPS.
+    """
+    # Imported here: torchmetrics takes a second.
+    from torchmetrics.functional.image import (
+        multiscale_structural_similarity_index_measure,
+        structural_similarity_index_measure,
+    )
+
+    a, b = (torch.from_numpy(x.astype(np.float32) / 255).movedim(-1, 0)[None] for x in (ours, truth))
+    side = min(truth.shape[:2])
+    found: dict[str, float | None] = {"psnr": psnr(truth, ours), "ssim": None, "ms_ssim": None}
+    if side >= SSIM_SIDE:
+        found["ssim"] = float(torch.as_tensor(structural_similarity_index_measure(a, b, data_range=1.0)))
+    if side >= MS_SSIM_SIDE:
+        value = multiscale_structural_similarity_index_measure(a, b, data_range=1.0, normalize="relu")
+        found["ms_ssim"] = float(value)
+    if has_lpips() and truth.shape[2] >= 3 and side >= LPIPS_SIDE:
+        from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
+
+        value = learned_perceptual_image_patch_similarity(a[:, :3], b[:, :3], net_type="alex", normalize=True)
+        found["lpips"] = float(value)
+    return found
+
+
+def has_lpips() -> bool:
+    """Whether AlexNet's weights lie in torch's hub folder."""
+    return (Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS).is_file()

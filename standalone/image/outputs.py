@@ -1,0 +1,159 @@
+"""What a fit leaves in its folder: pictures, curves, numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from bn_field_plugin.nn import UserError
+from standalone.image.codec import PrecisionOptions, bits_per_pixel, encode_network
+from standalone.image.fit import ImageFit, RunOptions
+from standalone.image.images import Picture, write_picture
+from standalone.image.metrics import Image8, image_metrics
+from standalone.image.task import BAND, ImageTask
+from standalone.networks import Variant
+from standalone.plots import color, linestyle, new_figure, save_figure
+from standalone.report import machine_facts, write_whole
+
+CHECKPOINT = "checkpoint.pt"
+"""File of a fit's state."""
+CONFIG = "config.yaml"
+"""File of a fit's options."""
+ENCODED = "image.bni"
+"""File of the image in half precision, for `bn-image render` and `decode`."""
+FULL_SCALE_ERROR = 64
+"""Error in 8-bit levels that the error map shows at its brightest."""
+
+
+def write_fit(folder: Path, picture: Picture, result: ImageFit, variant: Variant, run: RunOptions) -> dict[str, Any]:
+    """Write all results of a fit but its checkpoint and options.
+
+    Args:
+        folder: where to.
+        picture: the picture.
+        result: the fit.
+        variant: network and norm.
+        run: options of the run.
+
+    Returns:
+        The content of metrics.json.
+    """
+    task = ImageTask(picture)
+    truth, ours = task.to_8bit(picture.pixels), task.to_8bit(result.pixels)
+    write_picture(folder / f"reconstruction{picture.suffix}", Picture(result.pixels, picture.format))
+    write_picture(folder / "error.png", Picture(error_map(truth, ours), "png"))
+    bands = [name for name in (result.history[-1] if result.history else {}) if name.startswith(BAND)]
+    write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "psnr"]))
+    write_whole(folder / "bands.csv", csv_text(result.history, ["step", "seconds", *bands]))
+    draw_curves({variant: result.history}, folder / "curve.png")
+    draw_bands(result.history, bands, folder / "bands.png")
+    metrics = {
+        **image_metrics(truth, ours),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 3),
+        "parameters": result.parameters,
+        "bpp": _write_encoded(folder / ENCODED, picture, result, run),
+        "seed": run.seed,
+        "versions": versions(),
+        "device": device_name(run.torch_device()),
+    }
+    write_whole(folder / "metrics.json", json.dumps(_without_infinity(metrics), indent=2) + "\n")
+    return metrics
+
+
+def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
+    """Mean absolute error of a pixel's channels in false colours, black where it is zero."""
+    from matplotlib import colormaps
+
+    error = np.abs(truth.astype(np.float64) - ours).mean(axis=-1) / FULL_SCALE_ERROR
+    return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
+
+
+def csv_text(rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> str:
+    """A CSV table of given columns."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """PSNR against steps and against seconds, a line for each network."""
+    figure, axes = new_figure(1, 2)
+    for panel, (key, label) in zip(axes[0], (("step", "steps"), ("seconds", "seconds")), strict=True):
+        for variant, history in histories.items():
+            panel.plot(
+                [row[key] for row in history],
+                [row["psnr"] for row in history],
+                color=color(variant),
+                linestyle=linestyle(variant),
+                label=variant.label,
+            )
+        panel.set_xlabel(label)
+        panel.set_ylabel("PSNR (dB)")
+    axes[0, 0].legend(fontsize=7)
+    save_figure(figure, path)
+
+
+def draw_bands(history: Sequence[Mapping[str, float]], bands: Sequence[str], path: Path) -> None:
+    """Relative error of each frequency band against steps, low frequencies dark."""
+    from matplotlib import colormaps
+
+    figure, axes = new_figure(1, 1, (5.0, 3.4))
+    panel = axes[0, 0]
+    for index, band in enumerate(bands):
+        steps = [row["step"] for row in history if row.get(band, 0) > 0]
+        errors = [row[band] for row in history if row.get(band, 0) > 0]
+        shade = colormaps["viridis"](index / max(1, len(bands) - 1))
+        panel.plot(steps, errors, color=shade, label=band.removeprefix(BAND))
+    panel.set_yscale("log")
+    panel.set_xlabel("steps")
+    panel.set_ylabel("energy of error / energy of image")
+    if bands:
+        panel.legend(title="cycles per pixel", fontsize=7, title_fontsize=7)
+    save_figure(figure, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions behind a result."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "bn-field-plugin": version("bn-field-plugin"),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the processor that a device is."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {machine_facts()['cpu']}"
+
+
+def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: RunOptions) -> float | None:
+    """Write the image in half precision; bits per pixel, or None for a network that the format does not hold."""
+    try:
+        data = encode_network(picture, result.network, PrecisionOptions("fp16"), run).data
+    except UserError:
+        return None
+    write_whole(path, data)
+    return bits_per_pixel(data, picture)
+
+
+def _without_infinity(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a perfect PSNR is null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in metrics.items()
+    }

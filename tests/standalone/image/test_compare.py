@@ -1,0 +1,64 @@
+"""Comparisons: figure, table and curves of all networks, and the part that is magnified."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bn_field_plugin import UserError
+from standalone.image.compare import FIG2, compare, detailed_part, parse_variants, write_comparison
+from standalone.image.fit import NetworkOptions, RunOptions
+from standalone.optimization import OptimizationConfig
+from tests.standalone.image.pictures import picture
+
+SIZE = NetworkOptions(width=8, depth=2)
+RUN = RunOptions(steps=4, eval_every=2)
+
+
+def test_a_comparison_writes_all_and_resumes_to_the_same(tmp_path: Path) -> None:
+    variants = parse_variants(["mlp", "mlp+batch", "siren"])
+    fits = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path)
+    write_comparison(tmp_path, picture(), fits, RUN, SIZE, "bn-image compare", dpi=60)
+    rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
+    assert [row["network"] for row in rows] == ["MLP", "MLP + BN", "SIREN"]
+    with (tmp_path / "compare.csv").open() as stream:
+        assert [float(row["PSNR dB"]) for row in csv.DictReader(stream)] == [row["PSNR dB"] for row in rows]
+    assert {path.name for path in (tmp_path / "reconstructions").iterdir()} == {
+        *("mlp.png", "mlp+batch.png", "siren.png")
+    }
+    with Image.open(tmp_path / "compare.png") as figure:
+        assert figure.mode == "P"
+    assert (tmp_path / "curves.png").is_file()
+    again = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path, resume=True)
+    for variant in variants:
+        np.testing.assert_array_equal(again[variant].pixels, fits[variant].pixels)
+
+
+def test_variants_are_taken_once() -> None:
+    assert len(parse_variants(["mlp", "mlp+bn", "mlp+batch"])) == 2
+    assert len(parse_variants(FIG2)) == 6
+    with pytest.raises(UserError, match="--variants"):
+        parse_variants([])
+    with pytest.raises(UserError, match="unknown"):
+        parse_variants(["cnn"])
+
+
+def test_the_detailed_part_has_the_detail() -> None:
+    image = np.zeros((50, 80, 3), np.uint8)
+    image[20:26, 60:66] = np.random.default_rng(0).integers(0, 255, (6, 6, 3))
+    part = detailed_part(image)
+    assert part.top <= 20 and part.top + part.side >= 26
+    assert part.left <= 60 and part.left + part.side >= 66
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1), (2, 9, 3), (5, 5, 4), (31, 17, 1)])
+def test_the_detailed_part_lies_inside(shape: tuple[int, int, int]) -> None:
+    part = detailed_part(np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8))
+    assert part.side >= 1
+    assert 0 <= part.top <= shape[0] - part.side
+    assert 0 <= part.left <= shape[1] - part.side

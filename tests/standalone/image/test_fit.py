@@ -1,0 +1,109 @@
+"""Fits of images: they come near, repeat, resume, and take every kind of image and network."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bn_field_plugin import UserError
+from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
+from standalone.image.images import Picture
+from standalone.image.task import ImageTask
+from standalone.interrupts import FitInterrupted
+from standalone.optimization import OptimizationConfig
+from tests.standalone.image.pictures import picture
+
+SMALL = NetworkOptions("pemlp-2", "batch", width=16, depth=3)
+RUN = RunOptions(steps=60, eval_every=20)
+
+
+def run(image: Picture, network: NetworkOptions = SMALL, options: RunOptions = RUN, **more) -> ImageFit:
+    return fit_image(image, network, options, OptimizationConfig(), show_progress=False, **more)
+
+
+def test_a_smooth_image_is_fitted_and_the_curve_ends_at_the_result() -> None:
+    result = run(picture())
+    assert result.psnr > 28
+    assert [row["step"] for row in result.history] == [20, 40, 60]
+    assert result.history[-1]["psnr"] == pytest.approx(result.psnr)
+    assert result.network.config.norm == "none"
+    assert not result.network.training
+
+
+def test_the_same_seed_gives_the_same_image_and_leaves_the_generator_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    a = run(picture())
+    assert torch.rand(1) == expected
+    np.testing.assert_array_equal(a.pixels, run(picture()).pixels)
+    other = run(picture(), options=dataclasses.replace(RUN, seed=1))
+    assert (a.pixels != other.pixels).any()
+
+
+@pytest.mark.parametrize("network", ["mlp", "pemlp-1", "fourier", "siren"])
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
+def test_every_network_and_norm_fits(network: str, norm) -> None:
+    options = NetworkOptions(network, norm, width=8, depth=2)
+    assert run(picture(8, 6), options, RunOptions(steps=3)).psnr > 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "depth", "batch_size"),
+    [(1, "uint8", None), (4, "uint16", 50), (3, "float16", None), (3, "float32", 333)],
+)
+def test_every_kind_of_image_fits(channels: int, depth, batch_size: int | None) -> None:
+    image = picture(20, 30, channels, depth, "tiff")
+    result = run(image, options=dataclasses.replace(RUN, batch_size=batch_size))
+    assert result.pixels.shape == image.pixels.shape
+    assert result.pixels.dtype == image.pixels.dtype
+    assert result.psnr > 22
+
+
+def test_an_interrupted_fit_in_batches_resumes_to_the_same_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = dataclasses.replace(RUN, batch_size=200)
+    straight = run(picture(), options=options)
+    evaluation = ImageTask.evaluation
+
+    def stop_at_40(task: ImageTask):
+        evaluate = evaluation(task)
+
+        def interrupted(state):
+            if state.step == 40:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGINT)
+            return evaluate(state)
+
+        return interrupted
+
+    path = tmp_path / "checkpoint.pt"
+    with monkeypatch.context() as patch, pytest.raises(FitInterrupted):
+        patch.setattr(ImageTask, "evaluation", stop_at_40)
+        run(picture(), options=options, checkpoint=path)
+    resumed = run(picture(), options=options, checkpoint=path, resume=True)
+    np.testing.assert_array_equal(resumed.pixels, straight.pixels)
+    with pytest.raises(UserError, match="width was 16, now 17"):
+        run(picture(), dataclasses.replace(SMALL, width=17), options, checkpoint=path, resume=True)
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(UserError, match="--eval-every"):
+        run(picture(), options=RunOptions(eval_every=0))
+    with pytest.raises(UserError, match="--batch-size"):
+        run(picture(), options=RunOptions(batch_size=1))
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device"):
+            run(picture(), options=RunOptions(device="cuda"))
+
+
+def test_a_time_limit_replaces_the_default_steps() -> None:
+    assert RunOptions(time_limit=2.0).budget().steps is None
+    assert RunOptions().budget().steps == 1000

@@ -1,0 +1,65 @@
+"""Images as tasks: batches are the pixels, reconstructions invert them, evaluations are the final ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from standalone.fitting import FitState
+from standalone.image import task as task_module
+from standalone.image.metrics import psnr
+from standalone.image.task import ImageTask
+from standalone.networks import Variant
+from standalone.sampling import FullBatch, ShuffledBatches
+from tests.standalone.image.pictures import folded, picture
+
+
+@pytest.mark.parametrize("depth", ["uint8", "uint16", "float16", "float32"])
+def test_batches_are_pixels_at_their_places(depth) -> None:
+    image = picture(5, 7, 3, depth, "tiff")
+    task = ImageTask(image)
+    coordinates, targets = task.batch(torch.tensor([0, 9, 34]))
+    np.testing.assert_array_equal(coordinates.numpy(), task.grid.points(0, 35)[[0, 9, 34]].astype(np.float32))
+    back = image.value_range().denormalize(targets.numpy(), image.depth)
+    np.testing.assert_array_equal(back, image.pixels.reshape(-1, 3)[[0, 9, 34]])
+
+
+def test_small_images_are_fitted_whole_and_large_ones_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(ImageTask(picture()).sampler(), FullBatch)
+    assert isinstance(ImageTask(picture()).sampler(100), ShuffledBatches)
+    monkeypatch.setattr(task_module, "FULL_BATCH", 100)
+    monkeypatch.setattr(task_module, "BATCH_SIZE", 64)
+    sampler = ImageTask(picture()).sampler()
+    assert isinstance(sampler, ShuffledBatches)
+    assert len(sampler.next_batch()[0]) <= 64
+
+
+def test_an_evaluation_on_the_way_is_the_final_one() -> None:
+    task = ImageTask(picture())
+    network = folded("pemlp-2+batch")  # folded, so its statistics are already exact
+    metrics = task.evaluation()(FitState(network))
+    assert metrics["psnr"] == psnr(task.picture.pixels, task.reconstruct(task.finished(network)))
+    assert any(name.startswith("band ") for name in metrics)
+
+
+def test_large_images_are_previewed_at_their_centre(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_module, "PREVIEW_PIXELS", 200)
+    monkeypatch.setattr(task_module, "PREVIEW_SIDE", 8)
+    task = ImageTask(picture(40, 60))
+    network = folded()
+    found = task.evaluation()(FitState(network))["psnr"]
+    middle = slice(16, 24), slice(26, 34)
+    assert found == psnr(task.picture.pixels[middle], task.reconstruct(network)[middle])
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
+def test_every_norm_reconstructs_at_the_pictures_depth(norm: str) -> None:
+    image = picture(6, 9, 4, "uint16", "tiff")
+    config = Variant("mlp", norm).config(2, 4, 8, 2)
+    task = ImageTask(image)
+    from bn_field_plugin import CoordinateMLP
+
+    pixels = task.reconstruct(task.finished(CoordinateMLP(config)))
+    assert pixels.shape == image.pixels.shape
+    assert pixels.dtype == np.uint16
