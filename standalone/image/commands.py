@@ -67,7 +67,10 @@ class Fit:
         folder = self.resume or self.output_dir or OUTPUTS / picture_name(self.image)
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
+        # Mistakes before anything is written.
         self.run.budget()
+        self.run.torch_device()
+        self.network.build(picture.channels, self.run.seed)
         write_whole(folder / CONFIG, dump_preset(self.options()))
         try:
             result = fit_image(
