@@ -80,7 +80,11 @@ def main(config: ImageFig2) -> None:
                 "BN, dB": spread(scores["batch"]),
                 "gain, dB": spread(gains),
                 "target": f"at least {target:g}",
-                "met": "yes" if min(gains) >= target else "on average" if statistics.mean(gains) >= target else "no",
+                "met": "yes"
+                if min(gains) >= target
+                else "on average"
+                if statistics.mean(gains) >= target
+                else "no",
             }
             rows.append(row)
             print(f"{time.perf_counter() - start:.0f} s: {row}", flush=True)

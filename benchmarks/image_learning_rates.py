@@ -56,7 +56,11 @@ def main(config: ImageLearningRates) -> None:
     for optimizer in config.optimizers:
         for variant in map(Variant.parse, config.variants):
             for ratio in config.ratios if optimizer == "muon" else (1.0,):
-                row: dict[str, Cell] = {"optimizer": optimizer, "network": variant.label, "Adam / hidden": ratio}
+                row: dict[str, Cell] = {
+                    "optimizer": optimizer,
+                    "network": variant.label,
+                    "Adam / hidden": ratio,
+                }
                 for lr in config.hidden_lrs:
                     row[f"{lr:g}"] = _psnr(config, picture, optimizer, variant, lr, ratio)
                 rows.append(row)

@@ -75,7 +75,9 @@ def main(config: ImageMemory) -> None:
     }
     notes = ["Largest resident size of the whole process, Python and PyTorch included. Target: under 1.2 GB."]
     command = "python -m benchmarks.image_memory"
-    write_table("image_memory", "Peak memory of a full-batch fit", command, rows, facts, notes, folder=RESULTS)
+    write_table(
+        "image_memory", "Peak memory of a full-batch fit", command, rows, facts, notes, folder=RESULTS
+    )
 
 
 if __name__ == "__main__":

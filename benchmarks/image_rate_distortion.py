@@ -25,7 +25,14 @@ from standalone.optimization import OptimizationConfig
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
-COIN = ((0.0368, 22.408), (0.0736, 23.205), (0.1604, 24.641), (0.3074, 26.412), (0.6109, 28.408), (1.209, 30.644))
+COIN = (
+    (0.0368, 22.408),
+    (0.0736, 23.205),
+    (0.1604, 24.641),
+    (0.3074, 26.412),
+    (0.6109, 28.408),
+    (1.209, 30.644),
+)
 """COIN's published bits per pixel and PSNR in dB, means over the 24 images of Kodak (results.json of its code)."""
 
 QUALITIES = (1, 2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 30, 36, 42, 50, 60, 70)
@@ -114,7 +121,9 @@ def main(config: ImageRateDistortion) -> None:
         panel.plot(*zip(*COIN, strict=True), "s--", color="#8c8c8c", label="COIN, Kodak mean")
         panel.plot(*zip(*jpeg, strict=True), "-", color="#dd8452", label="JPEG")
         panel.plot(*zip(*ours, strict=True), "o-", color="#4c72b0", label="bn-image")
-        panel.set(xlabel="bits per pixel", ylabel="PSNR (dB)", title=Path(image).stem, xlim=(0, 1), ylim=(20, 36))
+        panel.set(
+            xlabel="bits per pixel", ylabel="PSNR (dB)", title=Path(image).stem, xlim=(0, 1), ylim=(20, 36)
+        )
         panel.legend(loc="lower right")
     save_figure(figure, RESULTS / "image_rate_distortion.png", dpi=100)
     facts: dict[str, Cell] = {

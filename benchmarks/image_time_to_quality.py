@@ -71,7 +71,9 @@ def fit_plain(config: ImageTimeToQuality, image: str, network: str, seed: int) -
     picture = load(image, config.side)
     task = ImageTask(picture)
     x, y = task.sampler(2**30).next_batch()
-    encoding = NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, seed).encoding
+    encoding = (
+        NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, seed).encoding
+    )
     x = encoding(x)
     mlp = plain_network(x.shape[1], picture.channels, config.width, config.depth)
     optimizer = torch.optim.Adam(mlp.parameters(), lr=config.lr)
@@ -100,7 +102,9 @@ def fit_ours(
     torch.set_num_threads(config.threads)
     picture = load(image, config.side)
     start = time.perf_counter()
-    ImageTask(picture).finished(NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, 0))
+    ImageTask(picture).finished(
+        NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, 0)
+    )
     finishing = time.perf_counter() - start
     result = fit_image(
         picture,

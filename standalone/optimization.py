@@ -53,7 +53,12 @@ class OptimizationConfig:
     final_fraction: float = 0.01
     """Share of the peak learning rates that is left at the end."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Look at the numbers, which a command line hands over unseen.
+
+        Raises:
+            UserError: one is out of its range.
+        """
         for name in ("lr", "hidden_lr"):
             rate = getattr(self, name)
             if rate is not None and not (math.isfinite(rate) and rate > 0):
@@ -97,9 +102,13 @@ class ScheduledOptimizers:
     Args:
         network: its parameters are optimised.
         config: optimizers and schedule.
+
+    Raises:
+        UserError: a number out of its range.
     """
 
     def __init__(self, network: CoordinateMLP, config: OptimizationConfig) -> None:
+        config.check()
         self.config = config
         rates = config.learning_rates(network.config)
         hidden = hidden_matrices(network)

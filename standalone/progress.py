@@ -35,7 +35,11 @@ class FitProgress:
 
     def __enter__(self) -> FitProgress:
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}"),
+            )
             self._bar = Progress(*columns, console=self.console)
             self._bar.start()
             self._task = self._bar.add_task(self.description, total=1.0, text="")
@@ -48,7 +52,12 @@ class FitProgress:
             self._bar.stop()
 
     def update(
-        self, step: int, progress: float, seconds: float, loss: float, metrics: Mapping[str, float] | None = None
+        self,
+        step: int,
+        progress: float,
+        seconds: float,
+        loss: float,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Show the state after a step.
 

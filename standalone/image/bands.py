@@ -33,9 +33,7 @@ def band_energies(image: Shaped[np.ndarray, "h w c"]) -> Float64[np.ndarray, " b
     return np.bincount(band.ravel(), weights=power.ravel(), minlength=len(NAMES))
 
 
-def band_errors(
-    truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w c"]
-) -> dict[str, float]:
+def band_errors(truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w c"]) -> dict[str, float]:
     """Energy of the error over the energy of the truth in each band: 1 is nothing learned, 0 is perfect.
 
     A band in which the truth has no energy is left out.

@@ -101,7 +101,9 @@ def pack(image: CodedImage) -> bytes:
     tensors = [tensor for layer in network.layers for tensor in (layer.weight, layer.bias)]
     count = sum(tensor.integers.size for tensor in tensors)
     if count * image.height * image.width > MAX_PRODUCTS:
-        raise UserError("the network is too large for an image of this size: choose a smaller one, or cut tiles")
+        raise UserError(
+            "the network is too large for an image of this size: choose a smaller one, or cut tiles"
+        )
     exponents = struct.pack(f"<{len(network.layers)}b", *(layer.exponent for layer in network.layers))
     models = b""
     if image.mode == HALF_PRECISION:
@@ -205,9 +207,7 @@ def _unpack_checked(data: bytes) -> CodedImage:
     return CodedImage(height, width, channels, FORMATS[kind], DEPTH_NAMES[depth], values, network, mode)
 
 
-def _unpack_quantised(
-    described: bytes, payload: bytes, shapes: list[tuple[int, ...]]
-) -> list[CodedTensor]:
+def _unpack_quantised(described: bytes, payload: bytes, shapes: list[tuple[int, ...]]) -> list[CodedTensor]:
     steps = [step_of(described[5 * k]) for k in range(len(shapes))]
     models = [SymbolModel.unpack(described[5 * k + 1 : 5 * k + 5]) for k in range(len(shapes))]
     wanted = [(math.prod(shape), model) for shape, model in zip(shapes, models, strict=True)]

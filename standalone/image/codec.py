@@ -54,8 +54,14 @@ class PrecisionOptions:
     finetune_steps: int = 200
     """Steps of training with rounded numbers after the choice; 0 for none. Not with fp16."""
 
-    def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp16") and not self.precision.isdigit():
+    def check(self) -> None:
+        """Look at the options, which a command line hands over unseen.
+
+        Raises:
+            UserError: one is out of its range.
+        """
+        bits = int(self.precision) if self.precision.isdecimal() else None
+        if self.precision not in ("auto", "fp16") and (bits is None or not 2 <= bits <= 16):
             raise UserError(f"--precision is {self.precision}: give auto, fp16, or bits from 2 to 16")
         if not (math.isfinite(self.gain_per_doubling) and self.gain_per_doubling > 0):
             raise UserError(f"--gain-per-doubling is {self.gain_per_doubling}: it must be above 0 dB")
@@ -108,6 +114,7 @@ def encode_network(
     Raises:
         UserError: a network that the format does not hold.
     """
+    options.check()
     check_codable(network)
     network = copy.deepcopy(network).cpu()
     sample = _Sample(picture)

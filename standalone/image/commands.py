@@ -67,10 +67,7 @@ class Fit:
         folder = self.resume or self.output_dir or OUTPUTS / picture_name(self.image)
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
-        # Mistakes before anything is written.
-        self.run.budget()
-        self.run.torch_device()
-        self.network.build(picture.channels, self.run.seed)
+        check_options(picture, self.network, self.run, self.optimization)
         write_whole(folder / CONFIG, dump_preset(self.options()))
         try:
             result = fit_image(
@@ -82,7 +79,9 @@ class Fit:
                 resume=self.resume is not None,
             )
         except FitInterrupted as stop:
-            raise FitInterrupted(f"{stop}; go on with: bn-image fit --resume {shlex.quote(str(folder))}") from None
+            raise FitInterrupted(
+                f"{stop}; go on with: bn-image fit --resume {shlex.quote(str(folder))}"
+            ) from None
         metrics = write_fit(folder, picture, result, self.network.variant, self.run)
         bpp = f", {metrics['bpp']:.3f} bits per pixel in half precision" if metrics["bpp"] else ""
         say(
@@ -157,6 +156,7 @@ class Compare:
         ):
             raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
         size = NetworkOptions(width=self.width, depth=self.depth)
+        check_options(picture, size, self.run, self.optimization)
         try:
             fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
         except FitInterrupted as stop:
@@ -200,6 +200,8 @@ class Encode:
         from standalone.image.encoder import encode_picture
 
         picture = load_picture(self.image, self.max_side)
+        check_options(picture, self.network, self.run, self.optimization)
+        self.precision.check()
         path = self.output or Path(picture_name(self.image) + ENCODED_SUFFIX)
         file = encode_picture(picture, self.network, self.run, self.optimization, self.precision, self.bpp)
         write_whole(path, file.data)
@@ -265,7 +267,9 @@ class Render:
         try:
             image = unpack(self.encoded.read_bytes())
         except OSError as error:
-            raise UserError(f"{self.encoded} cannot be read ({error.strerror}): give an encoded image") from error
+            raise UserError(
+                f"{self.encoded} cannot be read ({error.strerror}): give an encoded image"
+            ) from error
         except UserError as error:
             raise UserError(f"{self.encoded} {error}") from error
         usual = SUFFIXES[image.format][0]
@@ -285,6 +289,20 @@ class Render:
         picture = render(image, grid)
         write_picture(path, Picture(picture.pixels, kind))
         say(f"{path}: {columns} x {rows} pixels")
+
+
+def check_options(
+    picture: Picture, network: NetworkOptions, run: RunOptions, optimization: OptimizationConfig
+) -> None:
+    """Find mistakes before anything is computed or written.
+
+    Raises:
+        UserError: an option that cannot be used.
+    """
+    run.budget()
+    run.torch_device()
+    optimization.check()
+    network.build(picture.channels, run.seed)
 
 
 def load_picture(path: Path | None, max_side: int | None) -> Picture:

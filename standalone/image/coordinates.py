@@ -49,7 +49,9 @@ class SampleGrid:
         if rows < 1 or columns < 1:
             raise UserError(f"{columns} x {rows} samples: both must be at least 1")
         if rows * columns > MAX_PIXELS:
-            raise UserError(f"{columns} x {rows} samples are more than {MAX_PIXELS:,}: render tiles by --crop")
+            raise UserError(
+                f"{columns} x {rows} samples are more than {MAX_PIXELS:,}: render tiles by --crop"
+            )
 
     @property
     def _window(self) -> tuple[float, float, float, float]:

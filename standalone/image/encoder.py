@@ -68,6 +68,7 @@ def encode_picture(
         raise UserError(f"--norm {network.norm} cannot be folded away: encode with none, batch or global")
     if network.variant.network.startswith("fourier"):
         raise UserError("the file format has no random Fourier features: encode mlp, pemlp-K or siren")
+    precision.check()
     start = time.perf_counter()
     max_bytes = None
     if bpp is not None:

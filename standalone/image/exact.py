@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -63,15 +64,22 @@ class CodedLayer:
     exponent: int = COORDINATE_EXPONENT
     """The input is rounded to multiples of 2^-exponent."""
 
+    @cached_property
+    def _halves(self) -> tuple[Activations | None, Activations]:
+        """Upper and lower part of the transposed matrix; None for the upper where it is zero."""
+        half = 2 ** (HALF_BITS - 1)
+        lower = (self.weight.integers + half) % (2 * half) - half
+        upper = (self.weight.integers - lower) // (2 * half)
+        return upper.T.astype(np.float64) if upper.any() else None, lower.T.astype(np.float64)
+
     def __call__(self, x: Activations) -> Activations:
         """Apply the layer."""
         limit = 2.0**ACTIVATION_BITS - 1
         whole = np.clip(np.rint(x * 2.0**self.exponent), -limit, limit)
-        # Floor division keeps the lower part non-negative and below 2^20, also for negative integers.
-        upper, lower = np.divmod(self.weight.integers, 2**HALF_BITS)
-        total = whole @ lower.T.astype(np.float64)
-        if upper.any():
-            total = total + (whole @ upper.T.astype(np.float64)) * 2.0**HALF_BITS
+        upper, lower = self._halves
+        total = whole @ lower
+        if upper is not None:
+            total = total + (whole @ upper) * 2.0**HALF_BITS
         return total * (self.weight.step * 2.0**-self.exponent) + self.bias.values
 
 

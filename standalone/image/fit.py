@@ -203,7 +203,6 @@ def fit_network(
     )
 
 
-
 def _identity(
     picture: Picture, network: NetworkOptions, run: RunOptions, optimization: OptimizationConfig
 ) -> dict[str, str | int | float | bool | None]:

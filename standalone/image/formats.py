@@ -67,7 +67,9 @@ def encode_file(pixels: Shaped[np.ndarray, "h w c"], name: FormatName) -> bytes:
     if name == "exr":
         kind = "EXR_TYPE_HALF" if pixels.dtype == np.float16 else "EXR_TYPE_FLOAT"
         cv2 = _opencv()
-        return _opencv_encode(".exr", flat.astype(np.float32), [cv2.IMWRITE_EXR_TYPE, getattr(cv2, f"IMWRITE_{kind}")])
+        return _opencv_encode(
+            ".exr", flat.astype(np.float32), [cv2.IMWRITE_EXR_TYPE, getattr(cv2, f"IMWRITE_{kind}")]
+        )
     if name == "png" and pixels.dtype == np.uint16:
         return _opencv_encode(".png", flat, [])
     buffer = io.BytesIO()

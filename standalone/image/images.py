@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
@@ -60,9 +60,7 @@ class ValueRange:
         scale = 2.0 / (self.high - self.low)
         return ((values.astype(np.float64) - self.low) * scale - 1.0).astype(np.float32)
 
-    def denormalize(
-        self, outputs: Shaped[np.ndarray, "..."], depth: DepthName
-    ) -> Shaped[np.ndarray, "..."]:
+    def denormalize(self, outputs: Shaped[np.ndarray, "..."], depth: DepthName) -> Shaped[np.ndarray, "..."]:
         """Outputs of a network as pixel values: clamped to the range, integers rounded half up."""
         unit = np.clip((outputs.astype(np.float64) + 1.0) * 0.5, 0.0, 1.0)
         values = unit * (self.high - self.low) + self.low
@@ -91,9 +89,8 @@ class Picture:
     def depth(self) -> DepthName:
         """Type of the values."""
         name = self.pixels.dtype.name
-        for depth in ("uint8", "uint16", "float16", "float32"):
-            if name == depth:
-                return depth  # type: ignore[return-value]  # mypy widens the loop's literals
+        if name in get_args(DepthName):
+            return cast(DepthName, name)
         raise UserError(f"pixels of type {name} are unknown: convert them to 8, 16 bit or float")
 
     @property
@@ -139,7 +136,9 @@ def read_picture(path: Path) -> Picture:
         data = path.read_bytes()
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"the image {path} cannot be read ({reason}): give a PNG, JPEG, TIFF or EXR") from error
+        raise UserError(
+            f"the image {path} cannot be read ({reason}): give a PNG, JPEG, TIFF or EXR"
+        ) from error
     try:
         pixels, found = decode_file(data)
     except UserError as error:
@@ -213,7 +212,9 @@ def write_picture(path: Path, picture: Picture) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}): choose another place") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): choose another place"
+        ) from error
 
 
 def shrunk(picture: Picture, longer_side: int | None) -> Picture:

@@ -36,7 +36,9 @@ FULL_SCALE_ERROR = 64
 """Error in 8-bit levels that the error map shows at its brightest."""
 
 
-def write_fit(folder: Path, picture: Picture, result: ImageFit, variant: Variant, run: RunOptions) -> dict[str, Any]:
+def write_fit(
+    folder: Path, picture: Picture, result: ImageFit, variant: Variant, run: RunOptions
+) -> dict[str, Any]:
     """Write all results of a fit but its checkpoint and options.
 
     Args:

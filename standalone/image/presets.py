@@ -42,7 +42,9 @@ def load_preset(path: Path, known: Sequence[str]) -> Options:
     for key, value in content.items():
         name = str(key).replace("_", "-")
         if name not in known:
-            raise UserError(f"the config {path} has an option {key!r} that is unknown: use {', '.join(known)}")
+            raise UserError(
+                f"the config {path} has an option {key!r} that is unknown: use {', '.join(known)}"
+            )
         values = value if isinstance(value, list) else [value]
         if not all(one is None or isinstance(one, str | int | float | bool) for one in values):
             raise UserError(f"the config {path}: {key} must be a value or a list of values")

@@ -84,7 +84,7 @@ def test_a_step_applies_the_factor_to_each_peak() -> None:
 def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
     name = next(iter(options)).replace("_", "-")
     with pytest.raises(UserError, match=f"--{name}"):
-        OptimizationConfig(**options)
+        OptimizationConfig(**options).check()
 
 
 def test_parameters_are_counted() -> None:

@@ -119,7 +119,9 @@ def test_a_forged_header_neither_crashes_nor_takes_long(
 
 
 def forged(**changes: int) -> bytes:
-    names = "magic version mode kind depth channels height width octaves units hidden low high omega size".split()
+    names = (
+        "magic version mode kind depth channels height width octaves units hidden low high omega size".split()
+    )
     fields = dict(zip(names, FIELDS, strict=True)) | changes
     return sealed(HEADER.pack(*fields.values()) + pack(coded())[HEADER.size : -CHECKSUM.size])
 

@@ -89,7 +89,13 @@ def test_rendering_the_pixels_is_decoding_and_a_crop_is_a_part(fitted) -> None:
 def test_every_kind_of_image_is_decoded_at_its_depth(channels: int, depth, format) -> None:
     image = picture(12, 9, channels, depth, format)
     file = encode_picture(
-        image, NETWORK, RunOptions(steps=5), OptimizationConfig(), PrecisionOptions("8", finetune_steps=0), None, False
+        image,
+        NETWORK,
+        RunOptions(steps=5),
+        OptimizationConfig(),
+        PrecisionOptions("8", finetune_steps=0),
+        None,
+        False,
     )
     found = decode(file.data)
     assert (found.depth, found.format, found.pixels.shape) == (depth, format, image.pixels.shape)
@@ -106,11 +112,12 @@ def test_the_width_follows_from_the_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"precision": "lots"}, {"gain_per_doubling": 0.0}, {"finetune_steps": -1}]
+    "options",
+    [{"precision": "lots"}, {"precision": "17"}, {"gain_per_doubling": 0.0}, {"finetune_steps": -1}],
 )
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(UserError, match="--"):
-        PrecisionOptions(**options)
+        PrecisionOptions(**options).check()
 
 
 def test_norms_that_do_not_fold_are_refused_before_the_work() -> None:

@@ -30,8 +30,12 @@ def test_runs_are_all_points_row_by_row(height: int, width: int, chunk: int) -> 
     grid = SampleGrid(height, width)
     points = np.concatenate([grid.points(*run) for run in grid.ranges(chunk)])
     x, y = grid.axes()
-    np.testing.assert_array_equal(points.reshape(height, width, 2)[..., 0], np.broadcast_to(x, (height, width)))
-    np.testing.assert_array_equal(points.reshape(height, width, 2)[..., 1].T, np.broadcast_to(y, (width, height)))
+    np.testing.assert_array_equal(
+        points.reshape(height, width, 2)[..., 0], np.broadcast_to(x, (height, width))
+    )
+    np.testing.assert_array_equal(
+        points.reshape(height, width, 2)[..., 1].T, np.broadcast_to(y, (width, height))
+    )
 
 
 @given(height=SIDES, width=SIDES, top=st.integers(0, 30), left=st.integers(0, 30))

@@ -60,7 +60,9 @@ def test_the_table_grows_by_eighths_of_an_octave() -> None:
 
 
 @given(data=st.binary(max_size=64), count=st.integers(0, 200), largest=st.integers(0, 500))
-def test_decoding_noise_gives_integers_in_range_or_a_clear_error(data: bytes, count: int, largest: int) -> None:
+def test_decoding_noise_gives_integers_in_range_or_a_clear_error(
+    data: bytes, count: int, largest: int
+) -> None:
     try:
         (found,) = decode_symbols(data, [(count, SymbolModel(largest, 2, 60))])
     except UserError:

@@ -36,8 +36,11 @@ def test_a_layer_is_the_sum_in_python_integers(seed: int, inputs: int) -> None:
     layer = CodedLayer(CodedTensor(weight, 2.0**-24), CodedTensor(bias, 2.0**-24), 20)
     top = 2**ACTIVATION_BITS - 1
     whole = [[max(-top, min(top, int(np.rint(v * 2.0**20)))) for v in row] for row in x]
-    upper = [[int(w) >> HALF_BITS for w in row] for row in weight]
-    lower = [[int(w) & (2**HALF_BITS - 1) for w in row] for row in weight]
+    lower = [[(int(w) + 2**19) % 2**20 - 2**19 for w in row] for row in weight]
+    upper = [
+        [(int(w) - low) >> HALF_BITS for w, low in zip(*rows, strict=True)]
+        for rows in zip(weight, lower, strict=True)
+    ]
     for n in range(4):
         for c in range(3):
             low = sum(a * w for a, w in zip(whole[n], lower[c], strict=True))
@@ -80,5 +83,7 @@ def test_the_sine_is_the_sine() -> None:
 
 
 def test_huge_inputs_stay_finite() -> None:
-    layer = CodedLayer(CodedTensor(np.full((1, 2), exact.WEIGHT_LIMIT - 1), 2.0**8), CodedTensor(np.zeros(1, int), 1.0), 100)
+    layer = CodedLayer(
+        CodedTensor(np.full((1, 2), exact.WEIGHT_LIMIT - 1), 2.0**8), CodedTensor(np.zeros(1, int), 1.0), 100
+    )
     assert np.isfinite(layer(np.full((1, 2), 1e200))).all()

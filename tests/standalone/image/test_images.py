@@ -141,7 +141,9 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
-@given(data=st.binary(max_size=200), format=st.sampled_from(["png", "jpeg", "tiff", "exr"]), at=st.integers(0))
+@given(
+    data=st.binary(max_size=200), format=st.sampled_from(["png", "jpeg", "tiff", "exr"]), at=st.integers(0)
+)
 def test_damaged_files_never_crash(data: bytes, format, at: int) -> None:
     depth = DEPTHS[format][0]
     whole = encode_file(picture(6, 5, 3, depth).pixels, format)

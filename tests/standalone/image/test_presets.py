@@ -11,7 +11,14 @@ from standalone.image.presets import as_arguments, dump_preset, load_preset
 
 
 def test_options_become_a_command_line() -> None:
-    options = {"width": 28, "image": "a.png", "compile": True, "siren": False, "variants": ["mlp", "siren"], "lr": None}
+    options = {
+        "width": 28,
+        "image": "a.png",
+        "compile": True,
+        "siren": False,
+        "variants": ["mlp", "siren"],
+        "lr": None,
+    }
     assert as_arguments(options) == [
         *("a.png", "--width", "28", "--compile", "--no-siren", "--variants", "mlp", "siren")
     ]
