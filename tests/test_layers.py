@@ -21,10 +21,11 @@ MAY_IMPORT = {
     "models": {"fields", "nn"},
     "data": {"nn"},
     "engine": {"data", "nn"},
-    "export": {"data", "engine", "fields", "models", "nn"},
+    "geometry": {"nn"},
+    "export": {"data", "engine", "fields", "geometry", "models", "nn"},
     "method_configs": {"data", "engine", "fields", "models", "nn"},
     "dataparser_configs": {"data"},
-    "standalone": {"nn"},
+    "standalone": {"geometry", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping"}

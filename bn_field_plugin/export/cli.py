@@ -52,12 +52,8 @@ class MarchingCubes:
         from nerfstudio.utils.eval_utils import eval_setup
         from nerfstudio.utils.rich_utils import CONSOLE
 
-        from bn_field_plugin.export.marching_cubes import (
-            density_field,
-            density_mesh,
-            mesh_format,
-            write_mesh,
-        )
+        from bn_field_plugin.export.marching_cubes import density_field, density_mesh
+        from bn_field_plugin.geometry import mesh_format, write_mesh
 
         path = self.output_dir / self.filename
         mesh_format(path)  # before the work

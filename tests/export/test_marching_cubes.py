@@ -1,19 +1,18 @@
 """Meshes of densities whose surface is known: a ball of smooth density, coloured by place or by view."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import trimesh
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor
 
 from bn_field_plugin.export import marching_cubes
-from bn_field_plugin.export.marching_cubes import Box, density_field, density_grid, density_mesh, write_mesh
+from bn_field_plugin.export.marching_cubes import density_field, density_mesh
+from bn_field_plugin.geometry import Box, grid
 from bn_field_plugin.nn import UserError
+from tests.geometry.boxes import BOXES, box
 from tests.nn.cases import RUNNING
 from tests.scenes import BOX, same_tensors, statistics, tiny_field, tiny_model
 
@@ -43,18 +42,6 @@ class Ball(Field):
     ) -> dict[FieldHeadNames, Tensor]:
         shown = ray_samples.frustums.directions if self.by_view else density_embedding
         return {FieldHeadNames.RGB: (shown + 1) / 2}
-
-
-def box(low: tuple[float, ...] = (-1, -1, -1), high: tuple[float, ...] = (1, 1, 1)) -> Box:
-    return torch.tensor(low), torch.tensor(high)
-
-
-BOXES = {
-    "cube": box(),
-    "slab": box((-1, -0.9, -0.5), (2.0, 0.5, 1.0)),
-    "tight": box((-0.55, -0.85, -0.35), (0.75, 0.45, 0.95)),
-    "odd": box((-0.61, -1.0, -0.33), (0.93, 1.7, 1.1)),
-}
 
 
 @pytest.mark.parametrize("where", BOXES.values(), ids=BOXES)
@@ -120,26 +107,10 @@ def test_a_density_of_infinity_is_solid_and_one_that_is_no_number_empty() -> Non
     assert np.abs(np.linalg.norm(mesh.vertices - CENTER.numpy(), axis=1) - RADIUS).max() < 0.02
 
 
-@pytest.mark.parametrize("where", BOXES.values(), ids=BOXES)
-def test_the_grid_spans_the_box_with_nearly_cubic_cells(where: Box) -> None:
-    """Oracle: every point of the grid one by one, for a density that is a different number everywhere."""
-
-    def density(points: Tensor) -> Tensor:
-        return points @ torch.tensor([[1.0], [10.0], [100.0]])
-
-    grid = density_grid(density, where, resolution=9)
-    low, high = (corner.numpy() for corner in where)
-    assert max(grid.shape) == 9
-    cells = (high - low) / (np.array(grid.shape) - 1)
-    assert cells.max() / cells.min() < 1.35
-    axes = [np.linspace(a, b, n) for a, b, n in zip(low, high, grid.shape, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    np.testing.assert_allclose(grid, points @ np.array([1, 10, 100]), rtol=1e-4, atol=1e-3)
-
-
 def test_points_go_through_the_field_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = density_mesh(Ball(), box(), resolution=24, threshold=THRESHOLD)
-    monkeypatch.setattr(marching_cubes, "POINTS_PER_CALL", 100)
+    for module in (grid, marching_cubes):
+        monkeypatch.setattr(module, "POINTS_PER_CALL", 100)
     sizes: list[int] = []
 
     class Counting(Ball):
@@ -184,47 +155,3 @@ def test_a_model_without_density_is_the_users_mistake() -> None:
 def test_the_field_that_renders_is_the_one_exported() -> None:
     model = tiny_model()
     assert density_field(model) is model.field_fine
-
-
-# -------------------------------------------------------------------------------------------------- files
-
-
-@pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
-def test_what_is_written_is_read_back(ending: str, tmp_path: Path) -> None:
-    mesh = density_mesh(Ball(), box(), resolution=12, threshold=THRESHOLD)
-    path = tmp_path / "new" / "folder" / f"ball.{ending.upper() if ending == 'ply' else ending}"
-    write_mesh(mesh, path)
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-    back = trimesh.load(path, force="mesh", file_type=ending)
-    assert len(back.faces) == len(mesh.faces)
-    assert back.volume == pytest.approx(mesh.volume, rel=1e-4)
-    if ending != "stl":
-        assert len(np.unique(back.visual.vertex_colors, axis=0)) > 10
-
-
-def test_an_unknown_format_is_the_users_mistake(tmp_path: Path) -> None:
-    mesh = trimesh.creation.icosphere()
-    with pytest.raises(UserError, match=r"unknown mesh format '.blend'; use .ply"):
-        write_mesh(mesh, tmp_path / "ball.blend")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be written .*choose another --output-dir"):
-        write_mesh(trimesh.creation.icosphere(), tmp_path / "file" / "ball.ply")
-
-
-def test_a_write_that_fails_leaves_the_older_mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "ball.ply"
-    write_mesh(trimesh.creation.icosphere(), path)
-    older = path.read_bytes()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(marching_cubes.os, "replace", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        write_mesh(trimesh.creation.icosphere(subdivisions=1), path)
-    assert path.read_bytes() == older
-    assert [p.name for p in tmp_path.iterdir()] == ["ball.ply"]

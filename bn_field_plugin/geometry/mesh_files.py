@@ -1,0 +1,45 @@
+"""Mesh files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import trimesh
+
+from bn_field_plugin.nn import UserError
+
+
+def mesh_format(path: Path) -> str:
+    """The format that a file's ending chooses.
+
+    Raises:
+        UserError: an unknown ending.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in ("ply", "obj", "stl", "glb"):
+        raise UserError(f"{path}: unknown mesh format '{path.suffix}'; use .ply, .obj, .stl or .glb")
+    return kind
+
+
+def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
+    """Write a mesh in the format of the file's ending, whole or not at all.
+
+    Raises:
+        UserError: an unknown ending, or the file cannot be written.
+    """
+    kind = mesh_format(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data: Any = mesh.export(file_type=kind)
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):  # as where the folder is none
+            partial.unlink()
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); choose another --output-dir"
+        ) from None
