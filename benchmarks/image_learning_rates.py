@@ -1,4 +1,4 @@
-"""Learning rates of image fits for each kind of network: where `standalone.optimization.LEARNING_RATES` is from."""
+"""Learning rates for each kind of network: where `standalone.optimization.LEARNING_RATES` is from."""
 
 from __future__ import annotations
 

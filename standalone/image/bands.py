@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from jaxtyping import Float64, Shaped
 
 EDGES = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Edges of the bands in cycles per pixel, an octave each; 1/2 is the limit along an axis, 0.71 along the diagonal."""
+"""Edges of the bands in cycles per pixel, an octave each; the limit is 1/2 along an axis, 0.71 diagonally."""
 
 NAMES = tuple(
     f"{'0' if low == 0 else f'1/{round(1 / low)}'}-{'max' if high == 1 else f'1/{round(1 / high)}'}"
-    for low, high in zip(EDGES, EDGES[1:], strict=False)
+    for low, high in itertools.pairwise(EDGES)
 )
 """Names of the bands: their edges in cycles per pixel."""
 

@@ -9,6 +9,7 @@ the payload must at least hold: a forged header cannot make a reader take much m
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import zlib
@@ -182,7 +183,7 @@ def _unpack_checked(data: bytes) -> CodedImage:
         raise UserError(f"claims an image of {width} x {height} pixels")
     inputs = 2 * (1 + 2 * octaves)
     sizes = [inputs] + [units] * hidden + [channels]
-    shapes = [shape for d, c in zip(sizes, sizes[1:], strict=False) for shape in ((c, d), (c,))]
+    shapes: list[tuple[int, ...]] = [shape for d, c in itertools.pairwise(sizes) for shape in ((c, d), (c,))]
     count = sum(math.prod(shape) for shape in shapes)
     if count > size * MAX_NUMBERS_PER_BYTE:
         raise UserError("claims more numbers than it can hold")

@@ -34,8 +34,12 @@ COMMANDS: dict[str, type[Command]] = {
 WITH_PRESETS = ("fit", "compare", "encode")
 """Commands that take --config."""
 
-MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-"""Options of nested groups have no prefix."""
+MARKERS = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+"""Options of nested groups have no prefix; positional ones are called by their names."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -61,8 +65,10 @@ def parse(args: Sequence[str]) -> Command:
     choices: list[Any] = []
     for other, kind in COMMANDS.items():
         preset = _preset(name, args[1:]) if other == name and name in WITH_PRESETS else None
-        default = {} if preset is None else {"default": preset}
-        choices.append(Annotated[kind, tyro.conf.subcommand(other, **default)])
+        named: Any = (
+            tyro.conf.subcommand(other) if preset is None else tyro.conf.subcommand(other, default=preset)
+        )
+        choices.append(Annotated[kind, named])
     union: Any = Union[tuple(choices)]  # noqa: UP007  # made at run time
     return tyro.cli(union, args=args, prog="bn-image", description=__doc__, config=MARKERS)
 

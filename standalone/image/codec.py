@@ -48,7 +48,7 @@ class PrecisionOptions:
     """How a fitted network becomes a file."""
 
     precision: str = "auto"
-    """auto: steps of each tensor by rate and distortion; fp16: half precision; 2 to 16: bits of every number."""
+    """auto: each tensor's step by rate and distortion; fp16: half precision; 2 to 16: bits of a number."""
     gain_per_doubling: float = 2.0
     """With auto: the gain in dB for which the file may be twice as large."""
     finetune_steps: int = 200

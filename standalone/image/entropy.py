@@ -86,12 +86,12 @@ class SymbolModel:
         weights = self.weights()
         return weights.astype(np.float64) / float(weights.sum())
 
-    def bits(self, integers: Int64[np.ndarray, " n"]) -> float:
-        """Bits that the integers take."""
+    def bits(self, integers: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]) -> float:
+        """Bits that integers take, each so many times."""
         if self.largest == 0:
             return 0.0
         probabilities = self.probabilities()
-        return float(-np.log2(probabilities[integers + self.largest]).sum())
+        return float(-(counts * np.log2(probabilities[integers + self.largest])).sum())
 
 
 def fit_model(integers: Int64[np.ndarray, "..."]) -> SymbolModel:
@@ -106,11 +106,13 @@ def fit_model(integers: Int64[np.ndarray, "..."]) -> SymbolModel:
         raise UserError("the weights span too wide a range for these few bits: use --precision fp16")
     if largest == 0:
         return SymbolModel(0)
-    spread = float(np.sqrt(np.square(flat.astype(np.float64)).mean()))
-    middle = round(8 * (np.log2(max(spread, 2.0**-4)) + 4))
-    scales = [index for index in range(middle - 20, middle + 9, 2) if 0 <= index < 256]
+    sizes = np.abs(flat).astype(np.float64)
+    low, high = float(np.median(sizes)), float(np.sqrt(np.square(sizes).mean()))
+    first, last = (round(8 * (np.log2(max(spread, 0.125)) + 4)) for spread in (low, high))
+    scales = [index for index in range(first - 16, last + 10, 2) if 0 <= index < 256]
     models = [SymbolModel(largest, shape, scale) for shape in range(NUM_SHAPES) for scale in scales]
-    return min(models, key=lambda model: model.bits(flat))
+    values, counts = np.unique(flat, return_counts=True)
+    return min(models, key=lambda model: model.bits(values, counts))
 
 
 def encode_symbols(tensors: list[tuple[Int64[np.ndarray, " n"], SymbolModel]]) -> bytes:

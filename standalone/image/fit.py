@@ -208,7 +208,7 @@ def _identity(
 ) -> dict[str, str | int | float | bool | None]:
     """What a checkpoint must share with the fit that resumes from it: all but the length of the run."""
     return {
-        "image": hashlib.sha256(np.ascontiguousarray(picture.pixels)).hexdigest()[:16],
+        "image": hashlib.sha256(picture.pixels.tobytes()).hexdigest()[:16],
         "size": f"{picture.width}x{picture.height}x{picture.channels}",
         **dataclasses.asdict(network),
         **dataclasses.asdict(optimization),

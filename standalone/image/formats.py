@@ -47,10 +47,8 @@ def decode_file(data: bytes) -> tuple[Pixels, FormatName]:
     Raises:
         UserError: with the end of a sentence that begins with the file's name.
     """
-    for magic, name in MAGIC:
-        if data.startswith(magic):
-            break
-    else:
+    name = next((name for magic, name in MAGIC if data.startswith(magic)), None)
+    if name is None:
         raise UserError("is no PNG, JPEG, TIFF or EXR file: convert it to one of these")
     try:
         return DECODERS[name](data), name
@@ -76,7 +74,7 @@ def encode_file(pixels: Shaped[np.ndarray, "h w c"], name: FormatName) -> bytes:
     if name == "tiff":
         import tifffile
 
-        extra = {"extrasamples": ["unassalpha"]} if pixels.shape[2] == 4 else {}
+        extra: dict[str, Any] = {"extrasamples": ["unassalpha"]} if pixels.shape[2] == 4 else {}
         kind = "minisblack" if pixels.shape[2] == 1 else "rgb"
         tifffile.imwrite(buffer, np.ascontiguousarray(flat), photometric=kind, **extra)
     else:
@@ -148,7 +146,7 @@ def _decode_tiff(data: bytes) -> Pixels:
             if "imagecodecs" not in str(error):
                 raise
             pixels = _opencv_decode(data)  # it brings the codecs that tifffile lacks
-        if page.planarconfig.name == "SEPARATE" and page.samplesperpixel > 1 and "S" in page.axes[:1]:
+        if page.samplesperpixel > 1 and page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
         pixels = pixels.reshape(page.imagelength, page.imagewidth, -1)
         if kind == "MINISWHITE" and pixels.dtype.kind == "u":

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-"""File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with; never downloaded from here."""
+"""File of torchvision's AlexNet in torch's hub folder, which LPIPS needs; never downloaded from here."""
 
 SSIM_SIDE = 11
 """Shortest side that SSIM's window fits in."""
@@ -45,24 +45,34 @@ def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
         which is there only where AlexNet's weights are at hand and the image has colours. The alpha channel
         counts as one more channel, but not for LPIPS.
     """
-    # Imported here: torchmetrics takes a second.
-    from torchmetrics.functional.image import (
-        multiscale_structural_similarity_index_measure,
-        structural_similarity_index_measure,
-    )
+    # Imported here: both take a second.
+    from skimage.metrics import structural_similarity
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    a, b = (torch.from_numpy(x.astype(np.float32) / 255).movedim(-1, 0)[None] for x in (ours, truth))
+    a, b = (torch.from_numpy(x.astype(np.float64) / 255).movedim(-1, 0)[None] for x in (ours, truth))
     side = min(truth.shape[:2])
     found: dict[str, float | None] = {"psnr": psnr(truth, ours), "ssim": None, "ms_ssim": None}
     if side >= SSIM_SIDE:
-        found["ssim"] = float(torch.as_tensor(structural_similarity_index_measure(a, b, data_range=1.0)))
+        found["ssim"] = float(
+            structural_similarity(
+                truth,
+                ours,
+                channel_axis=-1,
+                data_range=255,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+            )
+        )
     if side >= MS_SSIM_SIDE:
         value = multiscale_structural_similarity_index_measure(a, b, data_range=1.0, normalize="relu")
         found["ms_ssim"] = float(value)
     if has_lpips() and truth.shape[2] >= 3 and side >= LPIPS_SIDE:
         from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
-        value = learned_perceptual_image_patch_similarity(a[:, :3], b[:, :3], net_type="alex", normalize=True)
+        value = learned_perceptual_image_patch_similarity(
+            a[:, :3].float(), b[:, :3].float(), net_type="alex", normalize=True
+        )
         found["lpips"] = float(value)
     return found
 

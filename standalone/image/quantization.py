@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from bn_field_plugin.nn import CoordinateMLP, PositionalEncodingConfig, UserError
 from bn_field_plugin.nn.encodings import NoEncoding
 from standalone.image.bitstream import HALF_STEP, half_integers, step_index, step_of
+from standalone.image.entropy import LARGEST
 from standalone.image.exact import (
     ACTIVATION_BITS,
     COORDINATE_EXPONENT,
@@ -27,7 +28,6 @@ from standalone.image.exact import (
     CodedNetwork,
     CodedTensor,
 )
-from standalone.image.entropy import LARGEST
 
 Steps = list[tuple[float, float]]
 """Steps of weight and bias of each linear layer, output layer last."""
@@ -130,11 +130,7 @@ def quantised(network: CoordinateMLP, steps: Steps) -> CodedNetwork:
     check_codable(network)
     layers = []
     for linear, (weight, bias) in zip(network.linears, steps, strict=True):
-        tensors = []
-        for tensor, step in ((linear.weight, weight), (linear.bias, bias)):
-            values = tensor.detach().double().cpu().numpy()
-            tensors.append(CodedTensor(np.rint(values / step).astype(np.int64), step))
-        layers.append(CodedLayer(*tensors))
+        layers.append(CodedLayer(_multiples(linear.weight, weight), _multiples(linear.bias, bias)))
     return _coded(network, layers)
 
 
@@ -147,15 +143,21 @@ def half_precision(network: CoordinateMLP) -> CodedNetwork:
     check_codable(network)
     layers = []
     for linear in network.linears:
-        tensors = []
-        for tensor in (linear.weight, linear.bias):
-            with np.errstate(over="ignore"):
-                halves = tensor.detach().double().cpu().numpy().astype(np.float16)
-            if not np.isfinite(halves).all():
-                raise UserError("a weight is beyond the range of fp16: use --precision auto")
-            tensors.append(CodedTensor(half_integers(halves), HALF_STEP))
-        layers.append(CodedLayer(*tensors))
+        layers.append(CodedLayer(_halves(linear.weight), _halves(linear.bias)))
     return _coded(network, layers)
+
+
+def _multiples(tensor: Tensor, step: float) -> CodedTensor:
+    values = tensor.detach().double().cpu().numpy()
+    return CodedTensor(np.rint(values / step).astype(np.int64), step)
+
+
+def _halves(tensor: Tensor) -> CodedTensor:
+    with np.errstate(over="ignore"):
+        halves = tensor.detach().double().cpu().numpy().astype(np.float16)
+    if not np.isfinite(halves).all():
+        raise UserError("a weight is beyond the range of fp16: use --precision auto")
+    return CodedTensor(half_integers(halves), HALF_STEP)
 
 
 def _coded(network: CoordinateMLP, layers: Sequence[CodedLayer]) -> CodedNetwork:

@@ -1,4 +1,4 @@
-"""Fitting an image: its pixels as coordinates and targets, its reconstructions, its evaluations on the way."""
+"""Images as fitting tasks: coordinates and targets, reconstructions, evaluations on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`bn-image` as a user types it: every command, its outputs, and every mistake as one line with exit code 2."""
+"""`bn-image` as a user types it: each command and its outputs, and each mistake as one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from standalone.image.images import read_picture, write_picture
 from tests.standalone.image.pictures import picture
 
 TINY = ["--width", "8", "--depth", "2", "--steps", "6", "--eval-every", "3"]
-METRICS = "psnr ssim ms_ssim steps seconds parameters bpp seed versions device".split()
+METRICS = ["psnr", "ssim", "ms_ssim", "steps", "seconds", "parameters", "bpp", "seed", "versions", "device"]
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ def run(*args: object) -> None:
 
 def fails(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     """The single line of a command that stops with exit code 2."""
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         run(*args)
     assert stop.value.code == 2

