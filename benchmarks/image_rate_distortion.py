@@ -33,14 +33,7 @@ COIN = (
     (0.6109, 28.408),
     (1.209, 30.644),
 )
-    (0.0368, 22.408),
-    (0.0736, 23.205),
-    (0.1604, 24.641),
-    (0.3074, 26.412),
-    (0.6109, 28.408),
-    (1.209, 30.644),
-)
-"""COIN's published bits per pixel and PSNR in dB, means over the 24 images of Kodak (results.json of its code)."""
+"""COIN's published bits per pixel and PSNR in dB, means over Kodak's 24 images (results.json of its code)."""
 
 QUALITIES = (1, 2, 4, 6, 8, 10, 12, 15, 18, 22, 26, 30, 36, 42, 50, 60, 70)
 """Qualities of JPEG."""

@@ -104,8 +104,9 @@ class Fit:
 class Compare:
     """Compare networks on one image with the same budget, as in Fig 2 of the source.
 
-    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png), the
-    table (Markdown, CSV, JSON), curves against steps and against time, and all reconstructions. PSNR as in fit.
+    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png),
+    the table (Markdown, CSV, JSON), curves against steps and against time, and all reconstructions. PSNR as
+    in fit.
 
     Example: bn-image compare photo.png --variants mlp mlp+batch siren --steps 500
     """
@@ -129,7 +130,7 @@ class Compare:
     depth: int = 10
     """Number of hidden layers."""
     zoom: tuple[int, int, int] | None = None
-    """Part that the figure magnifies: top, left and side in pixels; by default the one with the most detail."""
+    """Part that the figure magnifies: top, left and side in pixels; by default where the detail is."""
     dpi: int = 100
     """Dots per inch of the figure."""
     run: RunOptions = field(default_factory=RunOptions)
@@ -182,7 +183,7 @@ class Encode:
     config: Path | None = None
     """YAML file of options; options given here override it."""
     bpp: float | None = None
-    """Bits per pixel that the file may take: chooses the width of the network and how its numbers are rounded."""
+    """Bits per pixel that the file may take: sets the network's width and how its numbers are rounded."""
     max_side: int | None = None
     """Shrink the image to this longer side first."""
     network: NetworkOptions = field(default_factory=lambda: NetworkOptions(width=32, depth=8))
@@ -221,8 +222,7 @@ class Decode:
     encoded: tyro.conf.Positional[Path]
     """A file that `bn-image encode` or `bn-image fit` wrote."""
     output: tyro.conf.Positional[Path | None] = None
-    """The image, with an ending that holds its depth; by default the file's name with the ending of the format
-    that was encoded."""
+    """The image, with an ending that holds its depth; by default the file's name with the usual ending."""
 
     def main(self) -> None:
         """Decode and write.

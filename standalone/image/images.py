@@ -195,7 +195,8 @@ def check_holds(path: Path, depth: DepthName, channels: int) -> FormatName:
         return name
     able = [s[0] for f, s in SUFFIXES.items() if depth in DEPTHS[f] and channels in CHANNELS[f]]
     raise UserError(
-        f"{path}: {name.upper()} cannot hold {channels} channels of {depth}; use the ending {' or '.join(able)}"
+        f"{path}: {name.upper()} cannot hold {channels} channels of {depth}; "
+        f"use the ending {' or '.join(able)}"
     )
 
 

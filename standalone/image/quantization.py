@@ -1,9 +1,9 @@
 """From a trained network to whole numbers: how coarse each tensor may be, and training with that coarseness.
 
 A step D in a tensor moves each of its numbers by a uniform error of variance D^2 / 12. With s the mean square
-derivative of an output by a number of the tensor, the squared error of the image grows by n s D^2 / 12 for its
-n numbers. At a given sum, the fewest bits are spent where every number adds the same: D = sqrt(12 E / (N s)),
-E the error added in all, N the count of all numbers (reverse water-filling at high rate).
+derivative of an output by a number of the tensor, the n numbers of the tensor add n s D^2 / 12 to the squared
+error of an output. At a given sum, the fewest bits are spent where every number adds the same:
+D = sqrt(12 E / (N s)), E the error added in all, N the count of all numbers (reverse water-filling).
 """
 
 from __future__ import annotations

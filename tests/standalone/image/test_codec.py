@@ -127,7 +127,7 @@ def test_norms_that_do_not_fold_are_refused_before_the_work() -> None:
 
 
 GOLDEN = bytes.fromhex("")
-"""A file as it was first written; whatever changes in us or in the libraries, it decodes to the same bytes."""
+"""A file as it was first written; whatever changes here or in the libraries, it decodes to the same bytes."""
 
 GOLDEN_SHA256 = ""
 
