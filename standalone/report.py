@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import platform
@@ -85,6 +87,20 @@ def write_table(
     write_whole(folder / f"{name}.md", markdown)
     print(markdown)
     return folder / f"{name}.md"
+
+
+def csv_text(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> str:
+    """A CSV table of given columns; an absent cell is empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def say(text: str) -> None:
+    """Tell the result of a command, in one line."""
+    print(text, flush=True)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -50,7 +50,7 @@ class FittedShape:
         surface = self.surface(resolution)
         if surface is None:
             raise UserError("the fitted shape has no surface: fit it for more steps (--steps)")
-        return trimesh.Trimesh(self.frame.from_box(surface.vertices), surface.faces, process=False)
+        return self.frame.mesh_from_box(surface)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -130,6 +130,10 @@ class Frame:
         """From the box to the shape's coordinates."""
         return points * self.scale + np.array(self.center)
 
+    def mesh_from_box(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+        """A mesh in the box in the shape's coordinates."""
+        return trimesh.Trimesh(self.from_box(mesh.vertices), mesh.faces, process=False)
+
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and faces of a file, reconstructed where it holds points with normals only."""

@@ -27,7 +27,12 @@ class SamplingConfig:
     sigma: float = SIGMA
     """Standard deviation of the near points' distance, as a share of the box's side."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Find mistakes.
+
+        Raises:
+            UserError: a number out of its range.
+        """
         if self.points < 2:
             raise UserError(f"--points is {self.points}: it must be at least 2")
         if not 0 <= self.near_surface <= 1:

@@ -26,7 +26,7 @@ class Viewpoint:
     """Axis that points up: 0, 1 or 2."""
     field_of_view: float = 30.0
     """Vertical field of view in degrees."""
-    distance: float = 5.2
+    distance: float = 4.6
     """Distance from the origin, in half sides of the box."""
 
 

@@ -52,4 +52,4 @@ def test_voxels_are_those_of_the_volume() -> None:
 @pytest.mark.parametrize("wrong", [{"points": 1}, {"near_surface": 1.5}, {"sigma": 0.0}])
 def test_a_number_out_of_range_names_its_option(wrong: dict) -> None:
     with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
-        SamplingConfig(**wrong)
+        SamplingConfig(**wrong).check()

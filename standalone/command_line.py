@@ -1,0 +1,143 @@
+"""Command lines of several commands, each a dataclass of options with a `main`, and presets behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol, Union
+
+import tyro
+
+from bn_field_plugin.nn import UserError, exit_on_user_error
+from bn_field_plugin.nn.memory import keep_freed_memory
+from standalone.interrupts import exit_on_interrupt
+from standalone.presets import Options, as_arguments, load_preset
+
+CONFIG = "config.yaml"
+"""File of a fit's options in its folder, which --resume reads."""
+
+MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+"""Options of nested groups have no prefix."""
+
+NOT_IN_PRESETS = ("config", "resume")
+"""Options that choose presets, and are none of them."""
+
+
+class Command(Protocol):
+    """A command with its options."""
+
+    def main(self) -> None:
+        """Do what the options say."""
+        ...
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A program of several commands.
+
+    A command with an option `config` takes a YAML file of options, over which the command line has the last
+    word; one whose `resume` is a folder takes the options that an earlier call left there (`CONFIG`).
+    """
+
+    prog: str
+    """Name of the program."""
+    description: str
+    """What it is for, in its --help."""
+    commands: Mapping[str, type[Command]]
+    """Commands by name."""
+    positional: str
+    """The option that stands on the command line without a name, as presets call it."""
+
+    def run(self, args: Sequence[str] | None = None) -> None:
+        """Entry point: mistakes and Ctrl-C end it with one line.
+
+        Args:
+            args: the command line; that of the process by default.
+        """
+        with exit_on_user_error(), exit_on_interrupt():
+            command = self.parse(sys.argv[1:] if args is None else args)
+            keep_freed_memory()
+            command.main()
+
+    def parse(self, args: Sequence[str]) -> Command:
+        """The command that a command line asks for.
+
+        Raises:
+            UserError: a preset that cannot be used.
+            SystemExit: after a message, for other mistakes and for --help.
+        """
+        name = args[0] if args else ""
+        choices: list[Any] = []
+        for other, kind in self.commands.items():
+            preset = self._preset(name, args[1:]) if other == name else None
+            default: dict[str, Any] = {} if preset is None else {"default": preset}
+            choices.append(Annotated[kind, tyro.conf.subcommand(other, **default)])
+        union: Any = Union[tuple(choices)]  # noqa: UP007  # made at run time
+        chosen: Command = tyro.cli(
+            union, args=args, prog=self.prog, description=self.description, config=MARKERS
+        )
+        return chosen
+
+    def option_names(self, kind: type) -> list[str]:
+        """Names of a command's options as a preset spells them, those of nested groups too."""
+        names: list[str] = []
+        for field in dataclasses.fields(kind):
+            if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+                names += self.option_names(field.type)
+            elif field.name not in NOT_IN_PRESETS:
+                names.append(field.name.replace("_", "-"))
+        return sorted(names, key=lambda name: name != self.positional)
+
+    def _preset(self, name: str, args: Sequence[str]) -> Command | None:
+        """The command as --config or --resume has it, or None without either."""
+        fields = {field.name: field for field in dataclasses.fields(self.commands[name])}  # type: ignore[arg-type]
+        config = _value(args, "--config") if "config" in fields else None
+        resumes = "resume" in fields and fields["resume"].type is not bool
+        resume = _value(args, "--resume") if resumes else None
+        if config is not None and resume is not None:
+            raise UserError("--resume goes on with the options of the folder: give no --config beside it")
+        if resume is not None:
+            path = Path(resume) / CONFIG
+            if not path.is_file():
+                raise UserError(f"--resume {resume}: there is no {CONFIG}; give the folder of a fit")
+            return self._command(name, path)
+        return None if config is None else self._command(name, Path(config))
+
+    def _command(self, name: str, path: Path) -> Command:
+        """A command whose options are those of a file."""
+        options = load_preset(path, self.option_names(self.commands[name]))
+        command = self._quietly(name, options)
+        if command is not None:
+            return command
+        for option, value in options.items():
+            if self._quietly(name, {option: value}) is None:
+                raise UserError(
+                    f"the config {path}: {option} cannot be {value!r}; see {self.prog} {name} --help"
+                )
+        raise UserError(f"the config {path}: its options do not go together; see {self.prog} {name} --help")
+
+    def _quietly(self, name: str, options: Options) -> Command | None:
+        """The command with the options, None where they are wrong."""
+        arguments = as_arguments(options, self.positional)
+        silence = io.StringIO()
+        with contextlib.redirect_stderr(silence), contextlib.redirect_stdout(silence):
+            try:
+                command: Command = tyro.cli(self.commands[name], args=arguments, config=MARKERS)
+            except SystemExit:
+                return None
+        return command
+
+
+def _value(args: Sequence[str], flag: str) -> str | None:
+    """What follows a flag on a command line."""
+    for index, argument in enumerate(args):
+        if argument == flag and index + 1 < len(args):
+            return args[index + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None

@@ -1,0 +1,91 @@
+"""Options that every fit takes: the network, the run."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from bn_field_plugin.nn import CoordinateMLP, NormName, UserError
+from standalone.fitting import Budget
+from standalone.networks import Variant
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network."""
+
+    network: str = "pemlp-5"
+    """mlp, pemlp-K (K octaves of positional encoding), fourier, fourier-SCALE, or siren."""
+    norm: NormName = "batch"
+    """Norm of the hidden layers."""
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 5
+    """Number of hidden layers."""
+    placement: Literal["before", "after"] = "before"
+    """Norm before or after the activation."""
+
+    @property
+    def variant(self) -> Variant:
+        """Network and norm by name."""
+        return Variant(self.network, self.norm)
+
+    def build(self, in_dim: int, out_dim: int, seed: int) -> CoordinateMLP:
+        """Make the network; the global generator is left alone.
+
+        Args:
+            in_dim: number of coordinates.
+            out_dim: number of outputs.
+            seed: seed of the initial weights.
+
+        Raises:
+            UserError: an unknown name or a size below 1.
+        """
+        config = self.variant.config(in_dim, out_dim, self.width, self.depth, placement=self.placement)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return CoordinateMLP(config)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run."""
+
+    steps: int | None = None
+    """Optimisation steps; the command's default unless a time limit is given."""
+    time_limit: float | None = None
+    """Seconds of optimisation, evaluations apart; the schedule follows it."""
+    eval_every: int = 50
+    """Steps between two evaluations on the way."""
+    seed: int = 0
+    """Seed of the initial weights and of the points."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto is CUDA where it is present."""
+    compile: bool = False
+    """Run training passes through torch.compile; needs a C++ compiler and takes a while to begin."""
+
+    def budget(self, default_steps: int) -> Budget:
+        """Steps or seconds to spend.
+
+        Args:
+            default_steps: steps where neither steps nor a time limit are given.
+
+        Raises:
+            UserError: a number out of its range.
+        """
+        if self.eval_every < 1:
+            raise UserError(f"--eval-every is {self.eval_every}: it must be at least 1")
+        default = default_steps if self.time_limit is None else None
+        return Budget(self.steps if self.steps is not None else default, self.time_limit)
+
+    def torch_device(self) -> torch.device:
+        """The device to compute on.
+
+        Raises:
+            UserError: CUDA is asked for and absent.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
+        auto = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(auto if self.device == "auto" else self.device)

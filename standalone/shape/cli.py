@@ -1,0 +1,25 @@
+"""`bn-shape`: fit, compare, mesh and view shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from standalone.command_line import CommandLine
+from standalone.shape.commands import Compare, Fit, Mesh, View
+
+COMMAND_LINE = CommandLine(
+    prog="bn-shape",
+    description=__doc__,
+    commands={"fit": Fit, "compare": Compare, "mesh": Mesh, "view": View},
+    positional="shape",
+)
+"""All commands."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of `bn-shape`.
+
+    Args:
+        args: the command line; that of the process by default.
+    """
+    COMMAND_LINE.run(args)

@@ -1,0 +1,285 @@
+"""The commands of `bn-shape`: options, and what each does with them."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import dataclasses
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bn_field_plugin.nn import UserError
+from standalone.command_line import CONFIG
+from standalone.fitting import Callback, CheckpointOptions, FitState
+from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions, RunOptions
+from standalone.presets import dump_preset
+from standalone.report import say, write_whole
+from standalone.shape.sampling import SamplingConfig
+from standalone.shape.shading import Viewpoint
+from standalone.shape.task import LOSSES, FitOptions, MeasureOptions, TargetOptions, check_resolution
+
+OUTPUTS = Path("outputs/shape")
+"""Folder of results, unless another is given."""
+
+LIVE_RESOLUTION, LIVE_STEPS = 96, 100
+"""Grid of the surfaces that are shown while a fit runs, and steps between two of them."""
+
+
+def shape_network() -> NetworkOptions:
+    """The network where none is given."""
+    return NetworkOptions(width=128, depth=3)
+
+
+@dataclass
+class Fit:
+    """Fit an occupancy field to a shape.
+
+    The folder gets the network (shape.pt, for mesh and view), a mesh of its surface in the shape's own
+    coordinates, a picture with error colours, the IoU curve, a checkpoint, the options and metrics.json.
+    All are of the final network: norms folded with exact statistics, in evaluation mode.
+
+    Example: bn-shape fit bunny.ply --time-limit 120
+    """
+
+    shape: tyro.conf.Positional[Path | None] = None
+    """Closed mesh (OBJ, PLY, STL, OFF, GLB), point cloud with normals (PLY), or occupancy volume (.npy, .npz,
+    .mat). A knurled torus by default."""
+    output_dir: Path | None = None
+    """Folder for the results; outputs/shape/NAME by default."""
+    config: Path | None = None
+    """YAML file of options, such as configs/shape/preview.yaml; options given here override it."""
+    resume: Path | None = None
+    """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
+    repair: bool = False
+    """Close holes and turn faces of a mesh that needs it."""
+    view: bool = False
+    """Show the fit in the browser while it runs."""
+    port: int = 8080
+    """Port of that page."""
+    network: NetworkOptions = field(default_factory=shape_network)
+    target: TargetOptions = field(default_factory=TargetOptions)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    measuring: MeasureOptions = field(default_factory=MeasureOptions)
+
+    def main(self) -> None:
+        """Fit and write.
+
+        Raises:
+            UserError: a shape or options that cannot be used.
+            FitInterrupted: Ctrl-C.
+        """
+        from standalone.interrupts import FitInterrupted
+        from standalone.shape.contender import contend
+        from standalone.shape.outputs import CHECKPOINT, label_of, write_fit
+        from standalone.shape.page import ShapePage
+
+        options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
+        options.check()
+        self.measuring.check()
+        shape = load_input(self.shape, self.repair, self.target.voxels)
+        folder = self.resume or self.output_dir or OUTPUTS / shape.name
+        if self.resume is not None and not (folder / CHECKPOINT).is_file():
+            raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
+        write_whole(folder / CONFIG, dump_preset(self.options()))
+        page = ShapePage(shape.solid.surface, f"{shape.name}: fit", port=self.port) if self.view else None
+        callbacks = []
+        if page is not None:
+            say(f"watch it at {page.url}")
+            callbacks = [Callback(live(page, LOSSES[self.target.loss].level), LIVE_STEPS)]
+        checkpoint = CheckpointOptions(
+            folder / CHECKPOINT,
+            resume=self.resume is not None,
+            identity={"shape": shape.name, **options.identity()},
+        )
+        try:
+            result = contend(shape, options, self.measuring, checkpoint=checkpoint, callbacks=callbacks)
+        except FitInterrupted as stop:
+            raise FitInterrupted(
+                f"{stop}; go on with: bn-shape fit --resume {shlex.quote(str(folder))}"
+            ) from None
+        metrics = write_fit(folder, shape, result, self.run.seed, Viewpoint())
+        line = label_of(result.variant, metrics)
+        say(f"{line}: {folder}")
+        if page is not None:
+            page.show(result.surface, line)
+            wait_on(page)
+
+    def options(self) -> dict[str, Any]:
+        """All options that make the fit what it is, flat."""
+        parts = (
+            self.network,
+            self.target,
+            self.sampling,
+            self.run,
+            self.optimization,
+            self.measuring,
+        )
+        flat: dict[str, Any] = {
+            "shape": None if self.shape is None else str(self.shape.resolve()),
+            "repair": self.repair,
+        }
+        for part in parts:
+            flat |= dataclasses.asdict(part)
+        return flat
+
+
+@dataclass
+class Compare:
+    """Compare networks on one shape with the same budget, as in the 3D panel of the source.
+
+    Learning rates that are not given follow each network's norm. The folder gets the pictures (compare.png),
+    the table (Markdown, CSV, JSON) and the curves against steps and against time.
+
+    Example: bn-shape compare bunny.ply --variants pemlp-5 pemlp-5+batch siren --time-limit 60
+    """
+
+    shape: tyro.conf.Positional[Path | None] = None
+    """Closed mesh, point cloud with normals, or occupancy volume. A knurled torus by default."""
+    variants: tuple[str, ...] = (
+        *("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren"),
+    )
+    """Networks: mlp, pemlp-K, fourier or siren, each alone or with +batch, +layer, +global or +cross."""
+    output_dir: Path | None = None
+    """Folder for the results; outputs/shape/NAME-compare by default."""
+    config: Path | None = None
+    """YAML file of options; options given here override it."""
+    repair: bool = False
+    """Close holes and turn faces of a mesh that needs it."""
+    network: NetworkOptions = field(default_factory=shape_network)
+    target: TargetOptions = field(default_factory=TargetOptions)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    measuring: MeasureOptions = field(default_factory=MeasureOptions)
+    camera: Viewpoint = field(default_factory=Viewpoint)
+
+    def main(self) -> None:
+        """Fit all and write.
+
+        Raises:
+            UserError: a shape or options that cannot be used.
+            FitInterrupted: Ctrl-C.
+        """
+        from standalone.shape.compare import compare, parse_variants, write_comparison
+
+        options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
+        options.check()
+        self.measuring.check()
+        variants = parse_variants(self.variants)
+        shape = load_input(self.shape, self.repair, self.target.voxels)
+        folder = self.output_dir or OUTPUTS / f"{shape.name}-compare"
+        contenders = compare(shape, variants, options, self.measuring)
+        command = f"bn-shape compare {shape.name} --variants {' '.join(one.slug for one in variants)}"
+        if self.run.steps is not None:
+            command += f" --steps {self.run.steps}"
+        if self.run.time_limit is not None:
+            command += f" --time-limit {self.run.time_limit:g}"
+        write_comparison(folder, shape, contenders, options, command, self.camera)
+        say(f"pictures and table: {folder}")
+
+
+@dataclass
+class Mesh:
+    """Write the surface of a fitted shape as a mesh, in the shape's own coordinates and units.
+
+    Example: bn-shape mesh outputs/shape/bunny bunny.glb --resolution 512
+    """
+
+    fit: tyro.conf.Positional[Path]
+    """Folder of a fit, or its shape.pt."""
+    output: tyro.conf.Positional[Path]
+    """The mesh: .ply, .obj, .stl or .glb."""
+    resolution: int = 256
+    """Grid points along each side of the box."""
+
+    def main(self) -> None:
+        """Extract and write.
+
+        Raises:
+            UserError: no fitted shape, an unknown ending, or a shape without surface.
+        """
+        from bn_field_plugin.geometry import mesh_format, write_mesh
+        from standalone.shape.fitted import FittedShape
+
+        mesh_format(self.output)  # mistakes before the work
+        check_resolution(self.resolution)
+        mesh = FittedShape.load(self.fit, RunOptions().torch_device()).mesh(self.resolution)
+        write_mesh(mesh, self.output)
+        say(f"{self.output}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles")
+
+
+@dataclass
+class View:
+    """Show a fitted shape in the browser beside the true one, with error colours.
+
+    Example: bn-shape view outputs/shape/bunny bunny.ply
+    """
+
+    fit: tyro.conf.Positional[Path]
+    """Folder of a fit, or its shape.pt."""
+    shape: tyro.conf.Positional[Path | None] = None
+    """The shape that was fitted; the knurled torus by default."""
+    repair: bool = False
+    """As in the fit."""
+    resolution: int = 192
+    """Grid points along each side of the box."""
+    host: str = "127.0.0.1"
+    """Address to serve at; 0.0.0.0 lets other machines in."""
+    port: int = 8080
+    """Port to serve at; another free one is taken where it is in use."""
+
+    def main(self) -> None:
+        """Serve until Ctrl-C.
+
+        Raises:
+            UserError: no fitted shape, or not fitted to the given one.
+        """
+        from standalone.shape.fitted import FittedShape
+        from standalone.shape.page import ShapePage
+
+        check_resolution(self.resolution)
+        fitted = FittedShape.load(self.fit, RunOptions().torch_device())
+        shape = load_input(self.shape, self.repair, None)
+        if shape.frame != fitted.frame:
+            raise UserError(
+                f"{self.shape or shape.name} is not what {self.fit} was fitted to: give that file"
+            )
+        page = ShapePage(shape.solid.surface, shape.name, self.host, self.port)
+        page.show(fitted.surface(self.resolution), fitted.variant.label)
+        wait_on(page)
+
+
+def load_input(path: Path | None, repair: bool, voxels: int | None) -> Any:
+    """The shape that a command is given, as voxels if asked."""
+    from standalone.shape.inputs import load_shape, voxelized
+
+    shape = load_shape(path, repair)
+    return shape if voxels is None else voxelized(shape, voxels)
+
+
+def live(page: Any, level: float) -> Callable[[FitState], Mapping[str, float]]:
+    """What shows a fit's surface on a page while it runs."""
+    from standalone.shape import inference
+
+    def show(state: FitState) -> Mapping[str, float]:
+        surface = inference.surface(state.network.eval(), LIVE_RESOLUTION, level)
+        page.show(surface, f"step {state.step}, loss {state.loss:.2e}")
+        return {}
+
+    return show
+
+
+def wait_on(page: Any) -> None:
+    """Keep a page until Ctrl-C."""
+    say(f"serving at {page.url}; Ctrl-C ends it")
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        page.close()

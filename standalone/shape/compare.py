@@ -1,0 +1,94 @@
+"""Several networks fitted to one shape with one budget: pictures, table, curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from bn_field_plugin.nn import UserError
+from standalone.networks import Variant
+from standalone.plots import save_figure
+from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
+from standalone.shape.contender import Contender, contend
+from standalone.shape.inputs import ShapeInput
+from standalone.shape.outputs import draw_curves
+from standalone.shape.pictures import draw_contenders
+from standalone.shape.shading import Viewpoint
+from standalone.shape.task import FitOptions, MeasureOptions
+
+FIG_3D = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren")
+"""The networks of the source's shape experiment, each without and with batch norm, and SIREN."""
+
+COLUMNS = {
+    "iou_uniform": "IoU uniform",
+    "iou_near_surface": "IoU near surface",
+    "iou_grid": "IoU grid",
+    "chamfer_l1": "Chamfer L1",
+    "normal_consistency": "normal consistency",
+    "f_score": "F-score",
+}
+"""Metrics of the table and their headings."""
+
+
+def parse_variants(names: Sequence[str]) -> list[Variant]:
+    """Networks by name, each once.
+
+    Raises:
+        UserError: an unknown name, or none at all.
+    """
+    variants = list(dict.fromkeys(Variant.parse(name) for name in names))
+    if not variants:
+        raise UserError("--variants names no network: give some, as mlp pemlp-5+batch")
+    return variants
+
+
+def compare(
+    shape: ShapeInput, variants: Sequence[Variant], options: FitOptions, measuring: MeasureOptions
+) -> list[Contender]:
+    """Fit each network with one budget, and measure it.
+
+    Args:
+        shape: what to fit.
+        variants: the networks.
+        options: the same for all; learning rates that are not given follow each network's norm.
+        measuring: how they are measured.
+    """
+    found = []
+    for variant in variants:
+        network = dataclasses.replace(options.network, network=variant.network, norm=variant.norm)
+        found.append(contend(shape, dataclasses.replace(options, network=network), measuring))
+    return found
+
+
+def write_comparison(
+    folder: Path,
+    shape: ShapeInput,
+    contenders: Sequence[Contender],
+    options: FitOptions,
+    command: str,
+    view: Viewpoint,
+) -> None:
+    """Write picture, table (Markdown, JSON, CSV) and curves into a folder."""
+    save_figure(draw_contenders(shape, contenders, view), folder / "compare.png", dpi=100)
+    draw_curves(contenders, folder / "curves.png")
+    rows: list[dict[str, Cell]] = [_row(one) for one in contenders]
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "shape": shape.name,
+        "layers x width": f"{options.network.depth}x{options.network.width}",
+        "seed": options.run.seed,
+    }
+    notes = [
+        "Metrics of the final network, folded, with exact statistics.",
+        f"Chamfer L1 in sides of the box. {contenders[0].metrics['sampling']}.",
+    ]
+    write_table("compare", f"Networks on {shape.name}", command, rows, facts, notes, folder=folder)
+    write_whole(folder / "compare.csv", csv_text(rows, list(rows[0])))
+
+
+def _row(one: Contender) -> dict[str, Cell]:
+    row: dict[str, Cell] = {"network": one.variant.label}
+    row |= {heading: one.metrics[name] for name, heading in COLUMNS.items()}
+    row |= {name: one.metrics[name] for name in ("parameters", "steps", "seconds")}
+    return row

@@ -1,0 +1,73 @@
+"""What a fit leaves in its folder: network, mesh, picture, curves, numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bn_field_plugin.geometry import write_mesh
+from standalone.networks import Variant
+from standalone.plots import color, linestyle, new_figure, save_figure
+from standalone.report import csv_text, machine_facts, write_whole
+from standalone.shape.contender import Contender
+from standalone.shape.fitted import FILE_NAME
+from standalone.shape.inputs import ShapeInput
+from standalone.shape.pictures import draw_contenders
+from standalone.shape.shading import Viewpoint
+
+CHECKPOINT = "checkpoint.pt"
+"""File of a fit's state."""
+
+
+def write_fit(
+    folder: Path, shape: ShapeInput, result: Contender, seed: int, view: Viewpoint
+) -> dict[str, Any]:
+    """Write all results of a fit but its checkpoint and options.
+
+    Args:
+        folder: where to.
+        shape: the true shape.
+        result: the fit.
+        seed: the run's.
+        view: camera of the picture.
+
+    Returns:
+        The content of metrics.json.
+    """
+    result.shape.save(folder / FILE_NAME)
+    if result.surface is not None:
+        write_mesh(shape.frame.mesh_from_box(result.surface), folder / "mesh.ply")
+    save_figure(draw_contenders(shape, [result], view, size=420), folder / "picture.png")
+    draw_curves([result], folder / "curve.png")
+    write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
+    metrics = {**result.metrics, "seed": seed, "machine": machine_facts()}
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
+def draw_curves(results: Sequence[Contender], path: Path) -> None:
+    """IoU on held-out points against steps and against seconds, a line for each network."""
+    figure, axes = new_figure(1, 2)
+    for panel, (key, label) in zip(axes[0], (("step", "steps"), ("seconds", "seconds")), strict=True):
+        for one in results:
+            panel.plot(
+                [row[key] for row in one.history],
+                [row["iou"] for row in one.history],
+                color=color(one.variant),
+                linestyle=linestyle(one.variant),
+                label=one.variant.label,
+            )
+        panel.set_xlabel(label)
+        panel.set_ylabel("IoU on held-out points")
+    axes[0, 0].legend(fontsize=7)
+    save_figure(figure, path)
+
+
+def label_of(variant: Variant, metrics: dict[str, Any]) -> str:
+    """One line on a fit's result."""
+    return (
+        f"{variant.label}: IoU {metrics['iou_uniform']:.4f} uniform, {metrics['iou_near_surface']:.4f} near "
+        f"the surface, after {metrics['steps']} steps ({metrics['seconds']:.1f} s)"
+    )
