@@ -168,7 +168,8 @@ def notes(scores: dict[str, dict[str, list[Score]]], best: str, at_time: str) ->
         for where in ("before", "after")
     }
     found.append(
-        f"Norm before the activation: mean near IoU {placements['before']:.4f}; after: {placements['after']:.4f}."
+        f"Mean near IoU with the norm before the activation {placements['before']:.4f}, after it "
+        f"{placements['after']:.4f}."
     )
     for label in (SIREN, at_time):
         gain = mean_near(scores[best]) - mean_near(scores[label])
