@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -36,7 +37,7 @@ class AutodiffJacobian:
         self.num_outputs, self.num_parameters = function.num_outputs, function.num_parameters
         self._is_functional = True
         try:
-            _, pull = torch.func.vjp(function, function.parameters)
+            pull: Any = torch.func.vjp(function, function.parameters)[1]
             self._pull: Callable[[Tensor], Tensor] = lambda u: function.flat(pull(u)[0])
             self._pull(torch.zeros(self.num_outputs, dtype=self._dtype, device=self._device))
         except (

@@ -104,7 +104,9 @@ class LayerStatistics:
             for name in parts[0].blocks
         }
         for earlier in parts[0].statistics:
-            self.earlier[earlier] = torch.cat([part.statistics[earlier] for part in parts], dim=1).flatten(0, 1)
+            self.earlier[earlier] = torch.cat([part.statistics[earlier] for part in parts], dim=1).flatten(
+                0, 1
+            )
 
     def products_with(self, blocks: Mapping[str, Outer]) -> Float[Tensor, "s m"]:
         """`T_0 J_0^T` for the rows of this layer, with J_0 as blocks of n samples and k outputs, m = n k."""

@@ -48,7 +48,7 @@ class StructuredJacobian:
         mlp = copy.deepcopy(mlp).to(points.dtype).requires_grad_(False)
         self.tracker = tracker
         self.names = [name for name, _ in mlp.named_parameters()]
-        # With statistics held, those of the batch serve `frozen` too: it is the coupled case less the coupling.
+        # The batch's statistics serve `frozen` too: it is the coupled case less the coupling.
         tape = Tape(mlp, points, with_batch=statistics != "running")
         self.blocks, by_statistics = tape.outputs_backward()
         self.coupling: Coupling | None = None
@@ -96,9 +96,8 @@ class StructuredJacobian:
 
     def times(self, vector: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
         """`J v`."""
-        parts = dict(
-            zip(self.names, vector.split([c * d for c, d in map(self.shapes.get, self.names)]), strict=True)
-        )  # type: ignore[misc]
+        sizes = [c * d for c, d in (self.shapes[name] for name in self.names)]
+        parts = dict(zip(self.names, vector.split(sizes), strict=True))
         total = vector.new_zeros(self.num_points, self.outputs_per_point)
         for name, (left, right) in self.blocks.items():
             seen = right @ parts[name].view(self.shapes[name]).T
@@ -143,7 +142,7 @@ def sample_kernel(blocks: Mapping[str, Outer]) -> Float[Tensor, "m m"]:
 
 
 def _add_lower_gram(total: Float[Tensor, "p p"], rows: Float[Tensor, "b p"]) -> None:
-    """Add `rows.T @ rows` to the lower triangle of `total`, in panels that leave the upper one mostly alone."""
+    """Add `rows.T @ rows` to the lower triangle of `total`, in panels; above it, blocks may be added too."""
     p = total.shape[0]
     size = max(512, -(-p // 16))
     for start in range(0, p, size):

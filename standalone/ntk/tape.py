@@ -154,7 +154,9 @@ class Tape:
         below, statistics = self.descend(len(self.layers) - 1, weight.expand(n, -1, -1), slice(None))
         lefts = {name: block.left for name, block in below.items()}
         for index, layer in enumerate(self.layers):
-            statistics[index] = statistics[index] if statistics[index] is not None else layer.statistics_through(lefts)
+            statistics[index] = (
+                statistics[index] if statistics[index] is not None else layer.statistics_through(lefts)
+            )
         return blocks | below, statistics
 
     def descend(

@@ -1,0 +1,231 @@
+"""The spectrum of a trained radiance field, at points drawn as its training draws them.
+
+The one module here that knows nerfstudio, and only once it is asked.
+"""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import UserError
+from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.kernel import eigenvalues_of, jacobian, need_of, num_statistics
+from standalone.ntk.memory import available_bytes, choose_route
+from standalone.ntk.module_function import Statistics
+from standalone.ntk.progress import Tracker, silent
+from standalone.ntk.spectrum import statistics_of
+from standalone.plots import new_figure, save_figure
+from standalone.report import Cell, machine_facts, replacing, write_table
+
+Output = Literal["density", "rgb"]
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """The run and the samples."""
+
+    load_config: Path
+    """The config.yml of a trained method with a field: bn-nerf, vanilla-nerf, nerfacto, ..."""
+    samples: int = 256
+    """Samples along training rays at which the kernel is taken."""
+    seed: int = 0
+    """Seed of rays and samples."""
+
+
+class SampledField(nn.Module):
+    """One output of a field at samples along rays, as a module of its parameters.
+
+    Args:
+        field: nerfstudio's field.
+        samples: the n samples.
+        output: density or colour.
+    """
+
+    def __init__(self, field: nn.Module, samples: Any, output: Output) -> None:
+        super().__init__()
+        self.field, self.samples, self.output = field, samples, output
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """The output, [n, 1] or [n, 3]; of `positions`, which belong to the samples, only the dtype is used."""
+        from nerfstudio.field_components.field_heads import FieldHeadNames
+
+        frustums = self.samples.frustums
+        names = ("origins", "directions", "starts", "ends", "pixel_area")
+        wide = {name: getattr(frustums, name).to(positions.dtype) for name in names}
+        samples = dataclasses.replace(self.samples, frustums=dataclasses.replace(frustums, **wide))
+        if self.output == "density":
+            found = self.field.get_density(samples)[0]
+        else:
+            found = self.field(samples)[FieldHeadNames.RGB]
+        return found.to(positions.dtype)
+
+
+@dataclass(frozen=True)
+class FieldSpectrum:
+    """Eigenvalues of one output of one field."""
+
+    field: str
+    output: Output
+    statistics: str
+    values: np.ndarray
+    seconds: float
+
+
+def load(path: Path) -> Any:
+    """The pipeline of a trained run.
+
+    Raises:
+        UserError: no such file, a method that is not installed, or no checkpoint beside it.
+    """
+    if not path.is_file():
+        raise UserError(f"--load-config {path}: no such file; give the config.yml of a trained method")
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    try:
+        _, pipeline, _, _ = eval_setup(path, test_mode="test")
+    except (Exception, SystemExit) as error:  # a foreign config can fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
+        raise UserError(
+            f"--load-config {path} cannot be loaded ({type(error).__name__}: {reason}): give the config.yml of an "
+            "installed method, with its checkpoint and data in place"
+        ) from error
+    return pipeline
+
+
+def run(config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectrum]:
+    """Spectra of every field of the model that training calls.
+
+    Raises:
+        UserError: the run cannot be loaded, or its method has no such field.
+    """
+    if config.samples < 2:
+        raise UserError(f"--samples is {config.samples}: it must be at least 2")
+    pipeline = load(config.load_config)
+    return spectra_of(pipeline, config, tracker)
+
+
+def spectra_of(pipeline: Any, config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectrum]:
+    """Spectra of a loaded pipeline.
+
+    Raises:
+        UserError: its model calls no field with samples along rays.
+    """
+    jobs: list[tuple[str, nn.Module, Tensor, Any, Output, Statistics]] = []
+    for name, (field, samples) in training_samples(pipeline, config).items():
+        positions = samples.frustums.get_positions()
+        statistics: tuple[Statistics, ...] = (
+            ("batch", "frozen", "running") if num_statistics(field) else ("batch",)
+        )
+        outputs: tuple[Output, ...] = ("density", "rgb")
+        jobs += [(name, field, positions, samples, output, s) for output in outputs for s in statistics]
+    found = []
+    for name, field, positions, samples, output, statistics_name in tracker(jobs, "spectra"):
+        start = time.perf_counter()
+        module = SampledField(field, samples, output)
+        kernel = jacobian(module, positions, statistics=statistics_name)
+        route = choose_route(need_of(kernel), "kernel", available_bytes())
+        values = eigenvalues_of(kernel, route)
+        found.append(FieldSpectrum(name, output, statistics_name, values, time.perf_counter() - start))
+    return found
+
+
+def training_samples(pipeline: Any, config: CheckpointConfig) -> dict[str, tuple[nn.Module, Any]]:
+    """Fields that a training pass calls, by name, each with some of the samples that it is called with.
+
+    Raises:
+        UserError: there is none, or too few samples.
+    """
+    torch.manual_seed(config.seed)
+    model = pipeline.model.train()
+    rays, _ = pipeline.datamanager.next_train(0)
+    with _recorded(model) as calls, torch.no_grad():
+        model(rays)
+    if not calls:
+        raise UserError(
+            "the method has no field that is called with samples along rays: its kernel is not defined"
+        )
+    generator = torch.Generator().manual_seed(config.seed)
+    chosen = {}
+    for name, (field, samples) in calls.items():
+        flat = samples.flatten()
+        positions = flat.frustums.get_positions()
+        _, inverse = torch.unique(positions, dim=0, return_inverse=True)
+        order = torch.randperm(len(positions), generator=generator)
+        first = torch.full((int(inverse.max()) + 1,), -1, dtype=torch.long).scatter_(
+            0, inverse[order].cpu(), order
+        )
+        kept = first[torch.randperm(len(first), generator=generator)][: config.samples]
+        if len(kept) < 2:
+            raise UserError(f"a training batch has {len(kept)} distinct samples: too few for a spectrum")
+        chosen[name] = (field, flat[kept.to(positions.device)])
+    return chosen
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Any]]]:
+    """Note the samples with which each field's forward is called, also where it is called by name."""
+    from nerfstudio.fields.base_field import Field
+
+    calls: dict[str, tuple[nn.Module, Any]] = {}
+    fields = [(name, module) for name, module in model.named_modules() if isinstance(module, Field)]
+
+    def listen(name: str, field: nn.Module) -> None:
+        original = field.forward
+
+        def forward(ray_samples: Any, *arguments: Any, **options: Any) -> Any:
+            calls.setdefault(name, (field, ray_samples))
+            return original(ray_samples, *arguments, **options)
+
+        field.forward = forward
+
+    for name, field in fields:
+        listen(name, field)
+    try:
+        yield calls
+    finally:
+        for _, field in fields:
+            del field.forward
+
+
+def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, command: str) -> None:
+    """Write `checkpoint.npz`, `.png`, and the table `checkpoint` (.md, .json)."""
+    with replacing(folder / "checkpoint.npz") as path:
+        arrays = {f"{one.field}_{one.output}_{one.statistics}": one.values for one in found}
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    fields = list(dict.fromkeys((one.field, one.output) for one in found))
+    columns = list(dict.fromkeys(one.statistics for one in found))
+    figure, panels = new_figure(len(fields), len(columns), (3.4, 2.4))
+    for row, key in enumerate(fields):
+        for column, statistics in enumerate(columns):
+            axes = panels[row, column]
+            values = [
+                one.values for one in found if (one.field, one.output, one.statistics) == (*key, statistics)
+            ]
+            if not values:
+                axes.set_axis_off()
+                continue
+            draw_histogram(axes, values, "#4c72b0")
+            note_statistics(axes, values)
+            axes.set_title(f"{key[0]}, {key[1]}, {statistics}", fontsize=8)
+    save_figure(figure, folder / "checkpoint.png")
+    rows: list[dict[str, Cell]] = [
+        {"field": one.field, "output": one.output, "statistics": one.statistics}
+        | statistics_of(one.values).as_dict()
+        | {"seconds": round(one.seconds, 2)}
+        for one in found
+    ]
+    facts = machine_facts() | {"samples": config.samples, "seed": config.seed}
+    notes = [
+        "Samples are those of a training batch; batch statistics here are those of these samples alone.",
+        "Where a field computes an output in fp32, eigenvalues below 1e-7 of the largest are rounding.",
+    ]
+    write_table("checkpoint", "Spectra of a trained field", command, rows, facts, notes, folder=folder)

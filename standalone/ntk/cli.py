@@ -1,0 +1,169 @@
+"""`bn-ntk`: spectra of coordinate networks, and the claims about them."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.nn.memory import keep_freed_memory
+from standalone.interrupts import exit_on_interrupt
+from standalone.ntk import checkpoint, dynamics, figure, frequency, scaling, spectra
+from standalone.ntk.claims import ClaimsConfig, make_claims
+from standalone.ntk.progress import track
+
+OUTPUTS = Path("outputs/ntk")
+
+
+@dataclass
+class Spectrum:
+    """The spectrum of one network, coupled through batch statistics and frozen, side by side.
+
+    Example: bn-ntk spectrum --network pemlp-5+batch --side 32
+    """
+
+    config: tyro.conf.OmitArgPrefixes[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "spectrum"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        spectra.write(self.config, spectra.run(self.config), self.output_dir, _command())
+
+
+@dataclass
+class Figure:
+    """The source's Figure 1: six spectra, MLP and PEMLP-1, -5, without and with batch norm.
+
+    Example: bn-ntk figure --output-dir outputs/ntk/figure
+    """
+
+    config: tyro.conf.OmitArgPrefixes[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "figure"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        figure.write(self.config, figure.run(self.config, track), self.output_dir, _command())
+
+
+@dataclass
+class Scaling:
+    """Mean, variance and maximum of the spectrum against width and samples, with fitted exponents.
+
+    Example: bn-ntk scaling --norms none batch
+    """
+
+    config: tyro.conf.OmitArgPrefixes[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "scaling"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        scaling.write(self.config, scaling.run(self.config, track), self.output_dir, _command())
+
+
+@dataclass
+class Dynamics:
+    """Gradient descent against exp(-eta lambda t), and the spectrum while training.
+
+    Example: bn-ntk dynamics --networks mlp mlp+batch
+    """
+
+    config: tyro.conf.OmitArgPrefixes[dynamics.DynamicsConfig] = field(
+        default_factory=dynamics.DynamicsConfig
+    )
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "dynamics"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        dynamics.write(self.config, dynamics.run(self.config, track), self.output_dir, _command())
+
+
+@dataclass
+class Frequency:
+    """Which frequencies of a target are learned when, with and without norm.
+
+    Example: bn-ntk frequency --networks mlp mlp+batch --steps 2000
+    """
+
+    config: tyro.conf.OmitArgPrefixes[frequency.FrequencyConfig] = field(
+        default_factory=frequency.FrequencyConfig
+    )
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "frequency"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        frequency.write(self.config, frequency.run(self.config, track), self.output_dir, _command())
+
+
+@dataclass
+class Checkpoint:
+    """The spectrum of a trained nerfstudio field, at samples of its training rays.
+
+    Example: bn-ntk checkpoint --load-config outputs/.../config.yml
+    """
+
+    config: tyro.conf.OmitArgPrefixes[checkpoint.CheckpointConfig]
+    """What to compute."""
+    output_dir: Path = OUTPUTS / "checkpoint"
+    """Folder for the results."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        checkpoint.write(self.config, checkpoint.run(self.config, track), self.output_dir, _command())
+
+
+@dataclass
+class Claims:
+    """Every claim of the source about kernels and frequencies, with its verdict, as one document.
+
+    Example: bn-ntk claims --document docs/claims.md
+    """
+
+    config: tyro.conf.OmitArgPrefixes[ClaimsConfig] = field(default_factory=ClaimsConfig)
+    """What to compute."""
+
+    def main(self) -> None:
+        """Compute and write."""
+        make_claims(self.config, _command(), track)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "spectrum": Spectrum,
+    "figure": Figure,
+    "scaling": Scaling,
+    "dynamics": Dynamics,
+    "frequency": Frequency,
+    "checkpoint": Checkpoint,
+    "claims": Claims,
+}
+"""The subcommands."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of `bn-ntk`.
+
+    Args:
+        args: the command line's arguments; those of the process by default.
+    """
+    with exit_on_user_error(), exit_on_interrupt():
+        keep_freed_memory()
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="bn-ntk", args=args).main()
+
+
+def _command() -> str:
+    """The command line, for the tables that it makes."""
+    return shlex.join(["bn-ntk", *sys.argv[1:]])

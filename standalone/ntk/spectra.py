@@ -1,0 +1,228 @@
+"""The spectrum of one network, as `bn-ntk spectrum` reports it: coupled and frozen side by side."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import importlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import CoordinateMLP, UserError
+from standalone.networks import Initialisation, Variant
+from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.kernel import (
+    Backend,
+    eigenvalues_of,
+    jacobian,
+    need_of,
+    num_statistics,
+)
+from standalone.ntk.memory import Route, available_bytes, choose_route
+from standalone.ntk.module_function import Statistics
+from standalone.ntk.points import grid, random_points, read_points
+from standalone.ntk.progress import track
+from standalone.ntk.spectrum import log_histogram, statistics_of
+from standalone.plots import new_figure, save_figure
+from standalone.report import Cell, machine_facts, replacing, write_table
+
+
+@dataclass(frozen=True)
+class SpectrumConfig:
+    """The network, the points and the way to the spectrum."""
+
+    network: str = "mlp+batch"
+    """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, siren; norm batch, layer, global, cross."""
+    module: str | None = None
+    """PACKAGE.MODULE:FUNCTION that returns a torch module of your own, instead of --network."""
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 3
+    """Hidden layers."""
+    in_dim: int = 2
+    """Coordinates of a point."""
+    out_dim: int = 1
+    """Outputs of a point."""
+    placement: Literal["before", "after"] = "before"
+    """Norm before or after the activation."""
+    init: Initialisation | None = None
+    """Initialisation; by default siren for siren, pytorch for all others."""
+    seed: int = 0
+    """Seed of the weights and of random points."""
+    side: int = 32
+    """The points are a grid with this many along each axis of [-1, 1]."""
+    random: int | None = None
+    """Take this many uniform random points instead of a grid."""
+    points: Path | None = None
+    """Take the points of a file instead: .npy, .csv or .txt, one a line."""
+    statistics: Literal["both", "batch", "frozen", "running"] = "both"
+    """Whose statistics: the batch's, coupling the samples, and the same ones frozen; or the running ones."""
+    route: Route | Literal["auto"] = "auto"
+    """kernel: J J^T; gram: J^T J; matrix-free: largest eigenvalues and density from products alone."""
+    backend: Backend = "auto"
+    """structured: layer by layer (a CoordinateMLP); autodiff: any module."""
+    single_precision: bool = False
+    """Compute in fp32: about twice as fast, and eigenvalues below 1e-6 of the largest are rounding."""
+    top: int = 10
+    """Largest eigenvalues that the matrix-free route finds."""
+    lanczos_steps: int = 60
+    """Lanczos steps of a probe of the matrix-free density."""
+    probes: int = 8
+    """Random probes of the matrix-free density."""
+
+    def build_points(self) -> Tensor:
+        """The points."""
+        if self.points is not None:
+            return read_points(self.points)
+        if self.random is not None:
+            return random_points(self.random, self.in_dim, self.seed)
+        return grid(self.side, self.in_dim)
+
+    def build_module(self, in_dim: int) -> nn.Module:
+        """The module.
+
+        Raises:
+            UserError: an unknown network, or a module that cannot be made.
+        """
+        if self.module is not None:
+            return _imported(self.module)
+        variant = Variant.parse(self.network)
+        network = variant.config(
+            in_dim, self.out_dim, self.width, self.depth, placement=self.placement, init=self.init
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return CoordinateMLP(network)
+
+
+@dataclass
+class SpectrumResult:
+    """Spectra of one network."""
+
+    spectra: dict[str, np.ndarray] = field(default_factory=dict)
+    """Eigenvalues, the largest first, by statistics."""
+    densities: dict[str, Any] = field(default_factory=dict)
+    """Densities where the route is matrix-free."""
+    rows: list[dict[str, Cell]] = field(default_factory=list)
+    """The table."""
+    seconds: float = 0.0
+    """Time for all of it."""
+
+
+def run(config: SpectrumConfig) -> SpectrumResult:
+    """Compute the spectra.
+
+    Raises:
+        UserError: options, points or a module that are unfit, or too little memory.
+    """
+    start = time.perf_counter()
+    points = config.build_points()
+    module = config.build_module(points.shape[1])
+    dtype = torch.float32 if config.single_precision else torch.float64
+    result = SpectrumResult()
+    wanted: tuple[Statistics, ...] = ("batch", "frozen")
+    if config.statistics != "both":
+        wanted = (config.statistics,)
+    elif config.module is None and not num_statistics(module):
+        wanted = ("batch",)  # nothing couples: both are one
+    for statistics in wanted:
+        began = time.perf_counter()
+        found = jacobian(
+            module, points, statistics=statistics, backend=config.backend, dtype=dtype, tracker=track
+        )
+        route = choose_route(need_of(found, dtype), config.route, available_bytes())
+        row: dict[str, Cell] = {
+            "statistics": statistics,
+            "points": len(points),
+            "outputs": found.num_outputs,
+            "parameters": found.num_parameters,
+            "route": route,
+        }
+        if route == "matrix-free":
+            row |= _matrix_free(config, statistics, found, result)
+        else:
+            values = eigenvalues_of(found, route)
+            result.spectra[statistics] = values
+            row |= statistics_of(values).as_dict()
+        result.rows.append(row | {"seconds": round(time.perf_counter() - began, 2)})
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command: str) -> None:
+    """Write `spectrum.npz` (eigenvalues and histograms), `.png`, `.md` and `.json`."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, values in result.spectra.items():
+        histogram = log_histogram(values)
+        arrays |= {
+            name: values,
+            f"{name}_histogram_edges": histogram.edges,
+            f"{name}_histogram_counts": histogram.counts,
+        }
+    for name, density in result.densities.items():
+        arrays |= {f"{name}_density_values": density.values, f"{name}_density_weights": density.weights}
+    with replacing(folder / "spectrum.npz") as path:
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    label = config.module or Variant.parse(config.network).label
+    figure, panels = new_figure(1, len(result.rows))
+    for axes, row in zip(panels[0], result.rows, strict=True):
+        name = str(row["statistics"])
+        if name in result.densities:
+            density = result.densities[name]
+            axes.hist(
+                np.log10(np.clip(density.values, 1e-12 * density.values.max(), None)),
+                bins=48,
+                weights=density.weights * float(row["outputs"] or 0),
+            )
+            axes.set_yscale("log")
+            axes.set_xlabel("log10 of the eigenvalue")
+        else:
+            draw_histogram(axes, [result.spectra[name]], "#4c72b0")
+            note_statistics(axes, [result.spectra[name]])
+            axes.set_xlabel("eigenvalue")
+        axes.set_title(f"{label}, {name} statistics")
+        axes.set_ylabel("number")
+    save_figure(figure, folder / "spectrum.png")
+    facts = machine_facts() | {"seed": config.seed, "dtype": "fp32" if config.single_precision else "fp64"}
+    notes = [
+        "batch: the statistics move with the parameters and couple the samples; frozen: the same numbers, held."
+    ]
+    if result.densities:
+        notes.append("Matrix-free: moments are estimates from random probes.")
+    write_table("spectrum", f"Spectrum of {label}", command, result.rows, facts, notes, folder=folder)
+
+
+def _matrix_free(config: SpectrumConfig, name: str, found: Any, result: SpectrumResult) -> dict[str, Cell]:
+    from standalone.ntk.lanczos import density, kernel_operator, largest
+
+    operator = kernel_operator(found)
+    top = largest(operator, config.top, config.seed)
+    estimate = density(operator, config.lanczos_steps, config.probes, config.seed, track)
+    result.spectra[name], result.densities[name] = top, estimate
+    mean = estimate.mean()
+    return {
+        "mean": mean,
+        "variance": estimate.variance(),
+        "maximum": float(top[0]),
+        "top_share": float(top[0]) / (mean * found.num_outputs),
+        "median_to_mean": estimate.quantile(0.5) / mean,
+    }
+
+
+def _imported(reference: str) -> nn.Module:
+    name, colon, attribute = reference.partition(":")
+    if not colon or not attribute:
+        raise UserError(f"--module {reference}: give PACKAGE.MODULE:FUNCTION")
+    try:
+        made = getattr(importlib.import_module(name), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"--module {reference} cannot be made ({error}): give PACKAGE.MODULE:FUNCTION"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise UserError(f"--module {reference} returns {type(made).__name__}: it must return a torch module")
+    return made
