@@ -25,17 +25,17 @@ class LearningRates(NamedTuple):
 
 LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     "muon": {
-        "norm": LearningRates(2e-2, 1e-2),
-        "none": LearningRates(5e-3, 5e-3),
-        "sine": LearningRates(1e-3, 5e-4),
+        "norm": LearningRates(4e-2, 2e-2),
+        "none": LearningRates(5e-2, 1e-2),
+        "sine": LearningRates(2e-3, 2e-3),
     },
     "adam": {
-        "norm": LearningRates(1e-2, 1e-2),
-        "none": LearningRates(2e-3, 2e-3),
-        "sine": LearningRates(5e-4, 5e-4),
+        "norm": LearningRates(2e-2, 2e-2),
+        "none": LearningRates(1e-2, 1e-2),
+        "sine": LearningRates(2e-3, 2e-3),
     },
 }
-"""Learning rates by optimizer and kind of network: a norm bears larger ones, the sine only small ones."""
+"""Learning rates by optimizer and kind of network; best on an image, see `benchmarks.image_learning_rates`."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: RunOptions) -> float | None:
-    """Write the image in half precision; bits per pixel, or None where the format does not hold the network."""
+    """Write the image in half precision; bits per pixel, or None for a network that it cannot hold."""
     try:
         data = encode_network(picture, result.network, PrecisionOptions("fp16"), run).data
     except UserError:
