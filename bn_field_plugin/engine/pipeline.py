@@ -91,7 +91,7 @@ class BNPipeline(VanillaPipeline):
 
     def _render_with_fixed_jitter(self, ray_bundle: Any) -> None:
         with private_random_numbers(CALIBRATION_SEED):
-            self.model(ray_bundle)
+            self.model(copy.copy(ray_bundle))  # camera optimizers move the rays of the bundle they get
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Loss of one batch of training rays."""

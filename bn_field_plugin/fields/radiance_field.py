@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,9 +14,11 @@ from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
 
+from bn_field_plugin.fields.scatter import scatter
 from bn_field_plugin.nn import (
     CoordinateMLP,
     CoordinateMLPConfig,
+    NoEncoding,
     NormName,
     PositionalEncodingConfig,
     frozen_statistics,
@@ -48,6 +50,8 @@ class RadianceFieldConfig:
     """Octaves of the positional encoding of view directions."""
     placement: Literal["before", "after"] = "before"
     """Where the norm stands: before or after the activation."""
+    activation: Literal["relu", "sine"] = "relu"
+    """Activation of the hidden layers; sine sees bare coordinates and takes SIREN's initialisation."""
 
 
 class RadianceField(Field):
@@ -75,6 +79,13 @@ class RadianceField(Field):
         super().__init__()
         self.register_buffer("aabb", aabb.clone(), persistent=False)
         self.contraction: nn.Module | None = SceneContraction(order=float("inf")) if unbounded else None
+        sine = config.activation == "sine"
+        hidden: dict[str, Any] = {
+            "norm": norm,
+            "placement": config.placement,
+            "activation": config.activation,
+            "init": "siren" if sine else "pytorch",
+        }
         self.trunk = CoordinateMLP(
             CoordinateMLPConfig(
                 in_dim=3,
@@ -82,9 +93,8 @@ class RadianceField(Field):
                 width=config.width,
                 depth=config.depth,
                 skips=config.skips,
-                encoding=PositionalEncodingConfig(config.position_frequencies),
-                norm=norm,
-                placement=config.placement,
+                encoding=NoEncoding() if sine else PositionalEncodingConfig(config.position_frequencies),
+                **hidden,
             )
         )
         self.direction_encoding = PositionalEncodingConfig(config.direction_frequencies).build(3)
@@ -94,8 +104,7 @@ class RadianceField(Field):
                 out_dim=3,
                 width=config.head_width,
                 depth=config.head_depth,
-                norm=norm,
-                placement=config.placement,
+                **hidden,
             )
         )
 
@@ -126,7 +135,7 @@ class RadianceField(Field):
         if inside is None:
             return self._density_of(scaled)
         density, features = self._density_of(scaled[inside])
-        return _scatter(density, inside), _scatter(features, inside)
+        return scatter(density, inside), scatter(features, inside)
 
     def get_outputs(
         self, ray_samples: RaySamples, density_embedding: Tensor | None = None
@@ -138,7 +147,7 @@ class RadianceField(Field):
         if inside is None:
             return {FieldHeadNames.RGB: self._color_of(density_embedding, directions)}
         rgb = self._color_of(density_embedding[inside], directions[inside])
-        return {FieldHeadNames.RGB: _scatter(rgb, inside)}
+        return {FieldHeadNames.RGB: scatter(rgb, inside)}
 
     def forward(self, ray_samples: RaySamples, compute_normals: bool = False) -> dict[FieldHeadNames, Tensor]:
         """Density and colour at samples, in one pass over the samples inside the scene.
@@ -160,8 +169,8 @@ class RadianceField(Field):
             density, features = self._density_of(scaled[inside])
             rgb = self._color_of(features, directions[inside])
             outputs = {
-                FieldHeadNames.DENSITY: _scatter(density, inside),
-                FieldHeadNames.RGB: _scatter(rgb, inside),
+                FieldHeadNames.DENSITY: scatter(density, inside),
+                FieldHeadNames.RGB: scatter(rgb, inside),
             }
         if compute_normals:
             outputs[FieldHeadNames.NORMALS] = self.normals(positions)
@@ -178,10 +187,3 @@ class RadianceField(Field):
             raw = self.trunk(self.normalized(points)[0])[..., 0]
             (gradient,) = torch.autograd.grad(raw.sum(), points)
         return -nn.functional.normalize(gradient.detach(), dim=-1)
-
-
-def _scatter(values: Float[Tensor, "n c"], inside: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch c"]:
-    """Put the values of the samples inside back into place, with zeros elsewhere."""
-    out = values.new_zeros((*inside.shape, values.shape[-1]))
-    out[inside] = values
-    return out

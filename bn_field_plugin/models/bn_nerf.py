@@ -15,19 +15,16 @@ from nerfstudio.model_components.ray_samplers import (
     UniformSampler,
 )
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
-from nerfstudio.model_components.scene_colliders import NearFarCollider, SceneCollider
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor
 from torch.nn import Parameter
 
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
-from bn_field_plugin.models.colliders import BoxCollider
+from bn_field_plugin.models.background import rgba_without_background
+from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import ImageMetrics
 from bn_field_plugin.nn import CoordinateMLP, NormName
-
-UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
-"""Planes of an unbounded scene, in units of the scaled capture, whose cameras lie within [-1, 1]."""
 
 
 @dataclass
@@ -85,7 +82,9 @@ class BNNeRFModel(Model):
             num_samples=config.num_fine_samples, include_original=config.reuse_coarse_samples
         )
         if config.enable_collider:
-            self.collider = self._make_collider(unbounded)  # type: ignore[assignment]
+            planes = config.collider_params or {}
+            far_plane = planes.get("far_plane", 6.0)
+            self.collider = scene_collider(self.scene_box, unbounded, far_plane)  # type: ignore[assignment]
 
         background = config.background_color
         if background == "auto":
@@ -95,12 +94,6 @@ class BNNeRFModel(Model):
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
         self.image_metrics = ImageMetrics()
-
-    def _make_collider(self, unbounded: bool) -> SceneCollider:
-        if unbounded:
-            return NearFarCollider(UNBOUNDED_NEAR, UNBOUNDED_FAR, reset_near_plane=False)
-        planes = self.config.collider_params or {}
-        return BoxCollider(self.scene_box, UNBOUNDED_NEAR, planes.get("far_plane", 6.0))
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
@@ -172,19 +165,8 @@ class BNNeRFModel(Model):
         return (self.field_fine.normals(rays.origins + rays.directions * depth) + 1) / 2
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity.
-
-        nerfstudio's own calls everything opaque where the background is a fixed colour, and so exports
-        background points.
-        """
-        accumulation = outputs[output_name.replace("rgb", "accumulation")]
-        rgb = outputs[output_name]
-        if self.renderer_rgb.background_color in ("white", "black"):
-            background = 1.0 if self.renderer_rgb.background_color == "white" else 0.0
-            rgb = rgb - background * (1 - accumulation)
-        if self.renderer_rgb.background_color != "last_sample":
-            rgb = rgb / accumulation.clamp_min(1e-10)
-        return torch.cat((rgb.clamp(0, 1), accumulation), dim=-1)
+        """Colour without the background, and opacity (see `rgba_without_background`)."""
+        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

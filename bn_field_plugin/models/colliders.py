@@ -6,8 +6,24 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.model_components.scene_colliders import SceneCollider
+from nerfstudio.model_components.scene_colliders import NearFarCollider, SceneCollider
 from torch import Tensor
+
+UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
+"""Planes of an unbounded scene, in units of the scaled capture, whose cameras lie within [-1, 1]."""
+
+
+def scene_collider(scene_box: SceneBox, unbounded: bool, far_plane: float = 6.0) -> SceneCollider:
+    """Where the rays of a scene start and end: at two planes, or at the box of a bounded scene.
+
+    Args:
+        scene_box: the scene's box.
+        unbounded: all of space belongs to the scene.
+        far_plane: end of the rays that miss the box.
+    """
+    if unbounded:
+        return NearFarCollider(UNBOUNDED_NEAR, UNBOUNDED_FAR, reset_near_plane=False)
+    return BoxCollider(scene_box, UNBOUNDED_NEAR, far_plane)
 
 
 class BoxCollider(SceneCollider):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -51,3 +53,22 @@ class ImageMetrics:
             self._lpips.to(true.device)
             metrics["lpips"] = float(self._lpips(ours, true))
         return metrics
+
+
+@contextmanager
+def without_lpips() -> Iterator[None]:
+    """Let nerfstudio's models be made without LPIPS.
+
+    They fetch AlexNet when they are made, and stop where there is no network.
+    """
+    from unittest import mock
+
+    with mock.patch("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", _NoLPIPS):
+        yield
+
+
+class _NoLPIPS(nn.Module):
+    """Stands where nerfstudio's models keep LPIPS."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__()

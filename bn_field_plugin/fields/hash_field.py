@@ -1,0 +1,208 @@
+"""nerfacto's fields with BN-MLPs after the hash grid."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.field_components.activations import trunc_exp
+from nerfstudio.field_components.encodings import HashEncoding
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.density_fields import HashMLPDensityField
+from nerfstudio.fields.nerfacto_field import NerfactoField
+from torch import Tensor, nn
+
+from bn_field_plugin.fields.scatter import scatter
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName, frozen_statistics
+
+HASH_NORM_EPS = 1e-8
+"""Added to variances: a fresh hash grid gives features of 1e-3 and less, which the usual 1e-5 would drown."""
+
+Implementation = Literal["tcnn", "torch"]
+
+
+class HashMLP(nn.Module):
+    """A hash grid and a BN-MLP on its features.
+
+    Args:
+        encoding: the grid.
+        hidden_layers: hidden layers of the network.
+        width: units of each.
+        out_dim: outputs.
+        norm: norm of the hidden layers.
+    """
+
+    def __init__(
+        self, encoding: HashEncoding, hidden_layers: int, width: int, out_dim: int, norm: NormName
+    ) -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.mlp = head_mlp(encoding.get_out_dim(), hidden_layers, width, out_dim, norm)
+
+    def forward(self, positions: Float[Tensor, "n 3"]) -> Float[Tensor, "n o"]:
+        """Outputs at positions in [0, 1]^3."""
+        # tiny-cuda-nn gives halves, also outside autocast; the network takes them to its own precision.
+        outputs: Tensor = self.mlp(self.encoding(positions))
+        return outputs
+
+
+def head_mlp(in_dim: int, hidden_layers: int, width: int, out_dim: int, norm: NormName) -> CoordinateMLP:
+    """A BN-MLP on features."""
+    return CoordinateMLP(
+        CoordinateMLPConfig(
+            in_dim=in_dim,
+            out_dim=out_dim,
+            width=width,
+            depth=hidden_layers,
+            norm=norm,
+            norm_eps=HASH_NORM_EPS,
+        )
+    )
+
+
+class InsideOnly(nn.Module):
+    """Applies a network to the samples inside the scene; all others get zeros.
+
+    nerfstudio's field hands over all samples; those outside, collapsed to one point, must not enter the
+    statistics. `inside` says which are which, and is set before each pass.
+    """
+
+    def __init__(self, mlp: CoordinateMLP) -> None:
+        super().__init__()
+        self.mlp = mlp
+        self.inside: Bool[Tensor, " n"] | None = None
+
+    def forward(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n 3"]:
+        """Colours in [0, 1]."""
+        if self.inside is None:
+            return torch.sigmoid(self.mlp(features).float())
+        rgb = torch.sigmoid(self.mlp(features[self.inside]).float())
+        return scatter(rgb, self.inside)
+
+
+def unit_positions(
+    field: NerfactoField | HashMLPDensityField, positions: Float[Tensor, "*batch 3"]
+) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"]]:
+    """Positions scaled to [0, 1]^3 for the hash grid, and which of them lie strictly inside."""
+    if field.spatial_distortion is not None:
+        unit = (field.spatial_distortion(positions) + 2.0) / 4.0
+    else:
+        unit = SceneBox.get_normalized_positions(positions, field.aabb)
+    return unit, ((unit > 0.0) & (unit < 1.0)).all(dim=-1)
+
+
+class BNNerfactoField(NerfactoField):
+    """nerfacto's field whose networks for density and colour are BN-MLPs.
+
+    Appearance embeddings, transients, semantics and predicted normals are nerfstudio's.
+
+    Args:
+        aabb: corners of the scene's box.
+        num_images: number of training images.
+        norm: norm of the hidden layers.
+        implementation: of the encodings; the BN-MLPs are torch's.
+        options: of nerfstudio's field.
+    """
+
+    def __init__(
+        self,
+        aabb: Float[Tensor, "2 3"],
+        num_images: int,
+        norm: NormName,
+        implementation: Implementation,
+        **options: Any,
+    ) -> None:
+        # Its own hash grid is replaced below: made as small as can be.
+        super().__init__(
+            aabb,
+            num_images,
+            implementation=implementation,
+            **{**options, "log2_hashmap_size": 1, "num_levels": 1},
+        )
+        encoding = hash_encoding(options, implementation)
+        for name in ("num_levels", "log2_hashmap_size"):
+            getattr(self, name).fill_(options[name])
+        self.mlp_base: HashMLP = HashMLP(  # type: ignore[assignment]
+            encoding, 1, options["hidden_dim"], 1 + self.geo_feat_dim, norm
+        )
+        in_dim: int = self.mlp_head.in_dim  # type: ignore[assignment]
+        self.mlp_head: InsideOnly = InsideOnly(  # type: ignore[assignment]
+            head_mlp(in_dim, 2, options["hidden_dim_color"], 3, norm)
+        )
+
+    def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:
+        """Density and features at samples; both zero outside the scene."""
+        unit, inside = unit_positions(self, ray_samples.frustums.get_positions())
+        raw = self.mlp_base(unit[inside])
+        self._sample_locations: Tensor | None = unit  # type: ignore[assignment]
+        self.mlp_head.inside = inside.reshape(-1)
+        density = self.average_init_density * trunc_exp(raw[:, :1].float())
+        return scatter(density, inside), scatter(raw[:, 1:], inside)
+
+    def get_outputs(
+        self, ray_samples: RaySamples, density_embedding: Tensor | None = None
+    ) -> dict[FieldHeadNames, Tensor]:
+        """nerfstudio's outputs; colours are zero outside the scene."""
+        _, inside = unit_positions(self, ray_samples.frustums.get_positions())
+        self.mlp_head.inside = inside.reshape(-1)
+        outputs: dict[FieldHeadNames, Tensor] = super().get_outputs(ray_samples, density_embedding)
+        return outputs
+
+    def get_normals(self) -> Float[Tensor, "*batch 3"]:
+        """Outward unit normals of the density at the latest samples, by its gradient.
+
+        The statistics are frozen: through the batch's own, the gradient of one sample would leak into
+        another's normal.
+        """
+        assert self._sample_locations is not None
+        with torch.enable_grad(), frozen_statistics(self):
+            points = self._sample_locations.detach().requires_grad_()
+            raw = self.mlp_base(points.reshape(-1, 3))[:, 0]
+            (gradient,) = torch.autograd.grad(raw.sum(), points)
+        return -nn.functional.normalize(gradient, dim=-1)
+
+
+class BNDensityField(HashMLPDensityField):
+    """nerfacto's proposal network with a BN-MLP.
+
+    Args:
+        aabb: corners of the scene's box.
+        norm: norm of the hidden layer.
+        implementation: of the encoding.
+        options: of nerfstudio's field.
+    """
+
+    def __init__(
+        self, aabb: Float[Tensor, "2 3"], norm: NormName, implementation: Implementation, **options: Any
+    ) -> None:
+        super().__init__(aabb, implementation=implementation, **options)
+        if not self.use_linear:
+            width = options.get("hidden_dim", 64)
+            self.mlp_base = nn.Sequential(
+                self.encoding, head_mlp(self.encoding.get_out_dim(), 1, width, 1, norm)
+            )
+
+    def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, None]:
+        """Density at samples; zero outside the scene."""
+        if self.use_linear:
+            density: Tensor = super().get_density(ray_samples)[0]
+            return density, None
+        unit, inside = unit_positions(self, ray_samples.frustums.get_positions())
+        encoding, mlp = self.mlp_base
+        raw = mlp(encoding(unit[inside]))
+        return scatter(self.average_init_density * trunc_exp(raw.float()), inside), None
+
+
+def hash_encoding(options: dict[str, Any], implementation: Implementation) -> HashEncoding:
+    """The hash grid that nerfacto's options describe."""
+    return HashEncoding(
+        num_levels=options["num_levels"],
+        min_res=options["base_res"],
+        max_res=options["max_res"],
+        log2_hashmap_size=options["log2_hashmap_size"],
+        features_per_level=options["features_per_level"],
+        implementation=implementation,
+    )

@@ -1,0 +1,13 @@
+"""Values of the samples inside a scene, put back among all samples."""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def scatter(values: Float[Tensor, "n c"], inside: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch c"]:
+    """Put the values of the samples inside back into place, with zeros elsewhere."""
+    out = values.new_zeros((*inside.shape, values.shape[-1]))
+    out[inside] = values
+    return out

@@ -1,0 +1,142 @@
+"""nerfacto (Tancik et al. 2023) with BN-MLPs after its hash grids."""
+
+# No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import torch
+from nerfstudio.fields.nerfacto_field import NerfactoField
+from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
+from nerfstudio.utils import colormaps
+from torch import Tensor
+
+from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
+from bn_field_plugin.models.background import rgba_without_background
+from bn_field_plugin.models.colliders import BoxCollider
+from bn_field_plugin.models.image_metrics import ImageMetrics, without_lpips
+from bn_field_plugin.nn import NormName
+
+
+@dataclass
+class BNNerfactoModelConfig(NerfactoModelConfig):
+    """nerfacto with a norm in its networks, for captures and for bounded scenes."""
+
+    _target: type = field(default_factory=lambda: BNNerfactoModel)
+    norm: NormName = "batch"
+    """Norm of the hidden layers for density and colour; none gives nerfacto's networks, in torch."""
+    proposal_norm: NormName = "none"
+    """Norm of the hidden layers of the proposal networks."""
+    scene: Literal["auto", "bounded", "unbounded"] = "auto"
+    """Bounded: nothing outside the scene's box, uniform samples in it, no camera optimisation, no appearance
+    embedding. Unbounded: nerfacto's own settings for captures. Auto: bounded for Blender data."""
+    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"  # type: ignore[assignment]
+    """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
+    implementation: Literal["tcnn", "torch"] = "tcnn"
+    """Implementation of the encodings; torch where tiny-cuda-nn is absent."""
+    calibration_rays: int = 8192
+    """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+
+
+class BNNerfactoModel(NerfactoModel):
+    """nerfacto whose networks after the hash grids are BN-MLPs.
+
+    Args:
+        config: the model; `scene` must be resolved (the pipeline does it).
+    """
+
+    config: BNNerfactoModelConfig
+
+    def populate_modules(self) -> None:
+        """Make nerfacto's modules, then put the BN-MLPs and the scene's bounds in their place."""
+        self.config = resolved(self.config)
+        config = self.config
+        with without_lpips():
+            super().populate_modules()
+        del self.lpips
+        plain: NerfactoField = self.field
+        self.field = BNNerfactoField(
+            self.scene_box.aabb,
+            self.num_train_data,
+            config.norm,
+            config.implementation,
+            hidden_dim=config.hidden_dim,
+            num_levels=config.num_levels,
+            max_res=config.max_res,
+            base_res=config.base_res,
+            features_per_level=config.features_per_level,
+            log2_hashmap_size=config.log2_hashmap_size,
+            hidden_dim_color=config.hidden_dim_color,
+            hidden_dim_transient=config.hidden_dim_transient,
+            spatial_distortion=plain.spatial_distortion,
+            use_pred_normals=config.predict_normals,
+            use_average_appearance_embedding=config.use_average_appearance_embedding,
+            appearance_embedding_dim=config.appearance_embed_dim if config.use_appearance_embedding else 0,
+            average_init_density=config.average_init_density,
+        )
+        if config.proposal_norm != "none":
+            self._norm_proposals(plain)
+        if config.scene == "bounded":
+            box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
+            self.collider = box  # type: ignore[assignment]
+        self.image_metrics = ImageMetrics()
+
+    def _norm_proposals(self, plain: NerfactoField) -> None:
+        """Give the proposal networks their norm; samplers call them through `density_fns`."""
+        config = self.config
+        nets = config.proposal_net_args_list
+        for index in range(len(self.proposal_networks)):
+            self.proposal_networks[index] = BNDensityField(
+                self.scene_box.aabb,
+                config.proposal_norm,
+                config.implementation,
+                spatial_distortion=plain.spatial_distortion,
+                average_init_density=config.average_init_density,
+                **nets[min(index, len(nets) - 1)],
+            )
+        networks = [cast(BNDensityField, network) for network in self.proposal_networks]
+        if config.use_same_proposal_network:
+            networks = networks * config.num_proposal_iterations
+        self.density_fns = [network.density_fn for network in networks]
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colour without the background, and opacity (see `rgba_without_background`)."""
+        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a rendered image, and pictures of it beside the true one."""
+        rgb = outputs["rgb"]
+        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
+        accumulation = outputs["accumulation"]
+        images = {
+            "img": torch.cat([image, rgb.clamp(0, 1)], dim=1),
+            "accumulation": colormaps.apply_colormap(accumulation),
+            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=accumulation),
+        }
+        for index in range(self.config.num_proposal_iterations):
+            name = f"prop_depth_{index}"
+            images[name] = colormaps.apply_depth_colormap(outputs[name], accumulation=accumulation)
+        return self.image_metrics(image, rgb), images
+
+
+def resolved(config: BNNerfactoModelConfig) -> BNNerfactoModelConfig:
+    """The config with everything that `scene` decides."""
+    bounded = config.scene == "bounded"
+    background = config.background_color
+    if background == "auto":
+        background = "white" if bounded else "last_sample"
+    config = dataclasses.replace(config, background_color=background)
+    if not bounded:
+        return config
+    return dataclasses.replace(
+        config,
+        disable_scene_contraction=True,
+        proposal_initial_sampler="uniform",
+        use_appearance_embedding=False,
+        distortion_loss_mult=0.0,
+        average_init_density=1.0,
+        far_plane=min(config.far_plane, 6.0),
+        camera_optimizer=dataclasses.replace(config.camera_optimizer, mode="off"),
+    )
