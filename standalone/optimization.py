@@ -35,7 +35,7 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
         "sine": LearningRates(2e-3, 2e-3),
     },
 }
-"""Learning rates by optimizer and kind of network; best on an image, see `benchmarks.image_learning_rates`."""
+"""Learning rates by optimizer and kind of network, from `benchmarks.image_learning_rates`."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """An image as one small file: a fitted network, rounded where it matters least, entropy coded.
 
-Decoding gives the same bytes on every machine with IEEE 754 arithmetic: see `exact`.
+Decoding gives the same pixels on every machine with IEEE 754 arithmetic: see `exact`.
 """
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
@@ -133,7 +133,7 @@ def encode_network(
 
 
 def decode(data: bytes) -> Picture:
-    """The picture that a file holds; the same bytes on every machine.
+    """The picture that a file holds; the same pixels on every machine.
 
     Raises:
         UserError: with the end of a sentence that begins with the file's name.

@@ -214,7 +214,7 @@ class Encode:
 
 @dataclass
 class Decode:
-    """Decode an encoded image; the same bytes come out on every machine.
+    """Decode an encoded image; the same pixels come out on every machine with IEEE 754 arithmetic.
 
     Example: bn-image decode photo.bni photo.png
     """
