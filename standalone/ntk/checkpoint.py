@@ -50,12 +50,14 @@ class SampledField(nn.Module):
         output: density or colour.
     """
 
-    def __init__(self, field: nn.Module, samples: Any, output: Output) -> None:
+    def __init__(self, field: Any, samples: Any, output: Output) -> None:
         super().__init__()
         self.field, self.samples, self.output = field, samples, output
 
+    field: Any
+
     def forward(self, positions: Tensor) -> Tensor:
-        """The output, [n, 1] or [n, 3]; of `positions`, which belong to the samples, only the dtype is used."""
+        """The output, [n, 1] or [n, 3]; of `positions`, those of the samples, only the dtype is used."""
         from nerfstudio.field_components.field_heads import FieldHeadNames
 
         frustums = self.samples.frustums
@@ -95,8 +97,8 @@ def load(path: Path) -> Any:
     except (Exception, SystemExit) as error:  # a foreign config can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
         raise UserError(
-            f"--load-config {path} cannot be loaded ({type(error).__name__}: {reason}): give the config.yml of an "
-            "installed method, with its checkpoint and data in place"
+            f"--load-config {path} cannot be loaded ({type(error).__name__}: {reason}): give the "
+            "config.yml of an installed method, with its checkpoint and data in place"
         ) from error
     return pipeline
 
@@ -217,12 +219,10 @@ def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, co
             note_statistics(axes, values)
             axes.set_title(f"{key[0]}, {key[1]}, {statistics}", fontsize=8)
     save_figure(figure, folder / "checkpoint.png")
-    rows: list[dict[str, Cell]] = [
-        {"field": one.field, "output": one.output, "statistics": one.statistics}
-        | statistics_of(one.values).as_dict()
-        | {"seconds": round(one.seconds, 2)}
-        for one in found
-    ]
+    rows: list[dict[str, Cell]] = []
+    for one in found:
+        row: dict[str, Cell] = {"field": one.field, "output": one.output, "statistics": one.statistics}
+        rows.append(row | statistics_of(one.values).as_dict() | {"seconds": round(one.seconds, 2)})
     facts = machine_facts() | {"samples": config.samples, "seed": config.seed}
     notes = [
         "Samples are those of a training batch; batch statistics here are those of these samples alone.",

@@ -103,7 +103,8 @@ def document(sections: Sequence[Section], command: str, facts: dict[str, Cell]) 
             (
                 "C7",
                 "images, shapes and radiance fields: better with batch norm than SIREN or ReLU",
-                "python -m standalone.image`, `python -m standalone.shape`, `python -m benchmarks.equal_steps",
+                "python -m standalone.image`, `python -m standalone.shape`, `python -m "
+                "benchmarks.equal_steps",
             ),
         )
     ]
@@ -111,8 +112,8 @@ def document(sections: Sequence[Section], command: str, facts: dict[str, Cell]) 
     parts = [
         "# The source's claims, measured",
         "Claims are those of Cai et al., *Batch Normalization Alleviates the Spectral Bias in Coordinate "
-        "Networks* (CVPR 2024). Kernels are those of the whole batch's function at initialisation, in fp64: *coupled* means "
-        "that batch statistics move with the parameters, *frozen* that they are held at the same values. "
+        "Networks* (CVPR 2024). Kernels are those of the whole batch's function at initialisation, in fp64: "
+        "*coupled* means that batch statistics move with the parameters, *frozen* that they are held. "
         "Intervals are 95 % confidence intervals over seeds.",
         markdown_table(rows),
         f"Made by `{command}`.",
@@ -138,8 +139,9 @@ def _histograms(config: ClaimsConfig, images: Path, tracker: Tracker) -> Section
         f"max/trace times {_span([one.top_share for one in coupled])} (coupled)"
     )
     text = (
-        "Factors by which batch norm changes numbers of the spectrum, each seed against the same seed without "
-        f"norm ({_facts(figure.describe(config.figure))}):\n\n{markdown_table(figure.comparison_rows(comparisons))}"
+        "Factors by which batch norm changes numbers of the spectrum, each seed against the same seed "
+        f"without norm ({_facts(figure.describe(config.figure))}):\n\n"
+        f"{markdown_table(figure.comparison_rows(comparisons))}"
     )
     claim = "batch norm moves the bulk of the NTK's eigenvalues from near zero upwards"
     return Section("C1", claim, verdict, command, "ntk.png", text)
@@ -168,10 +170,11 @@ def _decay(config: ClaimsConfig, images: Path, tracker: Tracker) -> Section:
     ):
         parts.append(f"{what}: {_all(good)} ({sum(good)} of {len(good)} networks)")
     text = (
-        f"Full-batch gradient descent at {config.dynamics.rate:g} over the largest eigenvalue, {steps} steps, "
+        f"Full-batch gradient descent at {config.dynamics.rate:g} over the largest eigenvalue, {steps} "
+        "steps, "
         f"{config.dynamics.side} x {config.dynamics.side} points, {config.dynamics.size.depth} x "
-        f"{config.dynamics.size.width}, init {config.dynamics.size.init}, {config.dynamics.seeds} seeds. Errors are "
-        "distances between predicted and true residual over the distance that training has gone.\n\n"
+        f"{config.dynamics.size.width}, init {config.dynamics.size.init}, {config.dynamics.seeds} seeds. "
+        "Errors are distances between predicted and true residual over the way that training has gone.\n\n"
         f"{markdown_table(dynamics.agreement_rows(agreements))}\n\nThe spectrum while training:\n\n"
         "![film](images/ntk-film.png)"
     )
@@ -186,8 +189,8 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
     scaling.draw(config.scaling, result, images / "ntk-scaling.png")
     about = (
         f"{config.scaling.depth} hidden layers, sizes {', '.join(map(str, config.scaling.sizes))}, "
-        f"{config.scaling.seeds} seeds, uniform points in [-1, 1]^2. A verdict is *holds* where the interval lies "
-        f"within the prediction, give or take {scaling.TOLERANCE:g}."
+        f"{config.scaling.seeds} seeds, uniform points in [-1, 1]^2. A verdict is *holds* where the interval "
+        f"lies within the prediction, give or take {scaling.TOLERANCE:g}."
     )
     without = [one for one in result.fits if one.norm == "none"]
     normed = [one for one in result.fits if one.norm == "batch" and one.sweep == "both"]
@@ -209,8 +212,9 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
             _exponents(normed),
             f"{command} --norms batch",
             "ntk-scaling.png",
-            f"{about}\n\n{markdown_table(scaling.fit_rows(normed))}\n\nThe other norms, for which the source predicts "
-            f"nothing:\n\n{markdown_table(scaling.fit_rows(others))}\n\nOne of width and samples alone:\n\n"
+            f"{about}\n\n{markdown_table(scaling.fit_rows(normed))}\n\nThe other norms, for which the source "
+            f"predicts nothing:\n\n{markdown_table(scaling.fit_rows(others))}\n\n"
+            "One of width and samples alone:\n\n"
             f"{markdown_table(scaling.fit_rows(single))}",
         ),
     ]
@@ -224,10 +228,10 @@ def _frequencies(config: ClaimsConfig, images: Path, tracker: Tracker) -> Sectio
     speedups = frequency.speedups(config.frequency, found)
     text = (
         f"Adam, {config.frequency.steps} full-batch steps, {config.frequency.size.depth} x "
-        f"{config.frequency.size.width}, init {config.frequency.size.init}, {config.frequency.seeds} seeds; learning "
-        "rates are those that suit each network's norm. Errors are relative, of the upper half of the frequencies, "
-        f"after the last step; a frequency is learned below {frequency.LEARNED:g}, and one that is never learned "
-        f"counts as the last step.\n\n{markdown_table(frequency.speedup_rows(speedups))}"
+        f"{config.frequency.size.width}, init {config.frequency.size.init}, {config.frequency.seeds} seeds; "
+        "learning rates are those that suit each network's norm. Errors are relative, of the upper half of "
+        f"the frequencies, after the last step; a frequency is learned below {frequency.LEARNED:g}, and one "
+        f"that is never learned counts as the last step.\n\n{markdown_table(frequency.speedup_rows(speedups))}"
     )
     verdict = "; ".join(f"{one.network}, {one.task}: {one.verdict}" for one in speedups)
     claim = "with batch norm the high frequencies of a target are learned far earlier"
@@ -239,8 +243,9 @@ def _warning(config: ClaimsConfig, tracker: Tracker) -> Section:
     rows = warning_facts(side, seeds, tracker=tracker)
     text = (
         "Karakida et al. (NeurIPS 2019) prove that batch norm in the *last* layer removes the sharp "
-        "eigenvalue; for hidden layers the theory is open. Absolute eigenvalues depend on the initialisation, "
-        f"which therefore is named everywhere here ({side} x {side} grid, 3 x 64, {seeds} seeds).\n\n"
+        "eigenvalue; for hidden layers the theory is open. Absolute eigenvalues depend on the "
+        f"initialisation, which therefore is named everywhere here ({side} x {side} grid, 3 x 64, "
+        f"{seeds} seeds).\n\n"
         f"{markdown_table(warning_table(rows))}"
     )
     claim = "what batch norm lowers is the largest eigenvalue's share of the trace, not the eigenvalue"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -19,6 +19,10 @@ from standalone.ntk.progress import track
 
 OUTPUTS = Path("outputs/ntk")
 
+T = TypeVar("T")
+Unnamed = Annotated[T, tyro.conf.arg(name="")]
+"""Options whose names have no prefix."""
+
 
 @dataclass
 class Spectrum:
@@ -27,7 +31,7 @@ class Spectrum:
     Example: bn-ntk spectrum --network pemlp-5+batch --side 32
     """
 
-    config: tyro.conf.OmitArgPrefixes[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
+    config: Unnamed[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "spectrum"
     """Folder for the results."""
@@ -44,7 +48,7 @@ class Figure:
     Example: bn-ntk figure --output-dir outputs/ntk/figure
     """
 
-    config: tyro.conf.OmitArgPrefixes[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
+    config: Unnamed[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "figure"
     """Folder for the results."""
@@ -61,7 +65,7 @@ class Scaling:
     Example: bn-ntk scaling --norms none batch
     """
 
-    config: tyro.conf.OmitArgPrefixes[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
+    config: Unnamed[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "scaling"
     """Folder for the results."""
@@ -78,9 +82,7 @@ class Dynamics:
     Example: bn-ntk dynamics --networks mlp mlp+batch
     """
 
-    config: tyro.conf.OmitArgPrefixes[dynamics.DynamicsConfig] = field(
-        default_factory=dynamics.DynamicsConfig
-    )
+    config: Unnamed[dynamics.DynamicsConfig] = field(default_factory=dynamics.DynamicsConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "dynamics"
     """Folder for the results."""
@@ -97,9 +99,7 @@ class Frequency:
     Example: bn-ntk frequency --networks mlp mlp+batch --steps 2000
     """
 
-    config: tyro.conf.OmitArgPrefixes[frequency.FrequencyConfig] = field(
-        default_factory=frequency.FrequencyConfig
-    )
+    config: Unnamed[frequency.FrequencyConfig] = field(default_factory=frequency.FrequencyConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "frequency"
     """Folder for the results."""
@@ -116,7 +116,7 @@ class Checkpoint:
     Example: bn-ntk checkpoint --load-config outputs/.../config.yml
     """
 
-    config: tyro.conf.OmitArgPrefixes[checkpoint.CheckpointConfig]
+    config: Unnamed[checkpoint.CheckpointConfig]
     """What to compute."""
     output_dir: Path = OUTPUTS / "checkpoint"
     """Folder for the results."""
@@ -133,7 +133,7 @@ class Claims:
     Example: bn-ntk claims --document docs/claims.md
     """
 
-    config: tyro.conf.OmitArgPrefixes[ClaimsConfig] = field(default_factory=ClaimsConfig)
+    config: Unnamed[ClaimsConfig] = field(default_factory=ClaimsConfig)
     """What to compute."""
 
     def main(self) -> None:

@@ -1,4 +1,4 @@
-"""Gradient descent against its linearisation: does each eigenvector's error fall as exp(-eta lambda t)? (C3)"""
+"""Gradient descent against its linearisation: the error along an eigenvector as exp(-eta lambda t) (C3)."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import math
@@ -34,10 +34,10 @@ class DynamicsConfig:
     """Size and initialisation of the networks."""
     side: int = 12
     """The points are a grid with this many along each axis of [-1, 1]^2."""
-    steps: int = 400
+    steps: int = 1000
     """Steps of full-batch gradient descent on half the sum of squares."""
-    rate: float = 0.5
-    """Learning rate times the largest eigenvalue at initialisation; descent is stable below 2."""
+    rate: float = 0.02
+    """Learning rate times the largest eigenvalue at initialisation: small, since that eigenvalue grows."""
     refresh: int = 20
     """Steps after which the kernel is taken anew."""
     frames: int = 5
@@ -45,7 +45,12 @@ class DynamicsConfig:
     seeds: int = 3
     """Networks and targets."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Make sure that the options can be used.
+
+        Raises:
+            UserError: one that cannot.
+        """
         if not 0 < self.rate < 2:
             raise UserError(f"--rate is {self.rate}: gradient descent is stable between 0 and 2")
         if not 1 <= self.refresh <= self.steps:
@@ -65,9 +70,9 @@ class Trajectory:
     coefficients: np.ndarray
     """Residual along each eigenvector after each step, [steps + 1, n]."""
     window_errors: np.ndarray
-    """Error of a prediction over `refresh` steps from the kernel at their start, over the residual's change."""
-    window_steps: np.ndarray
-    """Step at which each window ends."""
+    """Error of each prediction over `refresh` steps from the kernel at their start."""
+    window_moves: np.ndarray
+    """How far training has gone in each of these windows."""
     frames: dict[int, np.ndarray]
     """Eigenvalues of the kernel by step."""
 
@@ -78,14 +83,20 @@ class Trajectory:
     def prediction_error(self, step: int) -> float:
         """Distance of prediction and training over the distance that training has gone."""
         actual = self.coefficients[step]
-        moved = np.linalg.norm(actual - self.coefficients[0])
-        return float(np.linalg.norm(self.predicted(step) - actual) / max(moved, 1e-300))
+        moved = float(np.linalg.norm(actual - self.coefficients[0]))
+        return float(np.linalg.norm(self.predicted(step) - actual)) / max(moved, 1e-300)
+
+    def window_error(self) -> float:
+        """Errors of all windows together over the way that training has gone in them."""
+        return float(self.window_errors.sum() / max(self.window_moves.sum(), 1e-300))
 
     def remaining(self, step: int, groups: int = GROUPS) -> np.ndarray:
-        """Residual left in each group of eigenvectors, relative to the start, the largest eigenvalues first."""
+        """Residual left in each group of eigenvectors, relative to the start, largest eigenvalues first."""
         parts = np.array_split(np.arange(len(self.eigenvalues)), groups)
-        now, first = self.coefficients[step] ** 2, self.coefficients[0] ** 2
-        return np.array([math.sqrt(now[part].sum() / max(first[part].sum(), 1e-300)) for part in parts])
+        now, first = np.square(self.coefficients[step]), np.square(self.coefficients[0])
+        return np.array(
+            [math.sqrt(now[part].sum() / max(float(first[part].sum()), 1e-300)) for part in parts]
+        )
 
     def rank_correlation(self, step: int) -> float:
         """Spearman's correlation of eigenvalue and speed over the groups, in [-1, 1]."""
@@ -123,7 +134,7 @@ def follow(network: CoordinateMLP, points: Tensor, wanted: Tensor, config: Dynam
     first_values, first_vectors = values, vectors
     rate = config.rate / float(values[0])
     frame_steps = {round(config.steps * k / (config.frames - 1)) for k in range(config.frames)}
-    frames, coefficients, errors, ends = {0: values.numpy()}, [], [], []
+    frames, coefficients, errors, moves = {0: values.numpy()}, [], [], []
     start: Tensor | None = None
     for step in range(config.steps + 1):
         with batch_statistics(network):
@@ -136,8 +147,8 @@ def follow(network: CoordinateMLP, points: Tensor, wanted: Tensor, config: Dynam
         if is_refresh and start is not None:
             decay = torch.exp(-rate * values * config.refresh)
             expected = vectors @ (decay * (vectors.T @ start))
-            errors.append(float((expected - now).norm() / (start - now).norm().clamp_min(1e-300)))
-            ends.append(step)
+            errors.append(float((expected - now).norm()))
+            moves.append(float((start - now).norm()))
         if step and (is_refresh or step in frame_steps):
             fresh = _eigen(network, points)
             if step in frame_steps:
@@ -152,12 +163,17 @@ def follow(network: CoordinateMLP, points: Tensor, wanted: Tensor, config: Dynam
                 for parameter, gradient in zip(parameters, gradients, strict=True):
                     parameter.sub_(gradient, alpha=rate)
     return Trajectory(
-        first_values.numpy(), rate, np.stack(coefficients), np.array(errors), np.array(ends), frames
+        first_values.numpy(), rate, np.stack(coefficients), np.array(errors), np.array(moves), frames
     )
 
 
 def run(config: DynamicsConfig, tracker: Tracker = silent) -> dict[str, list[Trajectory]]:
-    """Trajectories of every network, one for each seed."""
+    """Trajectories of every network, one for each seed.
+
+    Raises:
+        UserError: options that cannot be used, or training that diverges.
+    """
+    config.check()
     variants = [Variant.parse(name) for name in config.networks]
     points = grid(config.side)
     jobs = [(variant, seed) for variant in variants for seed in range(config.seeds)]
@@ -180,7 +196,7 @@ class Agreement:
     late_error: Interval
     """The same at the last step."""
     window_error: Interval
-    """Mean error of predictions over one window from the kernel at its start."""
+    """Of predictions over one window from the kernel at its start, all windows together."""
     growth: Interval
     """Largest eigenvalue at the last step over that at the first."""
 
@@ -193,7 +209,7 @@ def agreements(config: DynamicsConfig, found: dict[str, list[Trajectory]]) -> li
             interval([t.rank_correlation(config.steps) for t in trajectories]),
             interval([t.prediction_error(config.refresh) for t in trajectories]),
             interval([t.prediction_error(config.steps) for t in trajectories]),
-            interval([float(t.window_errors.mean()) for t in trajectories]),
+            interval([t.window_error() for t in trajectories]),
             interval([float(t.frames[config.steps].max() / t.eigenvalues.max()) for t in trajectories]),
         )
         for name, trajectories in found.items()

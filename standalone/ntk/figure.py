@@ -166,7 +166,7 @@ def draw(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], path: Path)
     """Six panels: the rows without and with batch norm, the columns the networks."""
     figure, panels = new_figure(2, len(NETWORKS), (3.2, 2.5))
     highest = max(float(values.max()) for found in spectra.values() for values in found)
-    lowest = 1e-8 * highest
+    lowest = 1e-11 * highest
     for column, network in enumerate(NETWORKS):
         for row, norm in enumerate(("none", "batch")):
             axes, variant = panels[row, column], Variant(network, norm)  # type: ignore[arg-type]

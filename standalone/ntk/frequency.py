@@ -28,7 +28,7 @@ from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table, write_whole
 from standalone.sampling import FullBatch
 
-LEARNED = 0.1
+LEARNED = 0.5
 """Relative error from which on a frequency counts as learned."""
 
 
@@ -38,7 +38,7 @@ class FrequencyConfig:
 
     networks: tuple[str, ...] = ("mlp", "mlp+batch", "pemlp-5", "pemlp-5+batch")
     """NETWORK or NETWORK+NORM; each norm is compared with the same network without."""
-    size: NetworkSize = field(default_factory=lambda: NetworkSize(width=128, depth=4))
+    size: NetworkSize = field(default_factory=lambda: NetworkSize(depth=4))
     """Size and initialisation of the networks."""
     steps: int = 1000
     """Optimisation steps, full batch."""
@@ -57,7 +57,12 @@ class FrequencyConfig:
     seeds: int = 3
     """Networks and targets."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Make sure that the options can be used.
+
+        Raises:
+            UserError: one that cannot.
+        """
         if not self.cycles or min(self.cycles) < 1 or 2 * max(self.cycles) >= self.samples:
             raise UserError(f"--cycles must lie between 1 and below half of --samples ({self.samples})")
         if not 1 <= self.every <= self.steps:
@@ -159,7 +164,12 @@ Courses = dict[tuple[str, str], list[Course]]
 
 
 def run(config: FrequencyConfig, tracker: Tracker = silent) -> Courses:
-    """Train every network on every target."""
+    """Train every network on every target.
+
+    Raises:
+        UserError: options or an image that cannot be used.
+    """
+    config.check()
     variants = [Variant.parse(name) for name in config.networks]
     jobs = [(task, v, seed) for task in TASKS for v in variants for seed in range(config.seeds)]
     found: Courses = {}
@@ -180,7 +190,7 @@ class Speedup:
     error_with: Interval
     """The same with the norm."""
     factor: Interval
-    """Steps without over steps with the norm until the upper half is learned; unlearned counts as the last step."""
+    """Steps without over steps with the norm to learn the upper half; unlearned counts as the last step."""
     is_bound: bool
     """Whether some frequency was never learned without the norm: the factor is then at least that."""
 

@@ -140,7 +140,13 @@ def eigenvalues(
     """All eigenvalues of the kernel, the largest first, clamped at zero.
 
     Args:
-        route: `kernel` or `gram`; by default the smaller matrix. Other arguments as of `jacobian`.
+        module: as of `jacobian`, like the arguments without a line here.
+        points: distinct points.
+        statistics: whose statistics the norms over the batch use.
+        route: `kernel` or `gram`; by default the smaller matrix.
+        backend: how the Jacobian is computed.
+        dtype: fp64 by default.
+        tracker: shows progress.
 
     Raises:
         UserError: as of `ntk`, and where only the matrix-free route would fit.

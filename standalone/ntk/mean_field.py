@@ -19,8 +19,8 @@ from jaxtyping import Float
 from bn_field_plugin.nn import UserError
 
 Initialisation = Literal["pytorch", "he"]
-"""`pytorch`: uniform in +-1/sqrt(fan_in), so sigma_w^2 = 1/3 and sigma_b^2 = 1 / (3 fan_in); `he`: sigma_w^2 = 2,
-no bias at first. Biases are learned in both."""
+"""`pytorch`: uniform in +-1/sqrt(fan_in), so sigma_w^2 = 1/3 and sigma_b^2 = 1 / (3 fan_in); `he`:
+sigma_w^2 = 2, biases zero at first. Biases are learned in both."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class NormGradients(NamedTuple):
     weight: Float[Tensor, "n k c"]
     bias: Float[Tensor, "n k c"]
     statistics: Float[Tensor, "n k s"] | None
-    """In the means, then in the biased variances; None where `RowNorm.through_affine` gives them, or none are."""
+    """In means, then biased variances; None where `RowNorm.through_affine` gives them, or none are."""
 
 
 class RowNorm:
@@ -101,7 +101,7 @@ class RowNorm:
         return NormGradients(by_input, cotangent * normal, cotangent, None)
 
     def _cross(self, u: Tensor, cotangent: Tensor) -> NormGradients:
-        """Cross norm; the variance of a cross does not change with the mean it is taken around, to first order."""
+        """Cross norm: the variance of a cross is stationary in the mean that it is taken around."""
         features, count = float(u.shape[-1]), self.count
         total = count + features - 1
         row_var, row_mean = torch.var_mean(u, dim=-1, correction=0, keepdim=True)

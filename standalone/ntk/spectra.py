@@ -188,9 +188,7 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
         axes.set_ylabel("number")
     save_figure(figure, folder / "spectrum.png")
     facts = machine_facts() | {"seed": config.seed, "dtype": "fp32" if config.single_precision else "fp64"}
-    notes = [
-        "batch: the statistics move with the parameters and couple the samples; frozen: the same numbers, held."
-    ]
+    notes = ["batch: the statistics move with the parameters and couple the samples; frozen: the same, held."]
     if result.densities:
         notes.append("Matrix-free: moments are estimates from random probes.")
     write_table("spectrum", f"Spectrum of {label}", command, result.rows, facts, notes, folder=folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -45,22 +46,37 @@ class StructuredJacobian:
         statistics: Statistics = "batch",
         tracker: Tracker = silent,
     ) -> None:
-        mlp = copy.deepcopy(mlp).to(points.dtype).requires_grad_(False)
-        self.tracker = tracker
-        self.names = [name for name, _ in mlp.named_parameters()]
-        # The batch's statistics serve `frozen` too: it is the coupled case less the coupling.
-        tape = Tape(mlp, points, with_batch=statistics != "running")
-        self.blocks, by_statistics = tape.outputs_backward()
-        self.coupling: Coupling | None = None
-        if statistics == "batch" and any(layer.num_statistics for layer in tape.layers):
-            self.coupling = Coupling(tape, by_statistics)
-        self.num_points, self.outputs_per_point = self.blocks["output.weight"].left.shape[:2]
+        self._mlp = copy.deepcopy(mlp).to(points.dtype).requires_grad_(False)
+        self._points, self._statistics, self._tracker = points, statistics, tracker
+        self.names = [name for name, _ in self._mlp.named_parameters()]
+        self.num_points, self.outputs_per_point = len(points), mlp.config.out_dim
         self.num_outputs = self.num_points * self.outputs_per_point
-        self.shapes = {
-            name: (block.left.shape[2], block.right.shape[1]) for name, block in self.blocks.items()
-        }
-        self.num_parameters = sum(c * d for c, d in self.shapes.values())
-        self._dense_coupling: Tensor | None = None
+        self.num_parameters = sum(p.numel() for p in self._mlp.parameters())
+
+    @cached_property
+    def _parts(self) -> tuple[dict[str, Outer], Coupling | None]:
+        """Outer products, one for each parameter, and the coupling; made when first asked for."""
+        # The batch's statistics serve `frozen` too: it is the coupled case less the coupling.
+        tape = Tape(self._mlp, self._points, with_batch=self._statistics != "running")
+        blocks, by_statistics = tape.outputs_backward()
+        if self._statistics == "batch" and any(layer.num_statistics for layer in tape.layers):
+            return blocks, Coupling(tape, by_statistics)
+        return blocks, None
+
+    @property
+    def blocks(self) -> dict[str, Outer]:
+        """Gradients in each parameter, statistics held."""
+        return self._parts[0]
+
+    @property
+    def coupling(self) -> Coupling | None:
+        """What the movement of the statistics adds; None where samples are not coupled."""
+        return self._parts[1]
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of each parameter."""
+        return {name: (b.left.shape[2], b.right.shape[1]) for name, b in self.blocks.items()}
 
     def kernel(self) -> Float[Tensor, "m m"]:
         """`J J^T`, from Grams of each layer."""
@@ -77,7 +93,7 @@ class StructuredJacobian:
         rows = torch.cat(parts, dim=1)
         if self.coupling is not None:
             o = self.outputs_per_point
-            rows.addmm_(self.coupling.influence[start * o : stop * o], self._statistics_gradients())
+            rows.addmm_(self.coupling.influence[start * o : stop * o], self._statistics_gradients)
         return rows
 
     def dense(self) -> Float[Tensor, "m p"]:
@@ -90,7 +106,7 @@ class StructuredJacobian:
         total = like.new_zeros(self.num_parameters, self.num_parameters)
         size = max(1, ROW_BYTES // (self.num_parameters * self.outputs_per_point * like.element_size()))
         starts = range(0, self.num_points, size)
-        for start in self.tracker(starts, "J^T J"):
+        for start in self._tracker(starts, "J^T J"):
             _add_lower_gram(total, self.rows(start, min(start + size, self.num_points)))
         return total.tril_().add_(total.tril(-1).T)
 
@@ -104,7 +120,7 @@ class StructuredJacobian:
             total.add_(torch.einsum("jkc,jc->jk", left, seen))
         if self.coupling is None:
             return total.flatten()
-        return total.flatten().addmv_(self.coupling.influence, self._statistics_gradients() @ vector)
+        return total.flatten().addmv_(self.coupling.influence, self._statistics_gradients @ vector)
 
     def transposed_times(self, vector: Float[Tensor, " m"]) -> Float[Tensor, " p"]:
         """`J^T u`."""
@@ -116,13 +132,12 @@ class StructuredJacobian:
         total = torch.cat(parts)
         if self.coupling is None:
             return total
-        return total.addmv_(self._statistics_gradients().T, self.coupling.influence.T @ vector)
+        return total.addmv_(self._statistics_gradients.T, self.coupling.influence.T @ vector)
 
+    @cached_property
     def _statistics_gradients(self) -> Float[Tensor, "s p"]:
         assert self.coupling is not None
-        if self._dense_coupling is None:
-            self._dense_coupling = self.coupling.dense(self.names, self.shapes)
-        return self._dense_coupling
+        return self.coupling.dense(self.names, self.shapes)
 
 
 def sample_kernel(blocks: Mapping[str, Outer]) -> Float[Tensor, "m m"]:

@@ -69,7 +69,7 @@ class LayerTape:
             self.outputs = layer.norm(activated)
 
     def statistics_through(self, blocks: Mapping[str, Float[Tensor, "*rows c"]]) -> Tensor | None:
-        """Gradients in the norm's statistics from those in its scale and shift; None where that does not serve.
+        """Gradients in the norm's statistics from those in its scale and shift; None where it has none such.
 
         Args:
             blocks: gradients by name of the parameter.
@@ -170,8 +170,8 @@ class Tape:
             rows: the samples that they belong to.
 
         Returns:
-            Blocks of all parameters of these layers, and the gradients in the statistics of those layers whose
-            norm gives them row by row.
+            Blocks of all parameters of these layers, and the gradients in the statistics of those layers
+            whose norm gives them row by row.
         """
         blocks: dict[str, Outer] = {}
         statistics: list[Tensor | None] = [None] * len(self.layers)

@@ -1,4 +1,4 @@
-"""What batch norm does to the largest eigenvalue itself, and to its share of the trace: two different things."""
+"""What batch norm does to the largest eigenvalue itself and to its share of the trace: two things."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_points_of_a_file(tmp_path: Path) -> None:
         (["spectrum", "--network", "nope"], "'nope' is unknown"),
         (["spectrum", "--side", "1"], "too few"),
         (["spectrum", "--points", "absent.npy"], "absent.npy"),
-        (["spectrum", "--side", "100000", "--route", "kernel"], "the route kernel"),
+        (["spectrum", "--random", "100000", "--depth", "1", "--route", "kernel"], "the route kernel"),
         (["dynamics", "--rate", "3"], "--rate is 3"),
         (["scaling", "--sizes", "8"], "--sizes"),
         (["checkpoint", "--load-config", "absent.yml"], "absent.yml"),
@@ -81,8 +81,6 @@ def test_points_of_a_file(tmp_path: Path) -> None:
 def test_mistakes_end_with_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "100000" in arguments:
-        arguments = ["spectrum", "--random", "100000", "--route", "kernel"]
     folder = tmp_path / "results"
     status, text = exit_of([*arguments, "--output-dir", str(folder)], capsys)
     assert status == 2

@@ -110,9 +110,9 @@ def test_dynamics_writes_its_files(tmp_path: Path) -> None:
     assert {"mlp+batch_seed1_step0", "mlp+batch_seed1_step20", "mlp+batch_seed1_step40"} <= set(saved.files)
     assert (tmp_path / "film.png").exists() and (tmp_path / "dynamics.png").exists()
     with pytest.raises(UserError, match="--rate"):
-        dynamics.DynamicsConfig(rate=2.5)
+        dynamics.DynamicsConfig(rate=2.5).check()
     with pytest.raises(UserError, match="--refresh"):
-        dynamics.DynamicsConfig(refresh=0)
+        dynamics.DynamicsConfig(refresh=0).check()
 
 
 def test_divergence_is_a_mistake_of_the_options() -> None:
@@ -179,9 +179,9 @@ def test_frequency_writes_its_files(tmp_path: Path) -> None:
     assert lines[0] == "target,network,seed,step,frequency,error"
     assert len(lines) > 2 * 2 * 2 * 3
     with pytest.raises(UserError, match="--cycles"):
-        frequency.FrequencyConfig(cycles=(200,))
+        frequency.FrequencyConfig(cycles=(200,)).check()
     with pytest.raises(UserError, match="--every"):
-        frequency.FrequencyConfig(every=0)
+        frequency.FrequencyConfig(every=0).check()
 
 
 def test_the_warning_compares_with_no_norm() -> None:

@@ -1,0 +1,202 @@
+"""How fast exact kernels with batch norm's coupling are, beside a plain torch.func jacrev of the whole batch.
+
+Kernels are made and diagonalised in fp64. The two ways take turns in the same process, jacrev with the largest
+blocks of cotangents that its memory limit allows. Then the time against the number of points, with a plot.
+It takes some 5 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from benchmarks import RESULTS
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics
+from bn_field_plugin.nn.memory import keep_freed_memory
+from standalone.ntk import eigenvalues, grid, ntk, random_points
+from standalone.plots import new_figure, save_figure
+from standalone.report import Cell, machine_facts, write_table
+
+
+@dataclass(frozen=True)
+class NTKSpeed:
+    """Measure kernels of networks with batch norm, coupled."""
+
+    threads: int = 2
+    """Threads of torch."""
+    points: int = 1024
+    """Random points of the comparison with jacrev."""
+    depth: int = 4
+    """Hidden layers of the comparison."""
+    width: int = 256
+    """Units of each hidden layer of the comparison."""
+    rounds: int = 3
+    """Rounds in which both ways take their turn."""
+    chunk: int = 64
+    """Cotangents that jacrev goes back with at a time: all at once need tens of GB."""
+    side: int = 64
+    """Side of the grid of the full spectrum, 3 hidden layers of 64."""
+    growth: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
+    """Sides of the grids of the plot, 3 hidden layers of 64; the Gram of the parameters from 128 on."""
+    seed: int = 0
+    """Seed of weights and points."""
+
+
+def network(config: NTKSpeed, depth: int, width: int) -> CoordinateMLP:
+    """A network with batch norm, 2 inputs and 1 output, in fp64."""
+    torch.manual_seed(config.seed)
+    return CoordinateMLP(CoordinateMLPConfig(2, 1, width, depth, norm="batch")).double()
+
+
+def kernel_by_jacrev(mlp: CoordinateMLP, points: Tensor, chunk: int) -> Tensor:
+    """J J^T with J from torch.func.jacrev of the whole batch's function."""
+    parameters = {name: p.detach() for name, p in mlp.named_parameters()}
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        with batch_statistics(mlp):
+            return torch.func.functional_call(mlp, values, (points,)).reshape(-1)
+
+    found = torch.func.jacrev(outputs, chunk_size=chunk)(parameters)
+    rows = torch.cat([found[name].flatten(1) for name in parameters], dim=1)
+    return rows @ rows.T
+
+
+def peak_gib() -> float:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def prepare(config: NTKSpeed) -> None:
+    """Threads and memory as the command has them, for both ways alike."""
+    keep_freed_memory()
+    torch.set_num_threads(config.threads)
+
+
+def measure_ours(config: NTKSpeed) -> dict[str, Any]:
+    """One kernel in a process of its own, for its memory."""
+    prepare(config)
+    mlp, points = network(config, config.depth, config.width), random_points(config.points, seed=config.seed)
+    ntk(mlp, points[:64])
+    before = peak_gib()
+    start = time.perf_counter()
+    ntk(mlp, points)
+    return {"seconds": time.perf_counter() - start, "peak": peak_gib(), "before": before}
+
+
+def compare(config: NTKSpeed) -> dict[str, Any]:
+    """Seconds of both ways, round after round, and how far apart the kernels are."""
+    prepare(config)
+    mlp, points = network(config, config.depth, config.width), random_points(config.points, seed=config.seed)
+    ours, theirs, distance = [], [], 0.0
+    for _ in range(config.rounds):
+        start = time.perf_counter()
+        kernel = ntk(mlp, points)
+        middle = time.perf_counter()
+        truth = kernel_by_jacrev(mlp, points, config.chunk)
+        end = time.perf_counter()
+        ours.append(middle - start)
+        theirs.append(end - middle)
+        distance = max(distance, float((kernel - truth).abs().max() / truth.abs().max()))
+        print(f"ours {ours[-1]:.1f} s, jacrev {theirs[-1]:.1f} s", flush=True)
+    return {"ours": ours, "theirs": theirs, "distance": distance}
+
+
+def full_spectrum(config: NTKSpeed, side: int) -> dict[str, float]:
+    """Seconds and memory of all eigenvalues on a grid, in a process of its own."""
+    prepare(config)
+    mlp = network(config, 3, 64)
+    start = time.perf_counter()
+    values = eigenvalues(mlp, grid(side))
+    return {"seconds": time.perf_counter() - start, "peak": peak_gib(), "maximum": float(values[0])}
+
+
+def main(config: NTKSpeed) -> None:
+    """Run, and write benchmarks/results/ntk_speed (.md, .json, .png)."""
+    begin = time.perf_counter()
+    spawn = multiprocessing.get_context("spawn")
+
+    def apart(function: Any, *arguments: Any) -> Any:
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            return process.submit(function, config, *arguments).result()
+
+    alone, both = apart(measure_ours), apart(compare)
+    ratios = [b / a for a, b in zip(both["ours"], both["theirs"], strict=True)]
+    ours = statistics.median(both["ours"])
+    rows: list[dict[str, Cell]] = [
+        {
+            "what": f"kernel, {config.points} points, {config.depth} x {config.width}",
+            "seconds": ours,
+            "spread": f"{min(both['ours']):.1f} to {max(both['ours']):.1f}",
+            "peak GiB": alone["peak"],
+            "target": "60 s, 4 GB",
+            "met": ours <= 60 and alone["peak"] <= 4 * 1e9 / 2**30,
+        },
+        {
+            "what": f"the same by torch.func.jacrev, {config.chunk} cotangents at a time",
+            "seconds": statistics.median(both["theirs"]),
+            "spread": f"{min(both['theirs']):.1f} to {max(both['theirs']):.1f}",
+        },
+        {
+            "what": "ratio, jacrev over ours",
+            "ratio": statistics.median(ratios),
+            "spread": f"{min(ratios):.1f} to {max(ratios):.1f}",
+            "target": "10",
+            "met": statistics.median(ratios) >= 10,
+        },
+    ]
+    sides = sorted({*config.growth, config.side})
+    growth = {}
+    for side in sides:
+        found = growth[side] = apart(full_spectrum, side)
+        print(f"{side} x {side}: {found['seconds']:.1f} s", flush=True)
+        row: dict[str, Cell] = {
+            "what": f"all eigenvalues, {side} x {side} points, 3 x 64",
+            "seconds": found["seconds"],
+            "peak GiB": found["peak"],
+        }
+        rows.append(
+            row | ({"target": "300 s", "met": found["seconds"] <= 300} if side == config.side else {})
+        )
+    figure, panels = new_figure(size=(4.6, 3.2))
+    axes = panels[0, 0]
+    axes.plot([side**2 for side in sides], [growth[side]["seconds"] for side in sides], marker="o")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("points")
+    axes.set_ylabel("seconds, all eigenvalues, coupled, fp64")
+    axes.set_title(f"3 x 64 with batch norm, {config.threads} threads")
+    save_figure(figure, RESULTS / "ntk_speed.png")
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "threads": config.threads,
+        "rounds": config.rounds,
+        "seed": config.seed,
+        "minutes": round((time.perf_counter() - begin) / 60, 1),
+    }
+    notes = [
+        f"Kernels of both ways differ by {both['distance']:.1e} of the largest entry.",
+        "Seconds are medians over rounds, with their range; freed memory is kept, for both alike. Peak GiB is "
+        "the resident size of the whole process, PyTorch included.",
+    ]
+    write_table(
+        "ntk_speed",
+        "Exact kernels with batch norm's coupling",
+        "python -m benchmarks.ntk_speed",
+        rows,
+        facts,
+        notes,
+        folder=RESULTS,
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(NTKSpeed))
