@@ -24,7 +24,7 @@ from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
 
 METHODS = {
     name.replace("_", "-"): getattr(method_configs, name)
-    for name in ("bn_nerf", "bn_nerf_small", "nerf_small")
+    for name in ("bn_nerf", "bn_nerf_small", "nerf_small", "bn_nerfacto", "siren_nerf", "plenoxel")
 }
 INTERNAL = "_target"
 
