@@ -1,7 +1,6 @@
-"""How fast exact kernels with batch norm's coupling are, beside a plain torch.func jacrev of the whole batch.
+"""How fast exact kernels with batch norm's coupling are, beside torch.func.jacrev of the whole batch.
 
-Kernels are made and diagonalised in fp64. The two ways take turns in the same process, jacrev with the largest
-blocks of cotangents that its memory limit allows. Then the time against the number of points, with a plot.
+All in fp64. The two ways take turns in the same process. Then the time against the number of points.
 It takes some 5 minutes on two cores.
 """
 
@@ -184,18 +183,11 @@ def main(config: NTKSpeed) -> None:
     }
     notes = [
         f"Kernels of both ways differ by {both['distance']:.1e} of the largest entry.",
-        "Seconds are medians over rounds, with their range; freed memory is kept, for both alike. Peak GiB is "
-        "the resident size of the whole process, PyTorch included.",
+        "Seconds are medians over rounds, with their range; freed memory is kept, for both alike. Peak GiB "
+        "is the resident size of the whole process, PyTorch included.",
     ]
-    write_table(
-        "ntk_speed",
-        "Exact kernels with batch norm's coupling",
-        "python -m benchmarks.ntk_speed",
-        rows,
-        facts,
-        notes,
-        folder=RESULTS,
-    )
+    title, command = "Exact kernels with batch norm's coupling", "python -m benchmarks.ntk_speed"
+    write_table("ntk_speed", title, command, rows, facts, notes, folder=RESULTS)
 
 
 if __name__ == "__main__":

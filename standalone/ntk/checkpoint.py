@@ -5,6 +5,7 @@ The one module here that knows nerfstudio, and only once it is asked.
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import dataclasses
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ def load(path: Path) -> Any:
     from nerfstudio.utils.eval_utils import eval_setup
 
     try:
-        _, pipeline, _, _ = eval_setup(path, test_mode="test")
+        with _nerfstudio_offline():
+            _, pipeline, _, _ = eval_setup(path, test_mode="test")
     except (Exception, SystemExit) as error:  # a foreign config can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
         raise UserError(
@@ -101,6 +103,18 @@ def load(path: Path) -> Any:
             "config.yml of an installed method, with its checkpoint and data in place"
         ) from error
     return pipeline
+
+
+@contextmanager
+def _nerfstudio_offline() -> Iterator[None]:
+    """Load runs of nerfstudio's own methods: without AlexNet for LPIPS, with numpy's numbers inside."""
+    from unittest import mock
+
+    scalar = np.float64(0).__reduce__()[0]  # its module has changed its name between versions of numpy
+    allowed: list[Any] = [scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+    without_lpips = mock.patch("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", nn.Identity)
+    with without_lpips, torch.serialization.safe_globals(allowed):
+        yield
 
 
 def run(config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectrum]:
@@ -111,6 +125,7 @@ def run(config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectr
     """
     if config.samples < 2:
         raise UserError(f"--samples is {config.samples}: it must be at least 2")
+    random.seed(config.seed)  # nerfstudio draws the order of the images from it
     pipeline = load(config.load_config)
     return spectra_of(pipeline, config, tracker)
 
@@ -146,8 +161,9 @@ def training_samples(pipeline: Any, config: CheckpointConfig) -> dict[str, tuple
     Raises:
         UserError: there is none, or too few samples.
     """
-    torch.manual_seed(config.seed)
     model = pipeline.model.train()
+    pipeline.datamanager.next_train(0)  # loads images at its first call, which takes random numbers
+    torch.manual_seed(config.seed)
     rays, _ = pipeline.datamanager.next_train(0)
     with _recorded(model) as calls, torch.no_grad():
         model(rays)
@@ -221,8 +237,8 @@ def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, co
     save_figure(figure, folder / "checkpoint.png")
     rows: list[dict[str, Cell]] = []
     for one in found:
-        row: dict[str, Cell] = {"field": one.field, "output": one.output, "statistics": one.statistics}
-        rows.append(row | statistics_of(one.values).as_dict() | {"seconds": round(one.seconds, 2)})
+        cells: dict[str, Cell] = {"field": one.field, "output": one.output, "statistics": one.statistics}
+        rows.append({**cells, **statistics_of(one.values).as_dict(), "seconds": round(one.seconds, 2)})
     facts = machine_facts() | {"samples": config.samples, "seed": config.seed}
     notes = [
         "Samples are those of a training batch; batch statistics here are those of these samples alone.",

@@ -226,12 +226,13 @@ def _frequencies(config: ClaimsConfig, images: Path, tracker: Tracker) -> Sectio
     frequency.write(config.frequency, found, config.output_dir / "frequency", command)
     frequency.draw(found, images / "ntk-frequency.png")
     speedups = frequency.speedups(config.frequency, found)
+    size = config.frequency.size
     text = (
-        f"Adam, {config.frequency.steps} full-batch steps, {config.frequency.size.depth} x "
-        f"{config.frequency.size.width}, init {config.frequency.size.init}, {config.frequency.seeds} seeds; "
-        "learning rates are those that suit each network's norm. Errors are relative, of the upper half of "
-        f"the frequencies, after the last step; a frequency is learned below {frequency.LEARNED:g}, and one "
-        f"that is never learned counts as the last step.\n\n{markdown_table(frequency.speedup_rows(speedups))}"
+        f"Adam, {config.frequency.steps} full-batch steps, {size.depth} x {size.width}, init {size.init}, "
+        f"{config.frequency.seeds} seeds; learning rates are those that suit each network's norm. Errors are "
+        "relative, of the upper half of the frequencies, after the last step; a frequency is learned below "
+        f"{frequency.LEARNED:g}, and one that is never learned counts as the last step.\n\n"
+        f"{markdown_table(frequency.speedup_rows(speedups))}"
     )
     verdict = "; ".join(f"{one.network}, {one.task}: {one.verdict}" for one in speedups)
     claim = "with batch norm the high frequencies of a target are learned far earlier"
