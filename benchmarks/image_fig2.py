@@ -43,8 +43,8 @@ class ImageFig2:
     """Units of each hidden layer."""
     depth: int = 10
     """Hidden layers."""
-    optimizer: OptimizerName = "muon"
-    """Optimizer of the hidden matrices, on both sides."""
+    optimizer: OptimizerName = "adam"
+    """Optimizer of the hidden matrices, on both sides; the source's is Adam."""
     threads: int = 2
     """Threads of torch."""
     name: str = "image_fig2"
@@ -103,7 +103,7 @@ def main(config: ImageFig2) -> None:
         "Learning rates of each side: best on another image, see image_learning_rates.",
     ]
     names = " ".join(Path(image).name for image in config.images)
-    command = f"python -m benchmarks.image_fig2 --images {names}"
+    command = f"python -m benchmarks.image_fig2 --images {names} --optimizer {config.optimizer}"
     write_table(config.name, "Fig 2: batch norm at equal steps", command, rows, facts, notes, folder=RESULTS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from standalone.image.encoder import encode_picture
 from standalone.image.fit import NetworkOptions, RunOptions
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
+from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
-from standalone.plots import new_figure, save_figure
+from standalone.plots import color, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
 COIN = (
@@ -46,16 +48,18 @@ Point = tuple[float, float]
 class ImageRateDistortion:
     """Encode each image at each rate."""
 
-    images: tuple[str, ...]
+    images: tuple[str, ...] = ("astronaut",)
     """Paths, for instance of kodim15.png and kodim23.png, or names in scikit-image."""
     rates: tuple[float, ...] = (0.07, 0.15, 0.3)
     """Bits per pixel."""
     steps: int = 1500
-    """Steps of each fit, of 65,536 pixels each."""
+    """Steps of each fit."""
+    batch_size: int = 2**14
+    """Pixels of a step."""
     finetune_steps: int = 300
     """Steps of training with rounded numbers."""
-    network: str = "pemlp-5"
-    """Network; its width follows from the rate."""
+    variants: tuple[str, ...] = ("pemlp-5+batch", "siren")
+    """Networks; the width follows from the rate."""
     depth: int = 8
     """Hidden layers."""
     seed: int = 0
@@ -92,20 +96,27 @@ def main(config: ImageRateDistortion) -> None:
     figure, axes = new_figure(1, len(config.images), (4.4, 3.4))
     for panel, image in zip(axes[0], config.images, strict=True):
         picture = load(image)
-        jpeg, ours = jpeg_points(picture), []
-        for rate in config.rates:
+        jpeg = jpeg_points(picture)
+        curves: dict[Variant, list[Point]] = {}
+        for variant, rate in itertools.product(map(Variant.parse, config.variants), config.rates):
             file = encode_picture(
                 picture,
-                NetworkOptions(config.network, "batch", depth=config.depth),
-                RunOptions(steps=config.steps, eval_every=config.steps, seed=config.seed),
+                NetworkOptions(variant.network, variant.norm, depth=config.depth),
+                RunOptions(
+                    steps=config.steps,
+                    eval_every=config.steps,
+                    seed=config.seed,
+                    batch_size=config.batch_size,
+                ),
                 OptimizationConfig(),
                 PrecisionOptions(finetune_steps=config.finetune_steps),
                 bpp=rate,
                 show_progress=False,
             )
-            ours.append((file.bpp, file.psnr))
+            curves.setdefault(variant, []).append((file.bpp, file.psnr))
             row: dict[str, Cell] = {
                 "image": Path(image).stem,
+                "network": variant.label,
                 "layers x width": f"{file.network.depth}x{file.network.width}",
                 "bytes": len(file.data),
                 "bpp": round(file.bpp, 4),
@@ -120,7 +131,10 @@ def main(config: ImageRateDistortion) -> None:
             print(f"{time.perf_counter() - start:.0f} s: {row}", flush=True)
         panel.plot(*zip(*COIN, strict=True), "s--", color="#8c8c8c", label="COIN, Kodak mean")
         panel.plot(*zip(*jpeg, strict=True), "-", color="#dd8452", label="JPEG")
-        panel.plot(*zip(*ours, strict=True), "o-", color="#4c72b0", label="bn-image")
+        for variant, points in curves.items():
+            panel.plot(
+                *zip(*points, strict=True), "o-", color=color(variant), label=f"bn-image, {variant.label}"
+            )
         panel.set(
             xlabel="bits per pixel", ylabel="PSNR (dB)", title=Path(image).stem, xlim=(0, 1), ylim=(20, 36)
         )
@@ -128,7 +142,6 @@ def main(config: ImageRateDistortion) -> None:
     save_figure(figure, RESULTS / "image_rate_distortion.png", dpi=100)
     facts: dict[str, Cell] = {
         **machine_facts(),
-        "network": f"{config.network} + BN",
         "steps": config.steps,
         "finetune steps": config.finetune_steps,
         "seed": config.seed,

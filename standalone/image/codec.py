@@ -51,7 +51,7 @@ class PrecisionOptions:
     """auto: each tensor's step by rate and distortion; fp16: half precision; 2 to 16: bits of a number."""
     gain_per_doubling: float = 2.0
     """With auto: the gain in dB for which the file may be twice as large."""
-    finetune_steps: int = 200
+    finetune_steps: int = 300
     """Steps of training with rounded numbers after the choice; 0 for none. Not with fp16."""
 
     def check(self) -> None:

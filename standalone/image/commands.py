@@ -22,6 +22,9 @@ from standalone.report import write_whole
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
 
+ENCODE_BATCH = 2**14
+"""Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
+
 OUTPUTS = Path("outputs/image")
 """Folder of results, unless another is given."""
 
@@ -188,7 +191,7 @@ class Encode:
     """Shrink the image to this longer side first."""
     network: NetworkOptions = field(default_factory=lambda: NetworkOptions(width=32, depth=8))
     precision: PrecisionOptions = field(default_factory=PrecisionOptions)
-    run: RunOptions = field(default_factory=RunOptions)
+    run: RunOptions = field(default_factory=lambda: RunOptions(batch_size=ENCODE_BATCH))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
     def main(self) -> None:

@@ -14,7 +14,7 @@ from standalone.image.images import Picture
 from standalone.image.metrics import psnr
 from standalone.optimization import OptimizationConfig, count_parameters
 
-BITS_PER_NUMBER = 6.5
+BITS_PER_NUMBER = 5.5
 """Bits that a number of the network is expected to take, where the width follows from the bits per pixel."""
 
 FOLDING_NORMS = ("none", "batch", "global")
