@@ -13,6 +13,7 @@ from benchmarks.image_pictures import load
 from bn_field_plugin.nn import UserError, exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
 from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.images import Picture
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig, OptimizerName
 from standalone.report import Cell, machine_facts, write_table
@@ -24,17 +25,17 @@ class ImageLearningRates:
 
     image: str = "coffee"
     """A picture of scikit-image by name, or a path; not one of the images in other tables."""
-    side: int = 128
+    side: int = 96
     """Pixels of a side: the centre square is shrunk to it."""
     variants: tuple[str, ...] = ("mlp", "pemlp-5", "mlp+batch", "pemlp-5+batch", "siren")
     """Networks."""
     optimizers: tuple[OptimizerName, ...] = ("muon", "adam")
     """Optimizers of the hidden matrices."""
-    hidden_lrs: tuple[float, ...] = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+    hidden_lrs: tuple[float, ...] = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
     """Learning rates of the hidden matrices."""
-    ratios: tuple[float, ...] = (0.5, 1.0)
+    ratios: tuple[float, ...] = (0.25, 1.0)
     """Learning rates of all other parameters, as shares of those; with Adam only 1."""
-    steps: int = 500
+    steps: int = 400
     """Full-batch steps of each fit."""
     width: int = 28
     """Units of each hidden layer."""
@@ -78,7 +79,15 @@ def main(config: ImageLearningRates) -> None:
     write_table("image_learning_rates", "Learning rates", command, rows, facts, notes, folder=RESULTS)
 
 
-def _psnr(config, picture, optimizer, variant, lr, ratio) -> float | str:
+def _psnr(
+    config: ImageLearningRates,
+    picture: Picture,
+    optimizer: OptimizerName,
+    variant: Variant,
+    lr: float,
+    ratio: float,
+) -> float | str:
+    """PSNR of one fit, or that it diverged."""
     try:
         result = fit_image(
             picture,

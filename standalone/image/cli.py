@@ -51,7 +51,11 @@ def main(args: Sequence[str] | None = None) -> None:
     with exit_on_user_error(), exit_on_interrupt():
         command = parse(sys.argv[1:] if args is None else args)
         keep_freed_memory()
-        command.main()
+        try:
+            command.main()
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{error.filename or 'a file'} cannot be written or read: {reason}") from error
 
 
 def parse(args: Sequence[str]) -> Command:

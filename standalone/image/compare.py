@@ -7,8 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 from bn_field_plugin.nn import UserError
 from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
@@ -33,8 +37,11 @@ class Zoom:
     """A square part of the image that the figure magnifies, in pixels."""
 
     top: int
+    """First row."""
     left: int
+    """First column."""
     side: int
+    """Rows and columns."""
 
 
 def parse_variants(names: Sequence[str]) -> list[Variant]:
@@ -130,7 +137,7 @@ def write_comparison(
     }
     write_table("compare", "Networks on one image", command, rows, facts, notes, folder=folder)
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_whole(folder / "compare.csv", csv_text(rows, columns))  # type: ignore[arg-type]  # text cells too
+    write_whole(folder / "compare.csv", csv_text(rows, columns))
     draw_curves({variant: result.history for variant, result in fits.items()}, folder / "curves.png")
     ours8 = {variant: task.to_8bit(result.pixels) for variant, result in fits.items()}
     scores = {variant: result.psnr for variant, result in fits.items()}
@@ -178,14 +185,14 @@ def draw_comparison(
     _save_small(figure, path, dpi)
 
 
-def _draw_panel(panel: object, image: Image8, title: str, zoom: Zoom) -> None:
+def _draw_panel(panel: Any, image: Image8, title: str, zoom: Zoom) -> None:
     """An image with its magnified part in the lower right corner."""
     options = {"cmap": "gray", "vmin": 0, "vmax": 255} if image.shape[2] == 1 else {}
     shown = image[..., 0] if image.shape[2] == 1 else image
     part = shown[zoom.top : zoom.top + zoom.side, zoom.left : zoom.left + zoom.side]
-    panel.imshow(shown, interpolation="antialiased", **options)  # type: ignore[attr-defined]
-    panel.set_title(title, fontsize=8)  # type: ignore[attr-defined]
-    inset = panel.inset_axes((0.58, 0.0, 0.42, 0.42 * shown.shape[1] / shown.shape[0]))  # type: ignore[attr-defined]
+    panel.imshow(shown, interpolation="antialiased", **options)
+    panel.set_title(title, fontsize=8)
+    inset = panel.inset_axes((0.58, 0.0, 0.42, 0.42 * shown.shape[1] / shown.shape[0]))
     inset.imshow(part, interpolation="nearest", **options)
     inset.set(xticks=[], yticks=[])
     for spine in inset.spines.values():
@@ -194,15 +201,15 @@ def _draw_panel(panel: object, image: Image8, title: str, zoom: Zoom) -> None:
     from matplotlib.patches import Rectangle
 
     frame = Rectangle(corner, zoom.side, zoom.side, fill=False, edgecolor="#ffcc00", linewidth=0.8)
-    panel.add_patch(frame)  # type: ignore[attr-defined]
+    panel.add_patch(frame)
 
 
-def _save_small(figure: object, path: Path, dpi: int) -> None:
+def _save_small(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as a PNG of 256 colours."""
     from PIL import Image
 
     drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)  # type: ignore[attr-defined]
+    figure.savefig(drawn, format="png", dpi=dpi)
     with Image.open(drawn) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     write_whole(path, small.getvalue())

@@ -82,7 +82,7 @@ def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
     return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
-def csv_text(rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """A CSV table of given columns."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, restval="", extrasaction="ignore", lineterminator="\n")

@@ -155,6 +155,12 @@ def test_a_file_that_cannot_hold_the_image_is_refused_before_the_work(
     assert not list(tmp_path.glob("a.*"))
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "photo.png" in fails(capsys, "fit", image, "--output-dir", image / "out", *TINY)
+
+
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     for name, kind in COMMANDS.items():
         with pytest.raises(SystemExit) as stop:
