@@ -1,35 +1,37 @@
-"""Shapes: each network without and with batch norm before or after the activation, and SIREN, several seeds.
+"""Shapes at equal steps: each network without norm and with batch norm in both places, and SIREN.
 
-Near-surface IoU at equal steps, and SIREN once more at the time that the best network with batch norm took.
+Both sides take the same optimizer, each with the learning rates that were best for it on an image
+(`benchmarks.image_learning_rates`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
 from benchmarks import RESULTS
-from benchmarks.shapes import load_shapes, names_of
+from benchmarks.shapes import Score, fit_and_score, load_shapes, names_of
+from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
 from standalone.networks import Variant
+from standalone.optimization import OptimizerName
 from standalone.options import NetworkOptions, RunOptions
 from standalone.report import Cell, machine_facts, write_table
-from standalone.shape.inputs import ShapeInput
-from standalone.shape.metrics import volume_metrics
-from standalone.shape.sampling import SamplingConfig
-from standalone.shape.task import FitOptions, fit_shape
 
 NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """Networks of the source."""
 
 SIREN = "SIREN"
 """Its row."""
+
+Scores = dict[str, list[Score]]
+"""Scores by shape, one for each seed."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class ShapeNetworks:
 
     shapes: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Mesh files; the built-in shape without any."""
+    optimizer: OptimizerName = "adam"
+    """Optimizer of the hidden matrices, on all sides; the source's is Adam."""
     steps: int = 400
     """Steps of each fit."""
     points: int = 2**13
@@ -48,95 +52,62 @@ class ShapeNetworks:
     """Units of each hidden layer."""
     depth: int = 3
     """Number of hidden layers."""
-    iou_points: int = 2**18
-    """Points behind each IoU."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One fit."""
-
-    near: float
-    uniform: float
-    seconds: float
+    threads: int = 2
+    """Threads of torch."""
 
 
 def main(config: ShapeNetworks) -> None:
-    """Run, and write benchmarks/results/shape_networks."""
+    """Run, and write benchmarks/results/shape_networks_OPTIMIZER."""
     keep_freed_memory()
+    torch.set_num_threads(config.threads)
     start = time.perf_counter()
     shapes = load_shapes(config.shapes)
-    scores: dict[str, dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    scores: dict[str, Scores] = defaultdict(lambda: defaultdict(list))
     for shape in shapes:
         for seed in config.seeds:
-            for label, options in contenders(config, seed).items():
-                score = run(shape, options, config.iou_points)
+            for label, network in networks(config).items():
+                run = RunOptions(steps=config.steps, eval_every=10**9, seed=seed, device="cpu")
+                score = fit_and_score(shape, network, run, config.optimizer, config.points)
                 scores[label][shape.name].append(score)
-                print(
-                    f"{shape.name} seed {seed} {label}: {score.near:.4f} near, {score.seconds:.1f} s",
-                    flush=True,
-                )
-    best = max((label for label in scores if "BN" in label), key=lambda label: mean_near(scores[label]))
-    at_time = f"{SIREN}, time of {best}"
-    for shape in shapes:
-        for index, seed in enumerate(config.seeds):
-            limit = scores[best][shape.name][index].seconds
-            options = contenders(config, seed)[SIREN]
-            timed = dataclasses.replace(options.run, steps=None, time_limit=limit)
-            score = run(shape, dataclasses.replace(options, run=timed), config.iou_points)
-            scores[at_time][shape.name].append(score)
-    rows = [row(label, found) for label, found in scores.items()]
+                print(f"{shape.name}, seed {seed}, {label}: {score.near:.4f}", flush=True)
     facts: dict[str, Cell] = {
         **machine_facts(),
         "layers x width": f"{config.depth}x{config.width}",
+        "optimizer": config.optimizer,
         "steps": config.steps,
         "points": config.points,
         "seeds": " ".join(map(str, config.seeds)),
         "minutes": round((time.perf_counter() - start) / 60, 1),
     }
-    command = f"python -m benchmarks.shape_networks {names_of(shapes)}"
     write_table(
-        "shape_networks",
+        f"shape_networks_{config.optimizer}",
         "Networks on shapes",
-        command,
-        rows,
+        f"python -m benchmarks.shape_networks {names_of(shapes)} --optimizer {config.optimizer}",
+        [row(label, found) for label, found in scores.items()],
         facts,
-        notes(scores, best, at_time),
+        notes(scores),
         folder=RESULTS,
     )
 
 
-def contenders(config: ShapeNetworks, seed: int) -> dict[str, FitOptions]:
-    """The networks by label; learning rates follow the norm."""
-
-    def options(variant: Variant, placement: str = "before") -> FitOptions:
-        network = NetworkOptions(variant.network, variant.norm, config.width, config.depth, placement)  # type: ignore[arg-type]
-        run_options = RunOptions(steps=config.steps, eval_every=10**9, seed=seed, device="cpu")
-        return FitOptions(network, sampling=SamplingConfig(config.points), run=run_options)
-
-    found: dict[str, FitOptions] = {}
+def networks(config: ShapeNetworks) -> dict[str, NetworkOptions]:
+    """The networks by label."""
+    found = {}
     for network in NETWORKS:
-        found[Variant(network).label] = options(Variant(network))
-        for placement in ("before", "after"):
-            normed = Variant(network, "batch")
-            found[f"{normed.label} {placement}"] = options(normed, placement)
-    found[SIREN] = options(Variant("siren"))
+        found[Variant(network).label] = NetworkOptions(network, "none", config.width, config.depth)
+        label = Variant(network, "batch").label
+        found[f"{label}, before"] = NetworkOptions(network, "batch", config.width, config.depth, "before")
+        found[f"{label}, after"] = NetworkOptions(network, "batch", config.width, config.depth, "after")
+    found[SIREN] = NetworkOptions("siren", "none", config.width, config.depth)
     return found
 
 
-def run(shape: ShapeInput, options: FitOptions, points: int) -> Score:
-    """Fit and measure."""
-    fitted, state, _ = fit_shape(shape, options)
-    metrics = volume_metrics(shape.solid, fitted.inside, points, resolution=64)
-    return Score(metrics["iou_near_surface"], metrics["iou_uniform"], state.seconds)
-
-
-def mean_near(scores: dict[str, list[Score]]) -> float:
+def mean_near(scores: Scores) -> float:
     """Mean near-surface IoU over shapes and seeds."""
     return statistics.mean(score.near for found in scores.values() for score in found)
 
 
-def row(label: str, scores: dict[str, list[Score]]) -> dict[str, Cell]:
+def row(label: str, scores: Scores) -> dict[str, Cell]:
     """A network's row: mean and standard deviation over seeds for each shape."""
     cells: dict[str, Cell] = {"network": label}
     for name, found in scores.items():
@@ -144,11 +115,11 @@ def row(label: str, scores: dict[str, list[Score]]) -> dict[str, Cell]:
         spread = statistics.stdev(near) if len(near) > 1 else 0.0
         cells[f"{name}: IoU near"] = f"{statistics.mean(near):.4f} +- {spread:.4f}"
         cells[f"{name}: IoU uniform"] = round(statistics.mean(score.uniform for score in found), 4)
-    cells["seconds"] = round(statistics.mean(s.seconds for found in scores.values() for s in found), 1)
+    cells["mean near"] = round(mean_near(scores), 4)
     return cells
 
 
-def notes(scores: dict[str, dict[str, list[Score]]], best: str, at_time: str) -> list[str]:
+def notes(scores: dict[str, Scores]) -> list[str]:
     """The targets, and whether they are met."""
     found = []
     for network in NETWORKS:
@@ -156,29 +127,28 @@ def notes(scores: dict[str, dict[str, list[Score]]], best: str, at_time: str) ->
         gains = [
             b.near - a.near
             for name in scores[plain]
-            for a, b in zip(scores[plain][name], scores[f"{normed} before"][name], strict=True)
+            for a, b in zip(scores[plain][name], scores[f"{normed}, before"][name], strict=True)
         ]
         worse = sum(gain <= 0 for gain in gains)
         found.append(
             f"{normed} (before) over {plain}, IoU near the surface: {statistics.mean(gains):+.4f}, at least "
             f"{min(gains):+.4f} over {len(gains)} pairs of runs, {worse} of them not above 0; target above 0."
         )
-    placements = {
-        where: statistics.mean(mean_near(scores[f"{Variant(n, 'batch').label} {where}"]) for n in NETWORKS)
+    means = {
+        where: statistics.mean(mean_near(scores[f"{Variant(n, 'batch').label}, {where}"]) for n in NETWORKS)
         for where in ("before", "after")
     }
-    found.append(
-        f"Mean near IoU with the norm before the activation {placements['before']:.4f}, after it "
-        f"{placements['after']:.4f}."
-    )
-    for label in (SIREN, at_time):
-        gain = mean_near(scores[best]) - mean_near(scores[label])
-        found.append(f"{best} over {label}: {gain:+.4f} mean IoU near; target at least 0.")
+    best = max((label for label in scores if "BN" in label), key=lambda label: mean_near(scores[label]))
+    gain = mean_near(scores[best]) - mean_near(scores[SIREN])
     return [
         *found,
-        "IoU of the final network, folded, exact statistics; near: noise of 0.01 sides of the box.",
+        f"Norm before the activation: {means['before']:.4f}; after it: {means['after']:.4f}; means of all.",
+        f"{best} over {SIREN} at equal steps: {gain:+.4f}; target at least 0.",
+        "IoU of the final network, folded, exact statistics; near: points of the surface moved by normal "
+        "noise of 0.01 sides of the box. +-: standard deviation over seeds.",
     ]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(ShapeNetworks))
+    with exit_on_user_error():
+        main(tyro.cli(ShapeNetworks))
