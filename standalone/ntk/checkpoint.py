@@ -7,7 +7,7 @@ The one module here that knows nerfstudio, and only once it is asked.
 import dataclasses
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class CheckpointConfig:
     samples: int = 256
     """Samples along training rays at which the kernel is taken."""
     seed: int = 0
-    """Seed of rays and samples."""
+    """Seed of rays and samples; parallel loaders of nerfstudio draw rays apart, without it."""
 
 
 class SampledField(nn.Module):
@@ -126,18 +126,17 @@ def run(config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectr
     if config.samples < 2:
         raise UserError(f"--samples is {config.samples}: it must be at least 2")
     random.seed(config.seed)  # nerfstudio draws the order of the images from it
-    pipeline = load(config.load_config)
-    return spectra_of(pipeline, config, tracker)
+    return spectra_of(training_samples(load(config.load_config), config), tracker)
 
 
-def spectra_of(pipeline: Any, config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectrum]:
-    """Spectra of a loaded pipeline.
+FieldSamples = Mapping[str, tuple[nn.Module, Any]]
+"""Fields by name, each with samples along rays."""
 
-    Raises:
-        UserError: its model calls no field with samples along rays.
-    """
+
+def spectra_of(chosen: FieldSamples, tracker: Tracker = silent) -> list[FieldSpectrum]:
+    """Spectra of density and colour of fields at samples; coupled, frozen and running where norms couple."""
     jobs: list[tuple[str, nn.Module, Tensor, Any, Output, Statistics]] = []
-    for name, (field, samples) in training_samples(pipeline, config).items():
+    for name, (field, samples) in chosen.items():
         positions = samples.frustums.get_positions()
         statistics: tuple[Statistics, ...] = (
             ("batch", "frozen", "running") if num_statistics(field) else ("batch",)

@@ -186,7 +186,7 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
     result = scaling.run(config.scaling, tracker)
     command = "bn-ntk scaling"
     scaling.write(config.scaling, result, config.output_dir / "scaling", command)
-    scaling.draw(config.scaling, result, images / "ntk-scaling.png")
+    scaling.draw(config.scaling, result, images / "ntk-scaling.png", sweeps=("both",))
     about = (
         f"{config.scaling.depth} hidden layers, sizes {', '.join(map(str, config.scaling.sizes))}, "
         f"{config.scaling.seeds} seeds, uniform points in [-1, 1]^2. A verdict is *holds* where the interval "

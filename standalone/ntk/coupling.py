@@ -20,7 +20,7 @@ from torch import Tensor
 
 from standalone.ntk.tape import LayerTape, Outer, Tape
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**23
 """Size of the largest temporary tensors."""
 
 
@@ -97,7 +97,7 @@ class LayerStatistics:
                 quantities = weight[chosen].expand(rows.stop - start, -1, -1)
                 if slope is not None:
                     quantities = slope[rows, chosen, None] * quantities
-                sums.add(sources[:, rows, chosen], *tape.descend(index - 1, quantities, rows))
+                sums.add(1 / n, sources[1, rows, chosen], *tape.descend(index - 1, quantities, rows))
             parts.append(sums)
         self.below = {
             name: torch.cat([part.blocks[name] for part in parts], dim=1).flatten(0, 1)
@@ -233,16 +233,21 @@ class _Sums:
         self.statistics: dict[int, Float[Tensor, "2 k s"]] = {}
 
     def add(
-        self, weights: Float[Tensor, "2 j k"], blocks: Mapping[str, Outer], statistics: list[Tensor | None]
+        self,
+        share: float,
+        spread: Float[Tensor, "j k"],
+        blocks: Mapping[str, Outer],
+        statistics: list[Tensor | None],
     ) -> None:
-        """Add the gradients of some samples."""
+        """Add the gradients of some samples, with their weight in the means and in the variances."""
         for name, (left, right) in blocks.items():
             count, k, c = left.shape
-            parts = [(left * weight[..., None]).view(count, k * c).T @ right for weight in weights]
+            by_mean = left.reshape(count, k * c).T @ (right * share)
+            parts = [by_mean, (left * spread[..., None]).view(count, k * c).T @ right]
             self._add(self.blocks, name, torch.stack(parts).view(2, k, c, -1))
         for earlier, gradient in enumerate(statistics):
             if gradient is not None:
-                summed = [(gradient * weight[..., None]).sum(0) for weight in weights]
+                summed = [gradient.sum(0) * share, (gradient * spread[..., None]).sum(0)]
                 self._add(self.statistics, earlier, torch.stack(summed))
 
     @staticmethod

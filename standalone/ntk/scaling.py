@@ -224,9 +224,18 @@ def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: s
     )
 
 
-def draw(config: ScalingConfig, result: ScalingResult, path: Path) -> None:
-    """One row for each sweep and initialisation, one column for each quantity."""
-    panels_of = [(sweep, init) for sweep in config.sweeps for init in config.inits]
+def draw(
+    config: ScalingConfig, result: ScalingResult, path: Path, sweeps: Sequence[Sweep] | None = None
+) -> None:
+    """One row for each sweep and initialisation, one column for each quantity.
+
+    Args:
+        config: the study.
+        result: its result.
+        path: the picture.
+        sweeps: those to draw; all by default.
+    """
+    panels_of = [(sweep, init) for sweep in sweeps or config.sweeps for init in config.inits]
     figure, panels = new_figure(len(panels_of), len(QUANTITIES), (3.3, 2.4))
     shades = {
         "none": "#4c72b0",

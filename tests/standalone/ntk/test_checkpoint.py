@@ -78,13 +78,13 @@ def test_fields_of_ours_couple_their_samples(work: Path, monkeypatch: pytest.Mon
 def test_fields_of_nerfstudio_have_spectra_too(nerfacto: Path) -> None:
     """The kernel of nerfacto's field equals that of its gradients, one after the other."""
     config = checkpoint.CheckpointConfig(nerfacto, samples=12)
-    pipeline = checkpoint.load(config.load_config)
-    found = checkpoint.spectra_of(pipeline, config)
+    chosen = checkpoint.training_samples(checkpoint.load(config.load_config), config)
+    found = checkpoint.spectra_of(chosen)
     assert [(one.field, one.output, one.statistics) for one in found] == [
         ("field", "density", "batch"),
         ("field", "rgb", "batch"),
     ]
-    ((field, samples),) = checkpoint.training_samples(pipeline, config).values()
+    ((field, samples),) = chosen.values()
     module = checkpoint.SampledField(field, samples, "density").double()
     density = module(samples.frustums.get_positions().double())
     learned = [p for p in module.parameters() if p.requires_grad]
