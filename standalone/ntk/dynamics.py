@@ -90,13 +90,18 @@ class Trajectory:
         """Errors of all windows together over the way that training has gone in them."""
         return float(self.window_errors.sum() / max(self.window_moves.sum(), 1e-300))
 
-    def remaining(self, step: int, groups: int = GROUPS) -> np.ndarray:
+    def remaining(self, step: int) -> np.ndarray:
         """Residual left in each group of eigenvectors, relative to the start, largest eigenvalues first."""
-        parts = np.array_split(np.arange(len(self.eigenvalues)), groups)
-        now, first = np.square(self.coefficients[step]), np.square(self.coefficients[0])
-        return np.array(
-            [math.sqrt(now[part].sum() / max(float(first[part].sum()), 1e-300)) for part in parts]
-        )
+        return self._by_group(self.coefficients[step])
+
+    def predicted_remaining(self, step: int) -> np.ndarray:
+        """What `exp(-eta lambda t)` would leave of each group."""
+        return self._by_group(self.predicted(step))
+
+    def _by_group(self, coefficients: np.ndarray) -> np.ndarray:
+        parts = np.array_split(np.arange(len(self.eigenvalues)), GROUPS)
+        now, first = np.square(coefficients), np.square(self.coefficients[0])
+        return np.array([math.sqrt(now[p].sum() / max(float(first[p].sum()), 1e-300)) for p in parts])
 
     def rank_correlation(self, step: int) -> float:
         """Spearman's correlation of eigenvalue and speed over the groups, in [-1, 1]."""
@@ -264,15 +269,14 @@ def write(config: DynamicsConfig, found: dict[str, list[Trajectory]], folder: Pa
 
 
 def draw_decay(config: DynamicsConfig, found: dict[str, list[Trajectory]], path: Path) -> None:
-    """What is left of the residual in each group of eigenvectors, against eta lambda t."""
+    """What is left of the residual in each group of eigenvectors, against the exponents of the theory."""
     figure, panels = new_figure(1, len(found), (3.2, 2.8))
     steps = sorted({max(1, config.steps // 20), max(1, config.steps // 5), config.steps})
     for axes, (name, trajectories) in zip(panels[0], found.items(), strict=True):
         for step, marker in zip(steps, "o^s", strict=False):
             x, y = [], []
             for one in trajectories:
-                groups = np.array_split(one.eigenvalues, GROUPS)
-                x += [one.learning_rate * step * max(float(g.mean()), 1e-300) for g in groups]
+                x += list(-np.log(np.maximum(one.predicted_remaining(step), 1e-300)))
                 y += list(one.remaining(step))
             axes.scatter(x, y, s=12, marker=marker, label=f"step {step}", alpha=0.8)
         line = np.geomspace(1e-6, 1e3, 400)
@@ -282,7 +286,7 @@ def draw_decay(config: DynamicsConfig, found: dict[str, list[Trajectory]], path:
         axes.set_xlim(1e-6, 1e3)
         axes.set_ylim(1e-3, 5)
         axes.set_title(Variant.parse(name).label)
-        axes.set_xlabel("eta lambda t")
+        axes.set_xlabel("eta lambda t of the group")
     panels[0, 0].set_ylabel("residual left, by group of eigenvectors")
     panels[0, 0].legend(fontsize=7)
     save_figure(figure, path)

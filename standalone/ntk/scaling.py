@@ -63,7 +63,7 @@ class ScalingConfig:
     """Width or samples where it is held."""
     depth: int = 3
     """Hidden layers."""
-    seeds: int = 5
+    seeds: int = 10
     """Networks and sets of random points of each size."""
 
 
