@@ -34,8 +34,8 @@ class Fit:
     """Fit an image with a coordinate network.
 
     The folder gets the reconstruction in the image's own format and depth, an error map, the PSNR curve, the
-    error by frequency band over time, the network in half precision (image.bni, for render and decode), a
-    checkpoint, the options and metrics.json. PSNR is that of the final network on 8-bit clamped output: norms
+    error by frequency band over time, the network in half precision (image.bni, for render and decode;
+    where its norm folds away), a checkpoint, the options and metrics.json. PSNR is that of the final network on 8-bit clamped output: norms
     folded with exact statistics, in evaluation mode; not the best noisy step on the way.
 
     Example: bn-image fit photo.png --steps 500
@@ -166,7 +166,10 @@ class Compare:
         except FitInterrupted as stop:
             raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
         given = [f"--variants {' '.join(one.slug for one in variants)}", f"--max-side {self.max_side}"]
-        given += [f"--width {self.width} --depth {self.depth}", f"--steps {self.run.steps}"]
+        budget = self.run.budget()
+        given += [f"--width {self.width} --depth {self.depth}"]
+        given += [f"--steps {budget.steps}"] if budget.steps else []
+        given += [f"--time-limit {budget.seconds:g}"] if budget.seconds else []
         command = f"bn-image compare {picture_name(self.image)} {' '.join(given)}"
         write_comparison(folder, picture, fits, self.run, size, command, zoom, self.dpi)
         say(f"figure and table: {folder}")

@@ -8,6 +8,7 @@ before they reach the coder.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,10 +110,14 @@ def fit_model(integers: Int64[np.ndarray, "..."]) -> SymbolModel:
     sizes = np.abs(flat).astype(np.float64)
     low, high = float(np.median(sizes)), float(np.sqrt(np.square(sizes).mean()))
     first, last = (round(8 * (np.log2(max(spread, 0.125)) + 4)) for spread in (low, high))
-    scales = [index for index in range(first - 16, last + 10, 2) if 0 <= index < 256]
-    models = [SymbolModel(largest, shape, scale) for shape in range(NUM_SHAPES) for scale in scales]
     values, counts = np.unique(flat, return_counts=True)
-    return min(models, key=lambda model: model.bits(values, counts))
+
+    def best(shapes: Iterable[int], scales: Iterable[int]) -> SymbolModel:
+        models = [SymbolModel(largest, k, i) for k in shapes for i in scales if 0 <= i < 256]
+        return min(models, key=lambda model: model.bits(values, counts))
+
+    rough = best(range(NUM_SHAPES), range(first - 16, last + 10, 5))
+    return best([rough.shape], range(rough.scale - 4, rough.scale + 5))
 
 
 def encode_symbols(tensors: list[tuple[Int64[np.ndarray, " n"], SymbolModel]]) -> bytes:
