@@ -34,9 +34,10 @@ class Fit:
     """Fit an image with a coordinate network.
 
     The folder gets the reconstruction in the image's own format and depth, an error map, the PSNR curve, the
-    error by frequency band over time, the network in half precision (image.bni, for render and decode;
-    where its norm folds away), a checkpoint, the options and metrics.json. PSNR is that of the final network on 8-bit clamped output: norms
-    folded with exact statistics, in evaluation mode; not the best noisy step on the way.
+    error by frequency band over time, the network in half precision (image.bni, for render and decode; only
+    where its norm folds away), a checkpoint, the options and metrics.json. PSNR is that of the final network
+    on 8-bit clamped output: norms folded with exact statistics, in evaluation mode; not the best noisy step
+    on the way.
 
     Example: bn-image fit photo.png --steps 500
     """
