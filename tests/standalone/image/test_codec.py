@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
-from standalone.image.bitstream import unpack
+from standalone.image.bitstream import CHECKSUM, HEADER, unpack
 from standalone.image.codec import PrecisionOptions, bits_per_pixel, decode, encode_network, render
 from standalone.image.coordinates import SampleGrid
 from standalone.image.encoder import encode_picture, with_width_for
@@ -141,3 +148,42 @@ GOLDEN_SHA256 = "161d16044bbfc22a9dbdaf2c2ab69228017cfcf5f3c201bf866dbae051db735
 
 def test_an_old_file_decodes_to_the_same_bytes() -> None:
     assert hashlib.sha256(decode(GOLDEN).pixels.tobytes()).hexdigest() == GOLDEN_SHA256
+
+
+@given(at=st.integers(0, 10**6), noise=st.binary(min_size=1, max_size=8))
+def test_forged_numbers_decode_to_an_image_or_a_clear_error(at: int, noise: bytes) -> None:
+    """Behind a sound header and checksum, any steps, exponents, models and integers."""
+    body = bytearray(GOLDEN[: -CHECKSUM.size])
+    at = HEADER.size + at % (len(body) - HEADER.size - len(noise))
+    body[at : at + len(noise)] = noise
+    try:
+        found = decode(bytes(body) + CHECKSUM.pack(zlib.crc32(body)))
+    except UserError:
+        return
+    assert found.pixels.shape == (48, 40, 3)
+
+
+@pytest.mark.parametrize(
+    "kernels",
+    [
+        {"OPENBLAS_CORETYPE": "NEHALEM", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512CD AVX512_SKX"},
+        {"OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "3", "OPENBLAS_CORETYPE": "HASWELL"},
+    ],
+    ids=["old processor", "other threads"],
+)
+def test_other_kernels_of_the_libraries_give_the_same_pixels(tmp_path: Path, kernels: dict[str, str]) -> None:
+    path = tmp_path / "golden.bni"
+    path.write_bytes(GOLDEN)
+    code = (
+        "import hashlib, pathlib, sys; from standalone.image.codec import decode; "
+        "data = pathlib.Path(sys.argv[1]).read_bytes(); "
+        "print(hashlib.sha256(decode(data).pixels.tobytes()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, path],
+        env={**os.environ, **kernels},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == GOLDEN_SHA256
