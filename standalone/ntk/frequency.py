@@ -198,7 +198,7 @@ class Speedup:
 
     @property
     def verdict(self) -> str:
-        """Whether the norm brings the high frequencies earlier or, where they never come without it, nearer."""
+        """Whether the norm brings high frequencies earlier or, where they never come without it, nearer."""
         if self.factor.low > 1 or (self.is_bound and self.error_ratio.high < 1):
             return "holds"
         if self.factor.high < 1 or (self.is_bound and self.error_ratio.low > 1):

@@ -92,8 +92,11 @@ class ModuleFunction:
     def _check(self) -> int:
         parameters = {name: p.clone().requires_grad_() for name, p in self.parameters.items()}
         with torch.enable_grad():
-            first, second = self(parameters), self(parameters)
-        if not first.is_floating_point() or not first.requires_grad:
+            first = self(parameters)
+            is_differentiable = first.is_floating_point() and first.requires_grad
+            first = first.detach()  # frees its graph before the next one is built
+            second = self(parameters).detach()
+        if not is_differentiable:
             raise UserError(
                 "the module's output is not differentiable in its parameters: return a float tensor"
             )
