@@ -190,7 +190,8 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
     about = (
         f"{config.scaling.depth} hidden layers, sizes {', '.join(map(str, config.scaling.sizes))}, "
         f"{config.scaling.seeds} seeds, uniform points in [-1, 1]^2. A verdict is *holds* where the interval "
-        f"lies within the prediction, give or take {scaling.TOLERANCE:g}."
+        f"lies within the prediction, give or take {scaling.TOLERANCE:g}; *agrees within its spread* where "
+        "it is wider and meets the prediction."
     )
     without = [one for one in result.fits if one.norm == "none"]
     joint = [one for one in without if one.sweep == "both"]

@@ -98,12 +98,14 @@ class Fit(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the interval lies within the prediction, give or take `TOLERANCE`."""
+        """Whether the interval lies within the prediction, give or take `TOLERANCE`, or at least meets it."""
         if self.predicted is None:
             return "no prediction"
         low, high = self.predicted[0] - TOLERANCE, self.predicted[1] + TOLERANCE
         if low <= self.exponent.low and self.exponent.high <= high:
             return "holds"
+        if self.exponent.low <= self.predicted[1] and self.exponent.high >= self.predicted[0]:
+            return "agrees within its spread"
         if self.exponent.high < low or self.exponent.low > high:
             return "does not hold"
         return "undecided"
@@ -217,7 +219,7 @@ def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: s
         "Exponents of N: slopes on logarithmic axes, mean over seeds [95 % confidence interval].",
         "closed form: the slope of the infinite-width formula at the same sizes and points.",
         f"holds: the interval lies within the prediction, give or take {TOLERANCE}; "
-        "undecided: it lies across that border.",
+        "agrees within its spread: it is wider, and meets the prediction; undecided: it meets the border.",
     ]
     write_table(
         "scaling", "Scaling of the spectrum", command, fit_rows(result.fits), facts, notes, folder=folder

@@ -61,7 +61,13 @@ def test_scaling_finds_known_exponents() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
-    [(1.0, 1.5, "holds"), (1.5, 1.7, "undecided"), (1.7, 1.9, "does not hold"), (0.1, 0.8, "does not hold")],
+    [
+        (1.0, 1.5, "holds"),
+        (1.55, 1.7, "undecided"),
+        (1.4, 1.7, "agrees within its spread"),
+        (1.7, 1.9, "does not hold"),
+        (0.1, 0.8, "does not hold"),
+    ],
 )
 def test_verdicts_of_exponents(low: float, high: float, verdict: str) -> None:
     exponent = Interval((low + high) / 2, low, high)
