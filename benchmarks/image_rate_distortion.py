@@ -52,7 +52,7 @@ class ImageRateDistortion:
     """Paths, for instance of kodim15.png and kodim23.png, or names in scikit-image."""
     rates: tuple[float, ...] = (0.07, 0.15, 0.3)
     """Bits per pixel."""
-    steps: int = 1500
+    steps: int = 2000
     """Steps of each fit."""
     batch_size: int = 2**14
     """Pixels of a step."""
