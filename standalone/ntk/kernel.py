@@ -25,8 +25,11 @@ from standalone.ntk.structured import StructuredJacobian
 Backend = Literal["auto", "structured", "autodiff"]
 """`structured`: layer by layer, for a CoordinateMLP; `autodiff`: any module."""
 
-STATISTICS_PER_OUTPUT = 6
-"""Statistics of the batch for each output up to which the structured way is the faster one."""
+STATISTICS_PER_OUTPUT = 2
+"""Statistics of the batch for each output up to which the structured way is the faster one.
+
+Its work grows with points times statistics, that of going back from each output with the points squared.
+"""
 
 
 class Jacobian(Protocol):

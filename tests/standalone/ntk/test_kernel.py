@@ -135,7 +135,7 @@ def test_blocks_of_samples_and_features_do_not_change_the_result(monkeypatch: py
 
 def test_the_backend_follows_the_sizes() -> None:
     few = jacobian(CoordinateMLP(CoordinateMLPConfig(2, 1, 64, 3)), random_points(16))
-    many = jacobian(CoordinateMLP(CoordinateMLPConfig(2, 1, 64, 3)), random_points(100))
+    many = jacobian(CoordinateMLP(CoordinateMLPConfig(2, 1, 64, 3)), random_points(200))
     frozen = jacobian(CoordinateMLP(CoordinateMLPConfig(2, 1, 64, 3)), random_points(16), statistics="frozen")
     assert isinstance(few, AutodiffJacobian)
     assert isinstance(many, StructuredJacobian) and isinstance(frozen, StructuredJacobian)
