@@ -19,8 +19,9 @@ from benchmarks import RESULTS
 from benchmarks.image_pictures import load
 from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.optimization import OptimizationConfig, OptimizerName
+from standalone.options import NetworkOptions
 from standalone.report import Cell, machine_facts, write_table
 
 TARGETS = {"mlp": 5.0, "pemlp-1": 3.0, "pemlp-5": 2.0}
@@ -67,7 +68,9 @@ def main(config: ImageFig2) -> None:
                     result = fit_image(
                         picture,
                         NetworkOptions(network, norm, config.width, config.depth),
-                        RunOptions(steps=config.steps, eval_every=config.steps, seed=seed, batch_size=2**30),
+                        ImageRunOptions(
+                            steps=config.steps, eval_every=config.steps, seed=seed, batch_size=2**30
+                        ),
                         OptimizationConfig(config.optimizer),
                         show_progress=False,
                     )

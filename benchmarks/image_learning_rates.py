@@ -12,10 +12,11 @@ from benchmarks import RESULTS
 from benchmarks.image_pictures import load
 from bn_field_plugin.nn import UserError, exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.image.images import Picture
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig, OptimizerName
+from standalone.options import NetworkOptions
 from standalone.report import Cell, machine_facts, write_table
 
 
@@ -92,7 +93,7 @@ def _psnr(
         result = fit_image(
             picture,
             NetworkOptions(variant.network, variant.norm, config.width, config.depth),
-            RunOptions(steps=config.steps, eval_every=config.steps, seed=config.seed),
+            ImageRunOptions(steps=config.steps, eval_every=config.steps, seed=config.seed),
             OptimizationConfig(optimizer, lr=lr * ratio, hidden_lr=lr),
             show_progress=False,
         )

@@ -14,9 +14,10 @@ from benchmarks import RESULTS
 from benchmarks.image_pictures import load
 from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from standalone.report import Cell, machine_facts, write_table
 
 
@@ -50,7 +51,7 @@ def peak(config: ImageMemory, name: str) -> tuple[float, float]:
     fit_image(
         picture,
         NetworkOptions(variant.network, variant.norm, config.width, config.depth),
-        RunOptions(steps=config.steps, eval_every=10, batch_size=2**30),
+        ImageRunOptions(steps=config.steps, eval_every=10, batch_size=2**30),
         OptimizationConfig(),
         show_progress=False,
     )

@@ -19,11 +19,12 @@ from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
 from standalone.image.codec import PrecisionOptions
 from standalone.image.encoder import encode_picture
-from standalone.image.fit import NetworkOptions, RunOptions
+from standalone.image.fit import ImageRunOptions
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from standalone.plots import color, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -104,7 +105,7 @@ def main(config: ImageRateDistortion) -> None:
             file = encode_picture(
                 picture,
                 NetworkOptions(variant.network, variant.norm, depth=config.depth),
-                RunOptions(
+                ImageRunOptions(
                     steps=config.steps,
                     eval_every=config.steps,
                     seed=config.seed,

@@ -23,10 +23,11 @@ from benchmarks import RESULTS
 from benchmarks.image_pictures import load
 from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.image.metrics import psnr
 from standalone.image.task import ImageTask
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from standalone.report import Cell, machine_facts, write_table
 
 
@@ -72,7 +73,7 @@ def fit_plain(config: ImageTimeToQuality, image: str, network: str, seed: int) -
     task = ImageTask(picture)
     x, y = task.sampler(2**30).next_batch()
     encoding = (
-        NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, seed).encoding
+        NetworkOptions(network, "batch", config.width, config.depth).build(2, picture.channels, seed).encoding
     )
     x = encoding(x)
     mlp = plain_network(x.shape[1], picture.channels, config.width, config.depth)
@@ -103,13 +104,13 @@ def fit_ours(
     picture = load(image, config.side)
     start = time.perf_counter()
     ImageTask(picture).finished(
-        NetworkOptions(network, "batch", config.width, config.depth).build(picture.channels, 0)
+        NetworkOptions(network, "batch", config.width, config.depth).build(2, picture.channels, 0)
     )
     finishing = time.perf_counter() - start
     result = fit_image(
         picture,
         NetworkOptions(network, "batch", config.width, config.depth),
-        RunOptions(time_limit=limit - finishing, eval_every=10**9, seed=seed, batch_size=2**30),
+        ImageRunOptions(time_limit=limit - finishing, eval_every=10**9, seed=seed, batch_size=2**30),
         OptimizationConfig(),
         show_progress=False,
     )

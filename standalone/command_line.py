@@ -21,8 +21,12 @@ from standalone.presets import Options, as_arguments, load_preset
 CONFIG = "config.yaml"
 """File of a fit's options in its folder, which --resume reads."""
 
-MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-"""Options of nested groups have no prefix."""
+MARKERS = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.PositionalMetavarFromFieldName,
+)
+"""Options of nested groups have no prefix; positional ones are called by their names."""
 
 NOT_IN_PRESETS = ("config", "resume")
 """Options that choose presets, and are none of them."""
@@ -62,7 +66,13 @@ class CommandLine:
         with exit_on_user_error(), exit_on_interrupt():
             command = self.parse(sys.argv[1:] if args is None else args)
             keep_freed_memory()
-            command.main()
+            try:
+                command.main()
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(
+                    f"{error.filename or 'a file'} cannot be written or read: {reason}"
+                ) from error
 
     def parse(self, args: Sequence[str]) -> Command:
         """The command that a command line asks for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -100,6 +101,18 @@ class Variant:
             placement=placement,
             init=init or ("siren" if siren else "pytorch"),
         )
+
+
+def parse_variants(names: Sequence[str]) -> list[Variant]:
+    """Networks by name, each once.
+
+    Raises:
+        UserError: an unknown name, or none at all.
+    """
+    variants = list(dict.fromkeys(Variant.parse(name) for name in names))
+    if not variants:
+        raise UserError("--variants names no network: give some, as mlp pemlp-5+batch")
+    return variants
 
 
 def _encoding(network: str) -> EncodingConfig:

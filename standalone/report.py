@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -89,7 +90,18 @@ def write_table(
     return folder / f"{name}.md"
 
 
-def csv_text(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> str:
+def versions() -> dict[str, str]:
+    """Versions behind a result."""
+    packages = ("torch", "numpy", "bn-field-plugin")
+    return {"python": platform.python_version(), **{name: _version_of(name) for name in packages}}
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the processor that a device is."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_cpu_model()}"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """A CSV table of given columns; an absent cell is empty."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, restval="", extrasaction="ignore", lineterminator="\n")

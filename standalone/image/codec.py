@@ -17,7 +17,7 @@ from bn_field_plugin.nn import CoordinateMLP, UserError
 from standalone.image.bitstream import HALF_PRECISION, QUANTISED, CodedImage, pack, unpack
 from standalone.image.coordinates import SampleGrid
 from standalone.image.exact import CodedNetwork
-from standalone.image.fit import RunOptions, fit_network
+from standalone.image.fit import ImageRunOptions, fit_network
 from standalone.image.images import Picture
 from standalone.image.metrics import squared_error
 from standalone.image.quantization import (
@@ -97,7 +97,7 @@ def encode_network(
     picture: Picture,
     network: CoordinateMLP,
     options: PrecisionOptions,
-    run: RunOptions,
+    run: ImageRunOptions,
     max_bytes: int | None = None,
     show_progress: bool = True,
 ) -> Encoded:
@@ -216,7 +216,12 @@ def _choose_steps(
 
 
 def _finetuned(
-    picture: Picture, network: CoordinateMLP, steps: Steps, count: int, run: RunOptions, label: str | None
+    picture: Picture,
+    network: CoordinateMLP,
+    steps: Steps,
+    count: int,
+    run: ImageRunOptions,
+    label: str | None,
 ) -> tuple[CoordinateMLP, float]:
     """The network after training with its numbers rounded, if that made it better."""
     rounded = copy.deepcopy(network).train()

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from bn_field_plugin.nn import UserError
+from standalone.command_line import CONFIG
 from standalone.image.codec import PrecisionOptions
 from standalone.image.compare import FIG2
-from standalone.image.fit import NetworkOptions, RunOptions
+from standalone.image.fit import DEFAULT_STEPS, ImageRunOptions
 from standalone.image.images import Picture, astronaut, read_picture, shrunk
-from standalone.image.presets import dump_preset
 from standalone.optimization import OptimizationConfig
-from standalone.report import write_whole
+from standalone.options import NetworkOptions
+from standalone.presets import dump_preset
+from standalone.report import say, write_whole
 
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
@@ -53,7 +54,7 @@ class Fit:
     max_side: int | None = None
     """Shrink the image to this longer side first."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
-    run: RunOptions = field(default_factory=RunOptions)
+    run: ImageRunOptions = field(default_factory=ImageRunOptions)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
     def main(self) -> None:
@@ -64,7 +65,7 @@ class Fit:
             FitInterrupted: Ctrl-C.
         """
         from standalone.image.fit import fit_image
-        from standalone.image.outputs import CHECKPOINT, CONFIG, write_fit
+        from standalone.image.outputs import CHECKPOINT, write_fit
         from standalone.interrupts import FitInterrupted
 
         picture = load_picture(self.image, self.max_side)
@@ -137,7 +138,7 @@ class Compare:
     """Part that the figure magnifies: top, left and side in pixels; by default where the detail is."""
     dpi: int = 100
     """Dots per inch of the figure."""
-    run: RunOptions = field(default_factory=RunOptions)
+    run: ImageRunOptions = field(default_factory=ImageRunOptions)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
     def main(self) -> None:
@@ -147,8 +148,9 @@ class Compare:
             UserError: an image or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.image.compare import Zoom, compare, parse_variants, write_comparison
+        from standalone.image.compare import Zoom, compare, write_comparison
         from standalone.interrupts import FitInterrupted
+        from standalone.networks import parse_variants
 
         variants = parse_variants([*self.variants, *(["siren"] if self.siren else [])])
         picture = load_picture(self.image, self.max_side)
@@ -167,7 +169,7 @@ class Compare:
         except FitInterrupted as stop:
             raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
         given = [f"--variants {' '.join(one.slug for one in variants)}", f"--max-side {self.max_side}"]
-        budget = self.run.budget()
+        budget = self.run.budget(DEFAULT_STEPS)
         given += [f"--width {self.width} --depth {self.depth}"]
         given += [f"--steps {budget.steps}"] if budget.steps else []
         given += [f"--time-limit {budget.seconds:g}"] if budget.seconds else []
@@ -195,7 +197,7 @@ class Encode:
     """Shrink the image to this longer side first."""
     network: NetworkOptions = field(default_factory=lambda: NetworkOptions(width=32, depth=8))
     precision: PrecisionOptions = field(default_factory=PrecisionOptions)
-    run: RunOptions = field(default_factory=lambda: RunOptions(batch_size=ENCODE_BATCH))
+    run: ImageRunOptions = field(default_factory=lambda: ImageRunOptions(batch_size=ENCODE_BATCH))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
     def main(self) -> None:
@@ -299,17 +301,17 @@ class Render:
 
 
 def check_options(
-    picture: Picture, network: NetworkOptions, run: RunOptions, optimization: OptimizationConfig
+    picture: Picture, network: NetworkOptions, run: ImageRunOptions, optimization: OptimizationConfig
 ) -> None:
     """Find mistakes before anything is computed or written.
 
     Raises:
         UserError: an option that cannot be used.
     """
-    run.budget()
+    run.budget(DEFAULT_STEPS)
     run.torch_device()
     optimization.check()
-    network.build(picture.channels, run.seed)
+    network.build(2, picture.channels, run.seed)
 
 
 def load_picture(path: Path | None, max_side: int | None) -> Picture:
@@ -320,8 +322,3 @@ def load_picture(path: Path | None, max_side: int | None) -> Picture:
 def picture_name(path: Path | None) -> str:
     """Name for the results of an image."""
     return "astronaut" if path is None else path.stem
-
-
-def say(text: str) -> None:
-    """Tell the result of a command."""
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)

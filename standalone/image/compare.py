@@ -14,16 +14,16 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from bn_field_plugin.nn import UserError
-from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
-from standalone.image.outputs import csv_text, device_name, draw_curves
+from standalone.image.outputs import draw_curves
 from standalone.image.task import ImageTask
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from standalone.plots import new_figure
-from standalone.report import Cell, machine_facts, write_table, write_whole
+from standalone.report import Cell, csv_text, device_name, machine_facts, write_table, write_whole
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
 """Networks of the source's Fig 2."""
@@ -44,23 +44,11 @@ class Zoom:
     """Rows and columns."""
 
 
-def parse_variants(names: Sequence[str]) -> list[Variant]:
-    """Networks by name, each once.
-
-    Raises:
-        UserError: an unknown name, or none at all.
-    """
-    variants = list(dict.fromkeys(Variant.parse(name) for name in names))
-    if not variants:
-        raise UserError("--variants names no network: give some, as mlp pemlp-5+batch")
-    return variants
-
-
 def compare(
     picture: Picture,
     variants: Sequence[Variant],
     size: NetworkOptions,
-    run: RunOptions,
+    run: ImageRunOptions,
     optimization: OptimizationConfig,
     folder: Path,
     *,
@@ -89,7 +77,7 @@ def write_comparison(
     folder: Path,
     picture: Picture,
     fits: Mapping[Variant, ImageFit],
-    run: RunOptions,
+    run: ImageRunOptions,
     size: NetworkOptions,
     command: str,
     zoom: Zoom | None = None,

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from bn_field_plugin.nn import UserError
 from standalone.image.codec import Candidate, PrecisionOptions, bits_per_pixel, decode, encode_network
-from standalone.image.fit import NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
 from standalone.optimization import OptimizationConfig, count_parameters
+from standalone.options import NetworkOptions
 
 BITS_PER_NUMBER = 5.5
 """Bits that a number of the network is expected to take, where the width follows from the bits per pixel."""
@@ -44,7 +45,7 @@ class EncodedPicture:
 def encode_picture(
     picture: Picture,
     network: NetworkOptions,
-    run: RunOptions,
+    run: ImageRunOptions,
     optimization: OptimizationConfig,
     precision: PrecisionOptions,
     bpp: float | None = None,
@@ -102,7 +103,7 @@ def with_width_for(network: NetworkOptions, channels: int, numbers: float, bpp: 
     best = None
     for width in range(4, 1025):
         candidate = dataclasses.replace(plain, width=width)
-        if count_parameters(candidate.build(channels, 0)) > numbers:
+        if count_parameters(candidate.build(2, channels, 0)) > numbers:
             break
         best = dataclasses.replace(network, width=width)
     if best is None:

@@ -5,19 +5,17 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Shaped
 
-from bn_field_plugin.nn import CoordinateMLP, NormName, UserError
-from standalone.fitting import Budget, Callback, CheckpointOptions, fit
+from bn_field_plugin.nn import CoordinateMLP
+from standalone.fitting import Callback, CheckpointOptions, fit
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
 from standalone.image.task import ImageTask
-from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig, count_parameters
+from standalone.options import NetworkOptions, RunOptions
 from standalone.progress import FitProgress
 
 DEFAULT_STEPS = 1000
@@ -25,78 +23,11 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """The network."""
-
-    network: str = "pemlp-5"
-    """mlp, pemlp-K (K octaves of positional encoding), fourier, fourier-SCALE, or siren."""
-    norm: NormName = "batch"
-    """Norm of the hidden layers."""
-    width: int = 64
-    """Units of each hidden layer."""
-    depth: int = 5
-    """Number of hidden layers."""
-    placement: Literal["before", "after"] = "before"
-    """Norm before or after the activation."""
-
-    @property
-    def variant(self) -> Variant:
-        """Network and norm by name."""
-        return Variant(self.network, self.norm)
-
-    def build(self, channels: int, seed: int) -> CoordinateMLP:
-        """Make the network; the global generator is left alone.
-
-        Args:
-            channels: channels of the image.
-            seed: seed of the initial weights.
-        """
-        config = self.variant.config(2, channels, self.width, self.depth, placement=self.placement)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return CoordinateMLP(config)
-
-
-@dataclass(frozen=True)
-class RunOptions:
+class ImageRunOptions(RunOptions):
     """The run."""
 
-    steps: int | None = None
-    """Optimisation steps; 1000 unless a time limit is given."""
-    time_limit: float | None = None
-    """Seconds of optimisation, evaluations apart; the schedule follows it."""
     batch_size: int | None = None
     """Pixels of a step; by default all of them up to 512 x 512, else 65536."""
-    eval_every: int = 50
-    """Steps between two evaluations on the way (PSNR, error by frequency band)."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the pixels."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto is CUDA where it is present."""
-    compile: bool = False
-    """Run training passes through torch.compile; needs a C++ compiler and takes a while to begin."""
-
-    def budget(self) -> Budget:
-        """Steps or seconds to spend.
-
-        Raises:
-            UserError: a number out of its range.
-        """
-        if self.eval_every < 1:
-            raise UserError(f"--eval-every is {self.eval_every}: it must be at least 1")
-        default = DEFAULT_STEPS if self.time_limit is None else None
-        return Budget(self.steps if self.steps is not None else default, self.time_limit)
-
-    def torch_device(self) -> torch.device:
-        """The device to compute on.
-
-        Raises:
-            UserError: CUDA is asked for and absent.
-        """
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("--device cuda: there is no CUDA device here; use --device cpu")
-        auto = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(auto if self.device == "auto" else self.device)
 
 
 @dataclass(frozen=True)
@@ -122,7 +53,7 @@ class ImageFit:
 def fit_image(
     picture: Picture,
     network: NetworkOptions,
-    run: RunOptions,
+    run: ImageRunOptions,
     optimization: OptimizationConfig,
     *,
     checkpoint: Path | None = None,
@@ -148,7 +79,7 @@ def fit_image(
     if checkpoint is not None:
         identity = _identity(picture, network, run, optimization)
         options = CheckpointOptions(checkpoint, resume=resume, identity=identity)
-    mlp = network.build(picture.channels, run.seed)
+    mlp = network.build(2, picture.channels, run.seed)
     label = network.variant.label if show_progress else None
     return fit_network(picture, mlp, run, optimization, checkpoint=options, label=label)
 
@@ -156,7 +87,7 @@ def fit_image(
 def fit_network(
     picture: Picture,
     mlp: CoordinateMLP,
-    run: RunOptions,
+    run: ImageRunOptions,
     optimization: OptimizationConfig,
     *,
     checkpoint: CheckpointOptions | None = None,
@@ -176,7 +107,7 @@ def fit_network(
         UserError: options out of their ranges, a diverging fit, a checkpoint of another fit.
         FitInterrupted: Ctrl-C; the checkpoint has been written.
     """
-    budget, device = run.budget(), run.torch_device()
+    budget, device = run.budget(DEFAULT_STEPS), run.torch_device()
     task = ImageTask(picture, device)
     mlp.to(device)
     state = fit(
@@ -204,7 +135,7 @@ def fit_network(
 
 
 def _identity(
-    picture: Picture, network: NetworkOptions, run: RunOptions, optimization: OptimizationConfig
+    picture: Picture, network: NetworkOptions, run: ImageRunOptions, optimization: OptimizationConfig
 ) -> dict[str, str | int | float | bool | None]:
     """What a checkpoint must share with the fit that resumes from it: all but the length of the run."""
     return {

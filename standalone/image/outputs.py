@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from bn_field_plugin.nn import UserError
 from standalone.image.codec import PrecisionOptions, bits_per_pixel, encode_network
-from standalone.image.fit import ImageFit, RunOptions
+from standalone.image.fit import ImageFit, ImageRunOptions
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.plots import color, linestyle, new_figure, save_figure
-from standalone.report import machine_facts, write_whole
+from standalone.report import csv_text, device_name, versions, write_whole
 
 CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
-CONFIG = "config.yaml"
-"""File of a fit's options."""
 ENCODED = "image.bni"
 """File of the image in half precision, for `bn-image render` and `decode`."""
 FULL_SCALE_ERROR = 64
@@ -37,7 +30,7 @@ FULL_SCALE_ERROR = 64
 
 
 def write_fit(
-    folder: Path, picture: Picture, result: ImageFit, variant: Variant, run: RunOptions
+    folder: Path, picture: Picture, result: ImageFit, variant: Variant, run: ImageRunOptions
 ) -> dict[str, Any]:
     """Write all results of a fit but its checkpoint and options.
 
@@ -82,15 +75,6 @@ def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
     return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """A CSV table of given columns."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:
     """PSNR against steps and against seconds, a line for each network."""
     figure, axes = new_figure(1, 2)
@@ -128,22 +112,7 @@ def draw_bands(history: Sequence[Mapping[str, float]], bands: Sequence[str], pat
     save_figure(figure, path)
 
 
-def versions() -> dict[str, str]:
-    """Versions behind a result."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "bn-field-plugin": version("bn-field-plugin"),
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """Name of the processor that a device is."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {machine_facts()['cpu']}"
-
-
-def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: RunOptions) -> float | None:
+def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: ImageRunOptions) -> float | None:
     """Write the image in half precision; bits per pixel, or None for a network that it cannot hold."""
     try:
         data = encode_network(picture, result.network, PrecisionOptions("fp16"), run).data

@@ -103,7 +103,7 @@ class Fit:
             raise FitInterrupted(
                 f"{stop}; go on with: bn-shape fit --resume {shlex.quote(str(folder))}"
             ) from None
-        metrics = write_fit(folder, shape, result, self.run.seed, Viewpoint())
+        metrics = write_fit(folder, shape, result, self.run, Viewpoint())
         line = label_of(result.variant, metrics)
         say(f"{line}: {folder}")
         if page is not None:
@@ -166,7 +166,8 @@ class Compare:
             UserError: a shape or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.shape.compare import compare, parse_variants, write_comparison
+        from standalone.networks import parse_variants
+        from standalone.shape.compare import compare, write_comparison
 
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
         options.check()

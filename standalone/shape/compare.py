@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from bn_field_plugin.nn import UserError
 from standalone.networks import Variant
 from standalone.plots import save_figure
 from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
@@ -29,18 +28,6 @@ COLUMNS = {
     "f_score": "F-score",
 }
 """Metrics of the table and their headings."""
-
-
-def parse_variants(names: Sequence[str]) -> list[Variant]:
-    """Networks by name, each once.
-
-    Raises:
-        UserError: an unknown name, or none at all.
-    """
-    variants = list(dict.fromkeys(Variant.parse(name) for name in names))
-    if not variants:
-        raise UserError("--variants names no network: give some, as mlp pemlp-5+batch")
-    return variants
 
 
 def compare(

@@ -9,8 +9,9 @@ from typing import Any
 
 from bn_field_plugin.geometry import write_mesh
 from standalone.networks import Variant
+from standalone.options import RunOptions
 from standalone.plots import color, linestyle, new_figure, save_figure
-from standalone.report import csv_text, machine_facts, write_whole
+from standalone.report import csv_text, device_name, versions, write_whole
 from standalone.shape.contender import Contender
 from standalone.shape.fitted import FILE_NAME
 from standalone.shape.inputs import ShapeInput
@@ -22,7 +23,7 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def write_fit(
-    folder: Path, shape: ShapeInput, result: Contender, seed: int, view: Viewpoint
+    folder: Path, shape: ShapeInput, result: Contender, run: RunOptions, view: Viewpoint
 ) -> dict[str, Any]:
     """Write all results of a fit but its checkpoint and options.
 
@@ -30,7 +31,7 @@ def write_fit(
         folder: where to.
         shape: the true shape.
         result: the fit.
-        seed: the run's.
+        run: options of the run.
         view: camera of the picture.
 
     Returns:
@@ -42,7 +43,12 @@ def write_fit(
     save_figure(draw_contenders(shape, [result], view, size=420), folder / "picture.png")
     draw_curves([result], folder / "curve.png")
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
-    metrics = {**result.metrics, "seed": seed, "machine": machine_facts()}
+    metrics = {
+        **result.metrics,
+        "seed": run.seed,
+        "versions": versions(),
+        "device": device_name(run.torch_device()),
+    }
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return metrics
 

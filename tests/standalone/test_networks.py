@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import CoordinateMLP, UserError
 from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, NormName, PositionalEncodingConfig
-from standalone.networks import NORM_LABELS, Variant
+from standalone.networks import NORM_LABELS, Variant, parse_variants
 
 NETWORKS = st.one_of(
     st.sampled_from(["mlp", "siren", "fourier"]),
@@ -63,3 +63,9 @@ def test_a_name_gives_its_network() -> None:
 @pytest.mark.parametrize("norm", get_args(NormName))
 def test_every_norm_builds(norm: NormName) -> None:
     CoordinateMLP(Variant("pemlp-1", norm).config(2, 1, 8, 2))
+
+
+def test_variants_are_taken_once() -> None:
+    assert parse_variants(["mlp", "mlp+bn", "mlp+batch"]) == [Variant("mlp"), Variant("mlp", "batch")]
+    with pytest.raises(UserError, match="--variants"):
+        parse_variants([])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from standalone.report import machine_facts, markdown_table, replacing, write_table, write_whole
+from standalone.report import csv_text, machine_facts, markdown_table, replacing, write_table, write_whole
 
 
 def test_a_table_keeps_its_numbers(tmp_path: Path) -> None:
@@ -49,3 +49,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_keeps_its_columns_in_order() -> None:
+    assert csv_text([{"b": 1, "a": 2, "c": 3}], ["a", "b", "d"]) == "a,b,d\n2,1,\n"

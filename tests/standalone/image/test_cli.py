@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from standalone.image.cli import COMMANDS, main, option_names, parse
+from standalone.image.cli import COMMAND_LINE, main
 from standalone.image.commands import Compare, Fit
 from standalone.image.images import read_picture, write_picture
 from tests.standalone.image.pictures import picture
@@ -105,18 +105,20 @@ def test_compare_writes_its_folder(image: Path, tmp_path: Path) -> None:
 
 def test_presets_stand_behind_flags(repository: Path) -> None:
     preset = str(repository / "configs" / "image" / "coin.yaml")
-    command = parse(["fit", "--config", preset, "--depth", "3"])
+    command = COMMAND_LINE.parse(["fit", "--config", preset, "--depth", "3"])
     assert isinstance(command, Fit)
     assert (command.network.width, command.network.depth, command.network.network) == (28, 3, "mlp")
 
 
 @pytest.mark.parametrize("name", ["coin", "bn-3x256", "siren-3x256"])
 def test_the_presets_of_fits_load(repository: Path, name: str) -> None:
-    assert isinstance(parse(["fit", f"--config={repository / 'configs' / 'image' / name}.yaml"]), Fit)
+    assert isinstance(
+        COMMAND_LINE.parse(["fit", f"--config={repository / 'configs' / 'image' / name}.yaml"]), Fit
+    )
 
 
 def test_the_preset_of_fig2_is_the_default_comparison(repository: Path) -> None:
-    command = parse(["compare", "--config", str(repository / "configs" / "image" / "fig2.yaml")])
+    command = COMMAND_LINE.parse(["compare", "--config", str(repository / "configs" / "image" / "fig2.yaml")])
     assert isinstance(command, Compare)
     assert set(command.variants) == set(Compare().variants)
 
@@ -162,12 +164,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(
 
 
 def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, kind in COMMANDS.items():
+    for name, kind in COMMAND_LINE.commands.items():
         with pytest.raises(SystemExit) as stop:
             main([name, "--help"])
         assert stop.value.code == 0
         text = capsys.readouterr().out
-        for option in option_names(kind):
+        for option in COMMAND_LINE.option_names(kind):
             assert option in text or option.upper() in text
 
 

@@ -19,14 +19,15 @@ from standalone.image.bitstream import CHECKSUM, HEADER, unpack
 from standalone.image.codec import PrecisionOptions, bits_per_pixel, decode, encode_network, render
 from standalone.image.coordinates import SampleGrid
 from standalone.image.encoder import encode_picture, with_width_for
-from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture
 
 NETWORK = NetworkOptions("pemlp-2", "batch", width=16, depth=3)
-RUN = RunOptions(steps=80, eval_every=80)
+RUN = ImageRunOptions(steps=80, eval_every=80)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_every_kind_of_image_is_decoded_at_its_depth(channels: int, depth, forma
     file = encode_picture(
         image,
         NETWORK,
-        RunOptions(steps=5),
+        ImageRunOptions(steps=5),
         OptimizationConfig(),
         PrecisionOptions("8", finetune_steps=0),
         None,

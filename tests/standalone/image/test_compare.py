@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bn_field_plugin import UserError
-from standalone.image.compare import FIG2, compare, detailed_part, parse_variants, write_comparison
-from standalone.image.fit import NetworkOptions, RunOptions
+from standalone.image.compare import compare, detailed_part, write_comparison
+from standalone.image.fit import ImageRunOptions
+from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture
 
 SIZE = NetworkOptions(width=8, depth=2)
-RUN = RunOptions(steps=4, eval_every=2)
+RUN = ImageRunOptions(steps=4, eval_every=2)
 
 
 def test_a_comparison_writes_all_and_resumes_to_the_same(tmp_path: Path) -> None:
-    variants = parse_variants(["mlp", "mlp+batch", "siren"])
+    variants = [Variant.parse(name) for name in ("mlp", "mlp+batch", "siren")]
     fits = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path)
     write_comparison(tmp_path, picture(), fits, RUN, SIZE, "bn-image compare", dpi=60)
     rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
@@ -37,15 +38,6 @@ def test_a_comparison_writes_all_and_resumes_to_the_same(tmp_path: Path) -> None
     again = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path, resume=True)
     for variant in variants:
         np.testing.assert_array_equal(again[variant].pixels, fits[variant].pixels)
-
-
-def test_variants_are_taken_once() -> None:
-    assert len(parse_variants(["mlp", "mlp+bn", "mlp+batch"])) == 2
-    assert len(parse_variants(FIG2)) == 6
-    with pytest.raises(UserError, match="--variants"):
-        parse_variants([])
-    with pytest.raises(UserError, match="unknown"):
-        parse_variants(["cnn"])
 
 
 def test_the_detailed_part_has_the_detail() -> None:

@@ -12,18 +12,19 @@ import pytest
 import torch
 
 from bn_field_plugin import UserError
-from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
+from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture
 from standalone.image.task import ImageTask
 from standalone.interrupts import FitInterrupted
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture
 
 SMALL = NetworkOptions("pemlp-2", "batch", width=16, depth=3)
-RUN = RunOptions(steps=60, eval_every=20)
+RUN = ImageRunOptions(steps=60, eval_every=20)
 
 
-def run(image: Picture, network: NetworkOptions = SMALL, options: RunOptions = RUN, **more) -> ImageFit:
+def run(image: Picture, network: NetworkOptions = SMALL, options: ImageRunOptions = RUN, **more) -> ImageFit:
     return fit_image(image, network, options, OptimizationConfig(), show_progress=False, **more)
 
 
@@ -51,7 +52,7 @@ def test_the_same_seed_gives_the_same_image_and_leaves_the_generator_alone() -> 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
 def test_every_network_and_norm_fits(network: str, norm) -> None:
     options = NetworkOptions(network, norm, width=8, depth=2)
-    assert run(picture(8, 6), options, RunOptions(steps=3)).psnr > 0
+    assert run(picture(8, 6), options, ImageRunOptions(steps=3)).psnr > 0
 
 
 @pytest.mark.parametrize(
@@ -96,14 +97,14 @@ def test_an_interrupted_fit_in_batches_resumes_to_the_same_image(
 
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="--eval-every"):
-        run(picture(), options=RunOptions(eval_every=0))
+        run(picture(), options=ImageRunOptions(eval_every=0))
     with pytest.raises(UserError, match="--batch-size"):
-        run(picture(), options=RunOptions(batch_size=1))
+        run(picture(), options=ImageRunOptions(batch_size=1))
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device"):
-            run(picture(), options=RunOptions(device="cuda"))
+            run(picture(), options=ImageRunOptions(device="cuda"))
 
 
 def test_a_time_limit_replaces_the_default_steps() -> None:
-    assert RunOptions(time_limit=2.0).budget().steps is None
-    assert RunOptions().budget().steps == 1000
+    assert ImageRunOptions(time_limit=2.0).budget(1000).steps is None
+    assert ImageRunOptions().budget(1000).steps == 1000

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from standalone.image.fit import ImageFit, NetworkOptions, RunOptions, fit_image
-from standalone.image.outputs import csv_text, error_map, write_fit
+from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
+from standalone.image.outputs import error_map, write_fit
 from standalone.optimization import OptimizationConfig
+from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture
 
-RUN = RunOptions(steps=2, eval_every=1)
+RUN = ImageRunOptions(steps=2, eval_every=1)
 
 
 def fitted(network: NetworkOptions) -> ImageFit:
@@ -25,10 +26,6 @@ def test_an_error_map_is_black_where_nothing_is_wrong_and_brighter_where_more_is
     ours = np.array([[[0, 0, 0], [20, 20, 20], [60, 60, 60]]], np.uint8)
     brightness = error_map(truth, ours).astype(int).sum(axis=-1)[0]
     assert brightness[0] < 10 < brightness[1] < brightness[2]
-
-
-def test_csv_keeps_its_columns_in_order() -> None:
-    assert csv_text([{"b": 1, "a": 2, "c": 3}], ["a", "b", "d"]) == "a,b,d\n2,1,\n"
 
 
 def test_a_perfect_reconstruction_is_sound_json(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.image.presets import as_arguments, dump_preset, load_preset
+from standalone.presets import as_arguments, dump_preset, load_preset
 
 
 def test_options_become_a_command_line() -> None:
@@ -19,7 +19,7 @@ def test_options_become_a_command_line() -> None:
         "variants": ["mlp", "siren"],
         "lr": None,
     }
-    assert as_arguments(options) == [
+    assert as_arguments(options, "image") == [
         *("a.png", "--width", "28", "--compile", "--no-siren", "--variants", "mlp", "siren")
     ]
 
