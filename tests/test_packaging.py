@@ -80,7 +80,10 @@ def test_tiny_cuda_nn_is_never_required() -> None:
 def test_nerfstudio_finds_the_methods() -> None:
     methods, descriptions = discover_methods()
     entries = PROJECT["entry-points"]["nerfstudio.method_configs"]
-    assert entries.keys() == {"bn-nerf", "bn-nerf-small", "nerf-small"}
+    assert entries.keys() == {
+        *("bn-nerf", "bn-nerf-small", "nerf-small", "bn-nerfacto"),
+        *("siren-nerf", "plenoxel"),
+    }
     for name, target in entries.items():
         module, attribute = target.split(":")
         specification = getattr(importlib.import_module(module), attribute)
