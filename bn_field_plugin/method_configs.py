@@ -180,13 +180,13 @@ bn_nerf = MethodSpecification(
 """`bn-nerf`"""
 
 bn_nerf_small = MethodSpecification(
-    config=_small("bn-nerf-small", "batch", hidden_lr=2e-2, lr=1e-2),
+    config=_small("bn-nerf-small", "batch", hidden_lr=2e-2, lr=5e-3),
     description="NeRF with batch-normalised networks, small: trains in minutes on a laptop's CPU.",
 )
 """`bn-nerf-small`"""
 
 nerf_small = MethodSpecification(
-    config=_small("nerf-small", "none", hidden_lr=5e-3, lr=5e-3),
+    config=_small("nerf-small", "none", hidden_lr=2e-2, lr=5e-3),
     description="bn-nerf-small without norm, for honest comparisons.",
 )
 """`nerf-small`"""
