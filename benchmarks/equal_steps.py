@@ -60,7 +60,8 @@ def main(config: EqualSteps) -> None:
     notes = [
         f"Gain of batch norm: {statistics.mean(gains):+.2f} dB, standard deviation {spread:.2f} over "
         f"{len(gains)} seeds; target at least +1.5 dB.",
-        "Both train their hidden matrices with Muon; learning rates are the best of 1e-3 to 5e-2 for each.",
+        "Both train their hidden matrices with Muon; each learning rate is the best of those tried (5e-3 to "
+        "5e-2).",
     ]
     facts = {
         **machine_facts(),
