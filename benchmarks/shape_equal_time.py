@@ -54,7 +54,9 @@ def main(config: ShapeEqualTime) -> None:
         for seed in config.seeds:
             for name in CONTENDERS:
                 variant = Variant.parse(name)
-                network = NetworkOptions(variant.network, variant.norm, config.width, config.depth)
+                network = NetworkOptions(
+                    variant.network, variant.norm, config.width, config.depth, placement="after"
+                )
                 run = RunOptions(time_limit=config.seconds, eval_every=10**9, seed=seed, device="cpu")
                 for optimizer in config.optimizers:
                     score = fit_and_score(shape, network, run, optimizer, config.points)

@@ -20,18 +20,20 @@ from standalone.presets import dump_preset
 from standalone.report import say, write_whole
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.shading import Viewpoint
-from standalone.shape.task import LOSSES, FitOptions, MeasureOptions, TargetOptions, check_resolution
+from standalone.shape.task import (
+    LOSSES,
+    FitOptions,
+    MeasureOptions,
+    TargetOptions,
+    check_resolution,
+    shape_network,
+)
 
 OUTPUTS = Path("outputs/shape")
 """Folder of results, unless another is given."""
 
 LIVE_RESOLUTION, LIVE_STEPS = 96, 100
 """Grid of the surfaces that are shown while a fit runs, and steps between two of them."""
-
-
-def shape_network() -> NetworkOptions:
-    """The network where none is given."""
-    return NetworkOptions(width=128, depth=3)
 
 
 @dataclass
