@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,16 +71,26 @@ def new_figure(
         return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 120) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = 120, palette: bool = False) -> None:
     """Write a figure, complete or not at all, in the format that the suffix names.
 
     Args:
         figure: the figure.
         path: the file; its folder is made if absent.
         dpi: pixels in an inch, for pictures made of pixels.
+        palette: as a PNG of 256 colours, which keeps pictures in it small.
     """
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        if not palette:
+            figure.savefig(temporary, dpi=dpi)
+            return
+        from PIL import Image
+
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+        with Image.open(drawn) as image:
+            small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            small.save(temporary, "PNG", optimize=True)
 
 
 def color(variant: Variant) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
@@ -22,7 +21,7 @@ from standalone.image.task import ImageTask
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
-from standalone.plots import new_figure
+from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, csv_text, device_name, machine_facts, write_table, write_whole
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
@@ -170,7 +169,7 @@ def draw_comparison(
     for variant, image in ours.items():
         panel = axes[norms.index(variant.norm), 1 + networks.index(variant.network)]
         _draw_panel(panel, image, f"{variant.label}  {psnr[variant]:.2f} dB", zoom)
-    _save_small(figure, path, dpi)
+    save_figure(figure, path, dpi, palette=True)
 
 
 def _draw_panel(panel: Any, image: Image8, title: str, zoom: Zoom) -> None:
@@ -190,14 +189,3 @@ def _draw_panel(panel: Any, image: Image8, title: str, zoom: Zoom) -> None:
 
     frame = Rectangle(corner, zoom.side, zoom.side, fill=False, edgecolor="#ffcc00", linewidth=0.8)
     panel.add_patch(frame)
-
-
-def _save_small(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure as a PNG of 256 colours."""
-    from PIL import Image
-
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=dpi)
-    with Image.open(drawn) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    write_whole(path, small.getvalue())

@@ -57,7 +57,7 @@ def write_comparison(
     view: Viewpoint,
 ) -> None:
     """Write picture, table (Markdown, JSON, CSV) and curves into a folder."""
-    save_figure(draw_contenders(shape, contenders, view), folder / "compare.png", dpi=100)
+    save_figure(draw_contenders(shape, contenders, view), folder / "compare.png", dpi=100, palette=True)
     draw_curves(contenders, folder / "curves.png")
     rows: list[dict[str, Cell]] = [_row(one) for one in contenders]
     facts: dict[str, Cell] = {

@@ -40,7 +40,7 @@ def write_fit(
     result.shape.save(folder / FILE_NAME)
     if result.surface is not None:
         write_mesh(shape.frame.mesh_from_box(result.surface), folder / "mesh.ply")
-    save_figure(draw_contenders(shape, [result], view, size=420), folder / "picture.png")
+    save_figure(draw_contenders(shape, [result], view, size=420), folder / "picture.png", palette=True)
     draw_curves([result], folder / "curve.png")
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
     metrics = {

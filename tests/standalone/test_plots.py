@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from standalone.networks import NORM_LABELS, Variant
@@ -17,6 +18,17 @@ def test_a_figure_is_written_whole_in_its_size(tmp_path: Path) -> None:
     save_figure(figure, tmp_path / "new" / "figure.png", dpi=50)
     assert Image.open(tmp_path / "new" / "figure.png").size == (300, 100)
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["figure.png"]
+
+
+def test_a_palette_keeps_pictures_small(tmp_path: Path) -> None:
+    figure, axes = new_figure()
+    axes[0, 0].imshow(np.random.default_rng(0).random((64, 64, 3)))
+    save_figure(figure, tmp_path / "full.png", dpi=50)
+    save_figure(figure, tmp_path / "small.png", dpi=50, palette=True)
+    small = Image.open(tmp_path / "small.png")
+    assert small.mode == "P"
+    assert small.size == Image.open(tmp_path / "full.png").size
+    assert (tmp_path / "small.png").stat().st_size < (tmp_path / "full.png").stat().st_size
 
 
 def test_one_panel_is_a_grid_too() -> None:
