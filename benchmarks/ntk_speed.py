@@ -172,8 +172,10 @@ def main(config: NTKSpeed) -> None:
         found = apart(compare, *sizes, chunk, config.rounds)
         distances.append(found["distance"])
         rows += comparison_rows(what, version, found, target=chunk is None)
-    found = apart(compare, 3, 64, grid(config.side), config.chunk, 1)
+    few = max(1, config.chunk // 8)  # more points at once: fewer cotangents, or memory runs out
+    found = apart(compare, 3, 64, grid(config.side), few, 1)
     distances.append(found["distance"])
+    chunked = f"torch.func.jacrev, {few} cotangents at a time"
     rows += comparison_rows(f"{config.side} x {config.side} points, 3 x 64", chunked, found, target=False)
     sides = sorted({*config.growth, config.side})
     growth = {}
@@ -209,7 +211,9 @@ def main(config: NTKSpeed) -> None:
         "Seconds are medians over rounds, with their range; freed memory is kept, for both alike. Peak GiB "
         "is the resident size of the whole process, PyTorch included.",
     ]
-    title, command = "Exact kernels with batch norm's coupling", "python -m benchmarks.ntk_speed"
+    title = "Exact kernels with batch norm's coupling"
+    sizes_given = " ".join(map(str, config.growth))
+    command = f"python -m benchmarks.ntk_speed --rounds {config.rounds} --growth {sizes_given}"
     write_table("ntk_speed", title, command, rows, facts, notes, folder=RESULTS)
 
 

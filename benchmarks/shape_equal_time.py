@@ -88,7 +88,7 @@ def main(config: ShapeEqualTime) -> None:
         "points": config.points,
         "seeds": " ".join(map(str, config.seeds)),
     }
-    command = f"python -m benchmarks.shape_equal_time {names_of(shapes)}"
+    command = f"python -m benchmarks.shape_equal_time {names_of(shapes)} --seconds {config.seconds:g}"
     write_table("shape_equal_time", "Shapes at equal time", command, rows, facts, notes, folder=RESULTS)
 
 

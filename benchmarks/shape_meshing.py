@@ -40,7 +40,8 @@ def main(config: ShapeMeshing) -> None:
     network = CoordinateMLP(Variant("mlp", "batch").config(3, 1, config.width, config.depth))
     calibrate(network, [torch.rand(2**14, 3) * 2 - 1])
     folded = fold_norm(network)
-    level = float(folded(torch.rand(2**14, 3) * 2 - 1).median())
+    with torch.no_grad():
+        level = float(folded(torch.rand(2**14, 3) * 2 - 1).median())
     rows: list[dict[str, Cell]] = []
     for _ in range(config.rounds):
         start = time.perf_counter()
