@@ -5,7 +5,6 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-import torch
 from nerfstudio.fields.nerfacto_field import NerfactoField
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.utils import colormaps
@@ -14,7 +13,7 @@ from torch import Tensor
 from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import BoxCollider
-from bn_field_plugin.models.image_metrics import ImageMetrics, without_lpips
+from bn_field_plugin.models.image_metrics import ImageMetrics, shown_images, without_lpips
 from bn_field_plugin.nn import NormName
 
 
@@ -109,12 +108,7 @@ class BNNerfactoModel(NerfactoModel):
         """Metrics of a rendered image, and pictures of it beside the true one."""
         rgb = outputs["rgb"]
         image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        accumulation = outputs["accumulation"]
-        images = {
-            "img": torch.cat([image, rgb.clamp(0, 1)], dim=1),
-            "accumulation": colormaps.apply_colormap(accumulation),
-            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=accumulation),
-        }
+        images, accumulation = shown_images(outputs, image), outputs["accumulation"]
         for index in range(self.config.num_proposal_iterations):
             name = f"prop_depth_{index}"
             images[name] = colormaps.apply_depth_colormap(outputs[name], accumulation=accumulation)

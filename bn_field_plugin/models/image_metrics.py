@@ -55,6 +55,24 @@ class ImageMetrics:
         return metrics
 
 
+def ray_psnr(outputs: dict[str, Tensor], image: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
+    """PSNR in dB of a batch of rays; a metric, without gradients."""
+    with torch.no_grad():
+        return {"psnr": -10 * torch.log10(torch.mean((image - outputs["rgb"]) ** 2))}
+
+
+def shown_images(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
+    """Pictures of a rendered image: the true one beside it, its accumulation and its depth."""
+    from nerfstudio.utils import colormaps
+
+    accumulation = outputs["accumulation"]
+    return {
+        "img": torch.cat([image, outputs["rgb"].clamp(0, 1)], dim=1),
+        "accumulation": colormaps.apply_colormap(accumulation),
+        "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=accumulation),
+    }
+
+
 @contextmanager
 def without_lpips() -> Iterator[None]:
     """Let nerfstudio's models be made without LPIPS.

@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
@@ -16,14 +15,13 @@ from nerfstudio.model_components.losses import MSELoss
 from nerfstudio.model_components.ray_samplers import UniformLinDispPiecewiseSampler, UniformSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 from nerfstudio.models.base_model import Model, ModelConfig
-from nerfstudio.utils import colormaps
 from torch import Tensor
 from torch.nn import Parameter
 
 from bn_field_plugin.fields.voxel_field import VoxelField
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import scene_collider
-from bn_field_plugin.models.image_metrics import ImageMetrics
+from bn_field_plugin.models.image_metrics import ImageMetrics, ray_psnr, shown_images
 from bn_field_plugin.nn import UserError
 
 
@@ -150,11 +148,9 @@ class PlenoxelModel(Model):
             losses["tv_color"] = self.config.tv_color * color
         return losses
 
-    @torch.no_grad()
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch of rays, in dB."""
-        image = self.renderer_rgb.blend_background(batch["image"].to(self.device))
-        return {"psnr": -10 * torch.log10(torch.mean((image - outputs["rgb"]) ** 2))}
+        return ray_psnr(outputs, self.renderer_rgb.blend_background(batch["image"].to(self.device)))
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
@@ -162,9 +158,4 @@ class PlenoxelModel(Model):
         """Metrics of a rendered image, and pictures of it beside the true one."""
         rgb = outputs["rgb"]
         image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        images = {
-            "img": torch.cat([image, rgb.clamp(0, 1)], dim=1),
-            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
-            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
-        }
-        return self.image_metrics(image, rgb), images
+        return self.image_metrics(image, rgb), shown_images(outputs, image)
