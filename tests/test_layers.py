@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "engine": {"data", "nn"},
     "geometry": {"nn"},
     "export": {"data", "engine", "fields", "geometry", "models", "nn"},
-    "method_configs": {"data", "engine", "fields", "models", "nn"},
+    "methods": {"data", "engine", "fields", "models", "nn"},
+    "method_configs": {"methods"},
     "dataparser_configs": {"data"},
     "standalone": {"geometry", "nn"},
 }

@@ -1,0 +1,1 @@
+"""Configurations of the methods, one module for each family."""

@@ -1,0 +1,59 @@
+"""What the configurations of several methods share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+from nerfstudio.models.base_model import ModelConfig
+
+from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
+from bn_field_plugin.engine.pipeline import BNPipelineConfig
+from bn_field_plugin.engine.schedulers import CosineDecayConfig
+from bn_field_plugin.engine.trainer import BNTrainerConfig
+
+
+def machine() -> MachineConfig:
+    """CUDA where it is present, else the CPU; nerfstudio's default stops where it is not."""
+    return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def muon_and_adam(hidden_lr: float, lr: float, warmup_steps: int) -> dict[str, Any]:
+    """Muon for hidden matrices and Adam for all else, each with a cosine decay over the run."""
+    schedule = CosineDecayConfig(warmup_steps=warmup_steps)
+    return {
+        "hidden_matrices": {"optimizer": MuonOptimizerConfig(lr=hidden_lr), "scheduler": schedule},
+        "fields": {"optimizer": AdamConfig(lr=lr), "scheduler": schedule},
+    }
+
+
+def trained_on_a_cpu(method_name: str, model: ModelConfig, optimizers: dict[str, Any]) -> BNTrainerConfig:
+    """A method that two CPU cores train in minutes, on Blender data by default.
+
+    Args:
+        method_name: its name.
+        model: its model.
+        optimizers: optimizer and scheduler of each of the model's parameter groups.
+    """
+    return BNTrainerConfig(
+        method_name=method_name,
+        machine=machine(),
+        max_num_iterations=2000,
+        steps_per_save=500,
+        steps_per_eval_batch=250,
+        steps_per_eval_image=500,
+        pipeline=BNPipelineConfig(
+            datamanager=VanillaDataManagerConfig(
+                dataparser=BlenderDataParserConfig(),
+                train_num_rays_per_batch=1024,
+                eval_num_rays_per_batch=1024,
+            ),
+            model=model,
+        ),
+        optimizers=optimizers,
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 13),
+        vis="viewer",
+    )

@@ -1,0 +1,77 @@
+"""NeRF on BN-MLPs: paper size, and small ones for a CPU."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+
+from bn_field_plugin.engine.pipeline import BNPipelineConfig
+from bn_field_plugin.engine.trainer import BNTrainerConfig
+from bn_field_plugin.fields.radiance_field import RadianceFieldConfig
+from bn_field_plugin.methods.common import machine, muon_and_adam, trained_on_a_cpu
+from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
+from bn_field_plugin.nn import NormName
+
+
+def paper_size() -> BNTrainerConfig:
+    """Vanilla NeRF's networks and samples, for CUDA."""
+    return BNTrainerConfig(
+        method_name="bn-nerf",
+        machine=machine(),
+        max_num_iterations=30_000,
+        steps_per_save=2000,
+        mixed_precision=True,
+        pipeline=BNPipelineConfig(
+            datamanager=VanillaDataManagerConfig(
+                dataparser=BlenderDataParserConfig(),
+                train_num_rays_per_batch=4096,
+                eval_num_rays_per_batch=4096,
+            ),
+            model=BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
+        ),
+        optimizers=muon_and_adam(hidden_lr=2e-3, lr=2e-3, warmup_steps=500),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
+        vis="viewer",
+    )
+
+
+def small(
+    method_name: str,
+    norm: NormName,
+    hidden_lr: float,
+    lr: float,
+    activation: Literal["relu", "sine"] = "relu",
+) -> BNTrainerConfig:
+    """A field that two CPU cores train in minutes; the same for every norm, but for the learning rates."""
+    coarse = RadianceFieldConfig(
+        depth=2,
+        width=32,
+        skips=(),
+        num_features=16,
+        head_width=32,
+        position_frequencies=5,
+        direction_frequencies=2,
+        activation=activation,
+    )
+    fine = RadianceFieldConfig(
+        depth=4,
+        width=64,
+        skips=(),
+        num_features=32,
+        head_width=64,
+        position_frequencies=5,
+        activation=activation,
+    )
+    model = BNNeRFModelConfig(
+        norm=norm,
+        coarse=coarse,
+        fine=fine,
+        num_coarse_samples=48,
+        num_fine_samples=48,
+        reuse_coarse_samples=False,
+        eval_num_rays_per_chunk=4096,
+    )
+    return trained_on_a_cpu(method_name, model, muon_and_adam(hidden_lr, lr, warmup_steps=50))
