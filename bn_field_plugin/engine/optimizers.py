@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from nerfstudio.engine.optimizers import OptimizerConfig
@@ -32,6 +32,9 @@ class MuonOptimizerConfig(OptimizerConfig):
 
     _target: type = field(default_factory=lambda: Muon)
     """The optimizer class to use."""
+    algorithm: Literal["muon", "adam"] = "muon"
+    """Muon, or Adam for these matrices too, as the source trains; Adam reads the learning rate and max_norm
+    alone of this group's options, and wants smaller rates."""
     lr: float = 1e-3
     """Learning rate; with match_rms_adamw the steps are as large as Adam's at the same rate."""
     momentum: float = 0.95
@@ -48,3 +51,16 @@ class MuonOptimizerConfig(OptimizerConfig):
     """Scale of a step by the matrix's shape: to Adam's root mean square, or as first published."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the orthogonalisation; auto is bfloat16 on CUDA and float32 elsewhere."""
+
+    def setup(self, params: list[torch.nn.Parameter]) -> Any:
+        """The optimizer of these parameters.
+
+        Raises:
+            UserError: one of the parameters is not a matrix, and the algorithm is Muon.
+        """
+        if self.algorithm == "adam":
+            return AdamConfig(lr=self.lr).setup(params)
+        options = {name: value for name, value in vars(self).items() if name != "algorithm"}
+        options.pop("_target")
+        options.pop("max_norm")
+        return Muon(params, **options)

@@ -46,7 +46,21 @@ def test_nerfstudio_makes_both_with_all_their_options() -> None:
     )
 
 
-@pytest.mark.parametrize("config", [MuonOptimizerConfig(lr=0.1), AdamConfig(lr=0.1)])
+def test_hidden_matrices_train_with_adam_as_all_else_does_where_asked() -> None:
+    weights = [parameters()["matrices"][0] for _ in range(2)]
+    configs = [MuonOptimizerConfig(lr=0.3, algorithm="adam"), AdamConfig(lr=0.3)]
+    for weight, config in zip(weights, configs, strict=True):
+        optimizer = config.setup(params=[weight])
+        for _ in range(3):
+            optimizer.zero_grad()
+            weight.square().sum().backward()
+            optimizer.step()
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    "config", [MuonOptimizerConfig(lr=0.1), MuonOptimizerConfig(lr=0.1, algorithm="adam"), AdamConfig(lr=0.1)]
+)
 def test_gradients_are_clipped_by_nerfstudio(config) -> None:
     """`max_norm` reaches nerfstudio and not the optimizer, which would not know it."""
     config.max_norm = 1e-3
