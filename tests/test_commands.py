@@ -368,6 +368,7 @@ MISTAKES = {
     "one sample": "raise the number of rays, samples or points per step",
     "checkpoint of another norm": "--pipeline.model.norm",
     "checkpoint of another width": "another width",
+    "broken checkpoint": "is broken: train anew",
     "unknown norm in a config": "choose one of none, batch, layer, global, cross",
     "missing config": "--load-config nowhere.yml: no such file",
     "unknown mesh format": "use .ply, .obj, .stl or .glb",
@@ -381,6 +382,13 @@ def mistakes(work: Path) -> dict[str, Finished]:
     (work / "empty").mkdir()
     width = edited(work, "width", lambda text: text.replace("width: 64", "width: 48"))
     norm = edited(work, "norm", lambda text: text.replace("norm: batch", "norm: layer"))
+    broken = edited(work, "broken", lambda text: text + "\n")
+    checkpoints = broken.parent / "nerfstudio_models"
+    newest = max(checkpoints.glob("*.ckpt"))
+    half, name = newest.read_bytes()[: newest.stat().st_size // 2], newest.name
+    checkpoints.unlink()  # a link to the shared run's
+    checkpoints.mkdir()
+    (checkpoints / name).write_bytes(half)
     unknown = edited(work, "unknown", lambda text: text.replace("norm: batch", "norm: wavelet"))
 
     def train(*options: object) -> tuple[object, ...]:
@@ -403,6 +411,7 @@ def mistakes(work: Path) -> dict[str, Finished]:
             "one sample": train("--data", "blender", *one),
             "checkpoint of another norm": ("ns-eval", "--load-config", norm),
             "checkpoint of another width": ("ns-eval", "--load-config", width),
+            "broken checkpoint": ("ns-eval", "--load-config", broken),
             "unknown norm in a config": ("ns-eval", "--load-config", unknown),
             "unknown norm": train("--data", "blender", "--pipeline.model.norm", "wavelet"),
             "missing config": export(Path("nowhere.yml")),

@@ -164,6 +164,19 @@ def latest_checkpoint(directory: Path) -> Path | None:
     return None
 
 
+def check_newest(directory: Path) -> None:
+    """Make sure that the newest checkpoint in a folder, which nerfstudio's commands load, is whole.
+
+    Raises:
+        UserError: it is broken.
+    """
+    found = list_checkpoints(directory)
+    if found and not is_whole(found[-1]):
+        older = [path for path in found[:-1] if is_whole(path)]
+        remedy = f"delete it, then {older[-1].name} is loaded" if older else "train anew"
+        raise UserError(f"checkpoint {found[-1]} is broken: {remedy}")
+
+
 def is_whole(path: Path) -> bool:
     """Tell whether a checkpoint is complete and all its checksums hold."""
     try:

@@ -17,6 +17,7 @@ from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from bn_field_plugin.engine.checkpoints import (
+    check_newest,
     checkpoint_name,
     checkpoint_step,
     latest_checkpoint,
@@ -35,6 +36,25 @@ class BNTrainerConfig(TrainerConfig):
 
     _target: type = field(default_factory=lambda: BNTrainer)
     """target class to instantiate"""
+
+    _trains = False
+
+    def setup(self, **kwargs: Any) -> Any:
+        """Make the trainer; only then do checkpoints belong to a run that writes them."""
+        self._trains = True
+        return super().setup(**kwargs)
+
+    def get_checkpoint_dir(self) -> Path:
+        """Folder of the run's checkpoints, where every command but ns-train loads the newest.
+
+        Raises:
+            SystemExit: after a line on stderr, if the newest is broken and no training is about to begin.
+        """
+        directory = super().get_checkpoint_dir()
+        if not self._trains:
+            with exit_on_user_error():
+                check_newest(directory)
+        return directory
 
     def set_experiment_name(self) -> None:
         """Name an unnamed experiment after its data, also where the dataparser holds their path."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nerfstudio.utils.eval_utils import eval_load_checkpoint
 
 from bn_field_plugin.engine.checkpoints import (
+    check_newest,
     checkpoint_name,
     is_whole,
     latest_checkpoint,
@@ -216,6 +217,20 @@ def test_broken_checkpoints_are_skipped_with_a_line(tmp_path: Path, capsys) -> N
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(checkpoint_name(step) in line for step, line in zip((3, 2), lines, strict=True))
+
+
+def test_a_broken_newest_checkpoint_is_named_with_the_one_before(tmp_path: Path) -> None:
+    check_newest(tmp_path / "absent")
+    save_atomically(a_state(1), tmp_path / checkpoint_name(1))
+    check_newest(tmp_path)
+    (tmp_path / checkpoint_name(2)).write_bytes(b"half")
+    with pytest.raises(
+        UserError, match=f"{checkpoint_name(2)} is broken: delete it, then {checkpoint_name(1)}"
+    ):
+        check_newest(tmp_path)
+    (tmp_path / checkpoint_name(1)).write_bytes(b"half")
+    with pytest.raises(UserError, match=f"{checkpoint_name(2)} is broken: train anew"):
+        check_newest(tmp_path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
