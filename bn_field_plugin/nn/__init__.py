@@ -4,6 +4,7 @@ from bn_field_plugin.nn.encodings import (
     Encoding,
     EncodingConfig,
     GaussianEncodingConfig,
+    IntegratedEncodingConfig,
     NoEncoding,
     PositionalEncodingConfig,
 )
@@ -19,7 +20,13 @@ from bn_field_plugin.nn.normalization import (
     StatisticsMode,
     build_norm,
 )
-from bn_field_plugin.nn.statistics import batch_statistics, calibrate, frozen_statistics, running_norms
+from bn_field_plugin.nn.statistics import (
+    batch_statistics,
+    calibrate,
+    frozen_statistics,
+    running_norms,
+    with_own_statistics,
+)
 
 __all__ = [
     "BatchNorm",
@@ -30,6 +37,7 @@ __all__ = [
     "EncodingConfig",
     "GaussianEncodingConfig",
     "GlobalNorm",
+    "IntegratedEncodingConfig",
     "LayerNorm",
     "NoEncoding",
     "NormName",
@@ -43,4 +51,5 @@ __all__ = [
     "fold_norm",
     "frozen_statistics",
     "running_norms",
+    "with_own_statistics",
 ]

@@ -36,6 +36,15 @@ class PositionalEncodingConfig:
 
 
 @dataclass(frozen=True)
+class IntegratedEncodingConfig(PositionalEncodingConfig):
+    """The positional encoding's expectation over Gaussians (mip-NeRF, Barron et al. 2021)."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for the means and the variances of `in_dim / 2` coordinates."""
+        return IntegratedEncoding(in_dim, self)
+
+
+@dataclass(frozen=True)
 class GaussianEncodingConfig:
     """Random Fourier features (Tancik et al. 2020)."""
 
@@ -99,9 +108,37 @@ class PositionalEncoding(Encoding):
         """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
-            phase = math.pi * (x[..., None, :] * self.octaves.to(x.dtype)[:, None]).flatten(-2)
-            parts = [phase.sin(), phase.cos()]
+            parts = self._waves(x)
             return torch.cat([x, *parts] if self.include_input else parts, dim=-1)
+
+    def _waves(self, x: Float[Tensor, "*batch d"]) -> list[Float[Tensor, "*batch kd"]]:
+        """Sines and cosines at all octaves."""
+        phase = math.pi * (x[..., None, :] * self.octaves.to(x.dtype)[:, None]).flatten(-2)
+        return [phase.sin(), phase.cos()]
+
+
+class IntegratedEncoding(PositionalEncoding):
+    """Expectation of the positional encoding over Gaussians (Barron et al. 2021, eq. 14).
+
+    Takes the means, which should lie in [-1, 1], and after them the variances. A wave of frequency f is
+    damped by `exp(-f^2 variance / 2)`: octaves finer than what a sample covers vanish. Without variance it is
+    the positional encoding.
+    """
+
+    def __init__(self, in_dim: int, config: PositionalEncodingConfig) -> None:
+        if in_dim % 2:
+            raise UserError(f"in_dim is {in_dim}: an integrated encoding takes as many variances as means")
+        super().__init__(in_dim // 2, config)
+        self.in_dim = in_dim
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
+        """Encode means and variances, in fp32 or better."""
+        with torch.autocast(x.device.type, enabled=False):
+            mean, variance = (x if x.dtype == torch.float64 else x.float()).chunk(2, dim=-1)
+            squares = (math.pi * self.octaves.to(x.dtype)).square()
+            damping = torch.exp(-0.5 * (variance[..., None, :] * squares[:, None]).flatten(-2))
+            parts = [damping * wave for wave in self._waves(mean)]
+            return torch.cat([mean, *parts] if self.include_input else parts, dim=-1)
 
 
 class GaussianEncoding(Encoding):

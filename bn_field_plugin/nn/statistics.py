@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from bn_field_plugin.nn.normalization import RunningNorm, StatisticsCollectedError, StatisticsMode
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 def running_norms(module: nn.Module) -> list[RunningNorm]:
     """All norms of `module` that keep running statistics."""
     return [m for m in module.modules() if isinstance(m, RunningNorm)]
+
+
+def with_own_statistics(module: Module) -> Module:
+    """A second module on the parameters of `module`, with statistics and all other buffers of its own.
+
+    For one network that meets two distributions, such as the coarse and the fine samples of mip-NeRF: both
+    modules train the same weights, scales and shifts, and each normalises with what it has seen itself.
+    Where both belong to one model, its `parameters()` name each parameter once, its state twice.
+    """
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 @contextmanager
@@ -46,6 +59,36 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
     """Normalise with the batch's own statistics and change nothing, also in evaluation."""
     with _mode(module, StatisticsMode.BATCH):
         yield
+
+
+@contextmanager
+def held_statistics(module: nn.Module) -> Iterator[bool]:
+    """Normalise every pass with what the first one normalises with.
+
+    Where a training pass with gradients would take the batch's statistics, the first pass takes them (and
+    updates the running ones), and later passes take the same: constant in their own input, while the
+    gradients of parameters still flow through them. Norms that would read the running statistics read them
+    in all passes, also where gradients are enabled inside.
+
+    Yields:
+        Whether the first pass has to be an ordinary one over the whole batch, because statistics are taken
+        or collected from it.
+    """
+    norms = running_norms(module)
+    holding = [norm for norm in norms if norm.normalizes_with_batch]
+    reading = [norm for norm in norms if norm.mode is StatisticsMode.AUTO and not norm.normalizes_with_batch]
+    collecting = any(norm.mode is StatisticsMode.COLLECT for norm in norms)
+    try:
+        for norm in holding:
+            norm.holds_statistics = True
+        for norm in reading:
+            norm.mode = StatisticsMode.FROZEN
+        yield bool(holding) or collecting
+    finally:
+        for norm in holding:
+            norm.holds_statistics, norm._held = False, None
+        for norm in reading:
+            norm.mode = StatisticsMode.AUTO
 
 
 @torch.no_grad()

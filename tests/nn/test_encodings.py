@@ -7,12 +7,19 @@ import dataclasses
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, PositionalEncodingConfig, UserError
+from bn_field_plugin.nn import (
+    GaussianEncodingConfig,
+    IntegratedEncodingConfig,
+    NoEncoding,
+    PositionalEncodingConfig,
+    UserError,
+)
 from tests.nn.cases import ENCODINGS, coordinates
 
 
@@ -133,3 +140,56 @@ def test_an_encoding_of_nothing_is_an_error_that_names_the_option(number):
         PositionalEncodingConfig(number).build(3)
     with pytest.raises(UserError, match=rf"num_features is {number}"):
         GaussianEncodingConfig(number).build(3)
+
+
+# The integrated encoding.
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(
+    k=st.integers(1, 6), include_input=st.booleans(), deviation=st.floats(0.001, 0.5), seed=st.integers(0, 9)
+)
+def test_the_integrated_encoding_is_the_mean_of_the_positional_one(k, include_input, deviation, seed):
+    """Oracle: Gauss-Hermite quadrature, exact here to rounding."""
+    mean = coordinates(5, 3, seed=seed)
+    sd = deviation * (1 + coordinates(5, 3, seed=seed + 50) / 2)
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(150))
+    positional = PositionalEncodingConfig(k, include_input).build(3).double()
+    # Coordinates are encoded apart from each other, so one node may serve all of them.
+    expected = sum(
+        w * positional(mean + node * sd) for node, w in zip(nodes, weights / weights.sum(), strict=True)
+    )
+    encoded = IntegratedEncodingConfig(k, include_input).build(6)(torch.cat([mean, sd.square()], dim=-1))
+    resolved = math.pi * 2 ** (k - 1) * float(sd.max()) < 12  # what 150 nodes can integrate
+    if resolved:
+        torch.testing.assert_close(encoded, expected, rtol=0, atol=1e-9)
+    assert encoded.shape == expected.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_without_variance_it_is_the_positional_encoding(dtype):
+    x = coordinates(9, 2, dtype=dtype)
+    encoded = IntegratedEncodingConfig(7).build(4)(torch.cat([x, torch.zeros_like(x)], dim=-1))
+    assert torch.equal(encoded, PositionalEncodingConfig(7).build(2)(x))
+
+
+def test_octaves_finer_than_a_sample_vanish():
+    x = torch.cat([coordinates(9, 1), torch.full((9, 1), 0.1**2, dtype=torch.float64)], dim=-1)
+    encoded = IntegratedEncodingConfig(12, include_input=False).build(2)(x)
+    assert encoded[:, [0, 12]].norm(dim=-1).min() > 0.9  # half a wave over the scene
+    assert encoded[:, 8:12].abs().max() < 1e-30
+
+
+def test_it_is_formed_in_fp32_under_autocast():
+    x = torch.cat([coordinates(40, 3, dtype=torch.float32), torch.full((40, 3), 1e-4)], dim=-1)
+    encoding = IntegratedEncodingConfig(10).build(6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(encoding(x), encoding(x.float()))
+        assert encoding(x).dtype == torch.float32
+
+
+def test_variances_without_means_are_an_error():
+    with pytest.raises(
+        UserError, match="in_dim is 3: an integrated encoding takes as many variances as means"
+    ):
+        IntegratedEncodingConfig(4).build(3)

@@ -17,6 +17,7 @@ from bn_field_plugin.nn import (
     fold_norm,
     frozen_statistics,
     running_norms,
+    with_own_statistics,
 )
 from tests.nn.cases import RUNNING, combinations, coordinates, draw, network, statistics, unchanged, vary
 
@@ -374,3 +375,69 @@ def test_norms_of_any_module_are_found_and_calibrated():
         expected = stack(x)
     assert calibrate(stack, x.split(9)) == 2
     torch.testing.assert_close(stack.eval()(x), expected, rtol=1e-9, atol=1e-9)
+
+
+# Two sets of statistics on one set of parameters.
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", *RUNNING])
+def test_a_twin_shares_every_parameter_and_no_buffer(norm):
+    mlp = network(norm=norm, encoding="gaussian")
+    twin = with_own_statistics(mlp)
+    assert type(twin) is type(mlp)
+    parameters, theirs = dict(mlp.named_parameters()), dict(twin.named_parameters())
+    assert parameters.keys() == theirs.keys()
+    assert all(theirs[name] is parameter for name, parameter in parameters.items())
+    buffers, copies = dict(mlp.named_buffers()), dict(twin.named_buffers())
+    assert buffers.keys() == copies.keys()
+    for name, buffer in buffers.items():
+        assert torch.equal(copies[name], buffer)
+        assert copies[name].data_ptr() != buffer.data_ptr()
+    assert torch.equal(twin.eval()(coordinates(7, 3)), mlp.eval()(coordinates(7, 3)))
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_twins_train_one_network_and_keep_what_each_has_seen(norm):
+    """Gradients add up; statistics are those of two copies that were never joined."""
+    x, y = coordinates(30, 3), 0.2 * coordinates(40, 3, seed=1) + 0.3
+    mlp, one, other = (network(norm=norm) for _ in range(3))
+    twin = with_own_statistics(mlp)
+    (twin(x).square().mean() + mlp(y).square().mean()).backward()
+    (one(x).square().mean() + other(y).square().mean()).backward()
+    assert unchanged(twin, statistics(one))
+    assert unchanged(mlp, statistics(other))
+    for shared, a, b in zip(mlp.parameters(), one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(shared.grad, a.grad + b.grad)
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_twins_in_one_model_are_calibrated_each_on_its_own_inputs(norm):
+    """The second sees what depends on the first, as fine samples depend on coarse weights."""
+    fine = network(norm=norm, out_dim=3)
+    model = nn.ModuleDict({"coarse": with_own_statistics(fine), "fine": fine}).eval()
+    batches = [coordinates(size, 3, seed=size) for size in (20, 3, 11)]
+
+    def forward(x):
+        return model["fine"](model["coarse"](x) / 4)
+
+    assert calibrate(model, batches, forward) == 2 * len(running_norms(fine))
+    joined = torch.cat(batches)
+    with batch_statistics(model):
+        expected = forward(joined)
+    torch.testing.assert_close(forward(joined), expected, rtol=1e-9, atol=1e-9)
+    assert not unchanged(model["coarse"], statistics(fine))
+
+
+def test_twins_go_to_another_dtype_and_through_a_state_together():
+    def pair(seed):
+        mlp = network(norm="batch", seed=seed)
+        return nn.ModuleList([with_own_statistics(mlp), vary(mlp, seed=seed)])
+
+    model = pair(5).float()
+    assert all(a is b for a, b in zip(model[0].parameters(), model[1].parameters(), strict=True))
+    assert len(list(model.parameters())) == len(list(model[1].parameters()))
+    other = pair(6).float()
+    other.load_state_dict(model.state_dict())
+    x = coordinates(9, 3, dtype=torch.float32)
+    for mine, theirs in zip(model.eval(), other.eval(), strict=True):
+        assert torch.equal(mine(x), theirs(x))
