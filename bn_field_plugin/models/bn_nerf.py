@@ -19,6 +19,7 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
+from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import scene_collider
@@ -52,6 +53,9 @@ class BNNeRFModelConfig(ModelConfig):
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+    fused_inference: Literal["auto", "never"] = "auto"
+    """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
 class BNNeRFModel(Model):
@@ -93,6 +97,8 @@ class BNNeRFModel(Model):
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
         self.image_metrics = ImageMetrics()
+        if config.fused_inference == "auto":
+            use_fused_inference(self)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""

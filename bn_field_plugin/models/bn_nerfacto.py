@@ -10,7 +10,9 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
+from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
+from bn_field_plugin.fields.tcnn import usable_implementation
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import BoxCollider
 from bn_field_plugin.models.image_metrics import ImageMetrics, shown_images, without_lpips
@@ -32,9 +34,12 @@ class BNNerfactoModelConfig(NerfactoModelConfig):
     background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"  # type: ignore[assignment]
     """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
     implementation: Literal["tcnn", "torch"] = "tcnn"
-    """Implementation of the encodings; torch where tiny-cuda-nn is absent."""
+    """Implementation of the encodings; torch where tiny-cuda-nn is absent or does not work."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+    fused_inference: Literal["auto", "never"] = "auto"
+    """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
 class BNNerfactoModel(NerfactoModel):
@@ -79,6 +84,8 @@ class BNNerfactoModel(NerfactoModel):
             box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
             self.collider = box  # type: ignore[assignment]
         self.image_metrics = ImageMetrics()
+        if config.fused_inference == "auto":
+            use_fused_inference(self)
 
     def _norm_proposals(self, plain: NerfactoField) -> None:
         """Give the proposal networks their norm; samplers call them through `density_fns`."""
@@ -121,7 +128,8 @@ def resolved(config: BNNerfactoModelConfig) -> BNNerfactoModelConfig:
     background = config.background_color
     if background == "auto":
         background = "white" if bounded else "last_sample"
-    config = dataclasses.replace(config, background_color=background)
+    implementation = usable_implementation(config.implementation)
+    config = dataclasses.replace(config, background_color=background, implementation=implementation)
     if not bounded:
         return config
     return dataclasses.replace(

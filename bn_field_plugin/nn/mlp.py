@@ -105,6 +105,10 @@ class CoordinateMLP(nn.Module):
     Args:
         config: the network.
 
+    Attributes:
+        inference: faster evaluation of the folded network: called with the network and coordinates `[n, d]`
+            in evaluation without gradients, it gives the outputs, or None where torch is to evaluate them.
+
     Raises:
         UserError: sizes below 1, a skip that is no hidden layer, or an unknown name.
     """
@@ -123,6 +127,7 @@ class CoordinateMLP(nn.Module):
             layers.append(HiddenLayer(in_features, config))
         self.layers = nn.ModuleList(layers)
         self.output = nn.Linear(config.width, config.out_dim)
+        self.inference: Callable[[CoordinateMLP, Tensor], Tensor | None] | None = None
         INITIALIZERS[config.init](self)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch o"]:
@@ -167,12 +172,12 @@ class CoordinateMLP(nn.Module):
             for norm in norms
         )
 
-    def _encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
+    def encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
         return self.encoding(x).to(self.output.weight.dtype)
 
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
-        encoded = self._encode(x)
+        encoded = self.encode(x)
         h = encoded
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
@@ -181,6 +186,11 @@ class CoordinateMLP(nn.Module):
         return self.output(h)
 
     def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        y = None if self.inference is None or self.training else self.inference(self, x)
+        return self.evaluate_folded(x) if y is None else y
+
+    def evaluate_folded(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        """Outputs with the norms folded into the weights, by torch; without gradients, for affine norms."""
         with torch.autocast(x.device.type, enabled=False):
             weights = folded_weights(self)
         if x.device.type != "cpu":
@@ -193,7 +203,7 @@ class CoordinateMLP(nn.Module):
     def _evaluate_affine(
         self, x: Float[Tensor, "n d"], weights: list[tuple[Tensor, Tensor]]
     ) -> Float[Tensor, "n o"]:
-        encoded = self._encode(x)
+        encoded = self.encode(x)
         h = encoded
         for index, (layer, (weight, bias)) in enumerate(zip(self.hidden_layers, weights, strict=False)):
             if index > 0 and index in self.config.skips:

@@ -1,0 +1,70 @@
+"""Whether tiny-cuda-nn can be used, and which encodings are: never required, never the end of a command."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from typing import Any, Literal
+
+import torch
+
+Implementation = Literal["tcnn", "torch"]
+
+DEVICE_TYPE = "cuda"
+"""Where tiny-cuda-nn runs."""
+
+LOADING_ERRORS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
+"""What a library raises that was built for another GPU, CUDA or torch; no interrupt of the viewer is among
+them."""
+
+
+def tell(line: str) -> None:
+    """Print one line that no console wraps."""
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+@functools.cache
+def load_tinycudann() -> Any | None:
+    """The module `tinycudann`; None where it is absent, or, after one line on stderr, where it is broken.
+
+    It counts as broken if a small network cannot be evaluated: libraries built for another GPU load, and
+    fail at the first call.
+    """
+    if DEVICE_TYPE == "cuda" and not torch.cuda.is_available():
+        return None
+    try:
+        library = importlib.import_module("tinycudann")
+        probe = library.Network(1, 1, fused_network_config(16, 1))
+        with torch.no_grad():
+            if not probe(torch.ones(1, 1, device=DEVICE_TYPE)).isfinite().all():
+                raise RuntimeError("a small network gives no numbers")
+    except LOADING_ERRORS as error:
+        if not (isinstance(error, ModuleNotFoundError) and error.name == "tinycudann"):
+            tell(
+                f"tinycudann cannot be used here, torch takes its place: {first_line(error)} "
+                "(build it again with this torch and for this GPU)"
+            )
+        return None
+    return library
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the listings below."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def fused_network_config(width: int, depth: int) -> dict[str, Any]:
+    """tiny-cuda-nn's description of its fully fused MLP."""
+    return {
+        "otype": "FullyFusedMLP",
+        "activation": "ReLU",
+        "output_activation": "None",
+        "n_neurons": width,
+        "n_hidden_layers": depth,
+    }
+
+
+def usable_implementation(wanted: Implementation) -> Implementation:
+    """`wanted`, or torch where tiny-cuda-nn is absent or broken."""
+    return "tcnn" if wanted == "tcnn" and load_tinycudann() is not None else "torch"
