@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nerfstudio.plugins.types import MethodSpecification
 
-from bn_field_plugin.methods import nerf, nerfacto
+from bn_field_plugin.methods import mipnerf, nerf, nerfacto
 from bn_field_plugin.methods import plenoxel as voxels
 
 bn_nerf = MethodSpecification(
@@ -33,6 +33,12 @@ bn_nerfacto = MethodSpecification(
     description="nerfacto with batch-normalised networks after its hash grid; for captures, on CUDA.",
 )
 """`bn-nerfacto`"""
+
+bn_mipnerf = MethodSpecification(
+    config=mipnerf.small(),
+    description="mip-NeRF with a batch-normalised network, small: for a CPU; sees cones instead of points.",
+)
+"""`bn-mipnerf`"""
 
 siren_nerf = MethodSpecification(
     config=nerf.small("siren-nerf", "none", hidden_lr=1e-3, lr=5e-4, activation="sine"),

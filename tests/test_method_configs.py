@@ -20,11 +20,14 @@ from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConf
 from bn_field_plugin import method_configs
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.engine.trainer import BNTrainerConfig
-from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
+from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig, CoarseToFineConfig
 
 METHODS = {
     name.replace("_", "-"): getattr(method_configs, name)
-    for name in ("bn_nerf", "bn_nerf_small", "nerf_small", "bn_nerfacto", "siren_nerf", "plenoxel")
+    for name in (
+        *("bn_nerf", "bn_nerf_small", "nerf_small", "bn_nerfacto", "siren_nerf", "plenoxel"),
+        *("bn_mipnerf",),
+    )
 }
 INTERNAL = "_target"
 
@@ -78,7 +81,7 @@ def test_help_shows_those_texts() -> None:
         check=True,
     )
     text = " ".join(done.stdout.replace("│", " ").split())
-    shown = documented_fields(BNNeRFModelConfig)
+    shown = documented_fields(CoarseToFineConfig) | documented_fields(BNNeRFModelConfig)
     assert len(shown) > 8
     for name, told in shown.items():
         if name != INTERNAL:

@@ -21,6 +21,10 @@ SIZES: dict[str, tuple[object, ...]] = {
         *("--pipeline.model.num-proposal-samples-per-ray", 24, 16),
         *("--pipeline.model.num-nerf-samples-per-ray", 12, "--pipeline.model.calibration-rays", 512),
     ),
+    "bn-mipnerf": (
+        *("--pipeline.model.num-coarse-samples", 16, "--pipeline.model.num-fine-samples", 16),
+        *("--pipeline.model.calibration-rays", 512),
+    ),
     "siren-nerf": (
         *("--pipeline.model.num-coarse-samples", 16, "--pipeline.model.num-fine-samples", 16),
         *("--pipeline.model.calibration-rays", 512),

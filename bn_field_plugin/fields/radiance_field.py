@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.activations import trunc_exp
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.field_components.spatial_distortions import SceneContraction
@@ -110,14 +110,18 @@ class RadianceField(Field):
 
     def normalized(
         self, positions: Float[Tensor, "*batch 3"]
-    ) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"] | None]:
+    ) -> tuple[Float[Tensor, "*batch d"], Bool[Tensor, "*batch"] | None]:
         """Positions scaled to [-1, 1] for the encoding, and which lie in the scene (None: all do)."""
         if self.contraction is not None:
             return self.contraction(positions) / 2, None
         scaled = 2 * (positions - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) - 1
         return scaled, (scaled.abs() <= 1).all(dim=-1)
 
-    def _density_of(self, scaled: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n f"]]:
+    def sampled(self, frustums: Frustums) -> tuple[Float[Tensor, "*batch d"], Bool[Tensor, "*batch"] | None]:
+        """What the trunk sees of samples, here their centres, and which lie in the scene (None: all do)."""
+        return self.normalized(frustums.get_positions())
+
+    def _density_of(self, scaled: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n f"]]:
         raw = self.trunk(scaled)
         return trunc_exp(raw[..., :1].float() + DENSITY_SHIFT), raw[..., 1:]
 
@@ -131,7 +135,7 @@ class RadianceField(Field):
         self, ray_samples: RaySamples
     ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
         """Density and features at samples; both zero outside the scene."""
-        scaled, inside = self.normalized(ray_samples.frustums.get_positions())
+        scaled, inside = self.sampled(ray_samples.frustums)
         if inside is None:
             return self._density_of(scaled)
         density, features = self._density_of(scaled[inside])
@@ -143,7 +147,7 @@ class RadianceField(Field):
         """Colour in [0, 1] at samples from the features of `get_density`; zero outside the scene."""
         assert density_embedding is not None
         directions = ray_samples.frustums.directions
-        _, inside = self.normalized(ray_samples.frustums.get_positions())
+        _, inside = self.sampled(ray_samples.frustums)
         if inside is None:
             return {FieldHeadNames.RGB: self._color_of(density_embedding, directions)}
         rgb = self._color_of(density_embedding[inside], directions[inside])
@@ -156,8 +160,7 @@ class RadianceField(Field):
             ray_samples: samples along rays.
             compute_normals: also the outward unit normals of the density.
         """
-        positions = ray_samples.frustums.get_positions()
-        scaled, inside = self.normalized(positions)
+        scaled, inside = self.sampled(ray_samples.frustums)
         directions = ray_samples.frustums.directions
         if inside is None:
             density, features = self._density_of(scaled)
@@ -173,7 +176,7 @@ class RadianceField(Field):
                 FieldHeadNames.RGB: scatter(rgb, inside),
             }
         if compute_normals:
-            outputs[FieldHeadNames.NORMALS] = self.normals(positions)
+            outputs[FieldHeadNames.NORMALS] = self.normals(ray_samples.frustums.get_positions())
         return outputs
 
     def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:

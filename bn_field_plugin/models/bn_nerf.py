@@ -16,7 +16,7 @@ from nerfstudio.model_components.ray_samplers import (
 )
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 from nerfstudio.models.base_model import Model, ModelConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from bn_field_plugin.fields.fused import use_fused_inference
@@ -28,16 +28,11 @@ from bn_field_plugin.nn import CoordinateMLP, NormName
 
 
 @dataclass
-class BNNeRFModelConfig(ModelConfig):
-    """NeRF with a norm in its networks."""
+class CoarseToFineConfig(ModelConfig):
+    """A radiance field that is sampled twice, with a norm in its networks."""
 
-    _target: type = field(default_factory=lambda: BNNeRFModel)
     norm: NormName = "batch"
     """Norm of the hidden layers of all networks; none gives the plain network for comparison."""
-    coarse: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
-    """Sizes of the coarse field, which finds where the fine one must look."""
-    fine: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
-    """Sizes of the fine field, which renders."""
     num_coarse_samples: int = 64
     """Samples of each ray for the coarse field, evenly spaced."""
     num_fine_samples: int = 128
@@ -58,6 +53,17 @@ class BNNeRFModelConfig(ModelConfig):
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
+@dataclass
+class BNNeRFModelConfig(CoarseToFineConfig):
+    """NeRF with a norm in its networks."""
+
+    _target: type = field(default_factory=lambda: BNNeRFModel)
+    coarse: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+    """Sizes of the coarse field, which finds where the fine one must look."""
+    fine: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
+    """Sizes of the fine field, which renders."""
+
+
 class BNNeRFModel(Model):
     """Coarse-to-fine NeRF on BN-MLPs.
 
@@ -65,7 +71,7 @@ class BNNeRFModel(Model):
         config: the model; `scene` must be resolved (the pipeline does it).
     """
 
-    config: BNNeRFModelConfig
+    config: CoarseToFineConfig
     field_coarse: RadianceField
     field_fine: RadianceField
     _normals_wanted: bool = True
@@ -75,9 +81,7 @@ class BNNeRFModel(Model):
         super().populate_modules()
         config = self.config
         unbounded = config.scene == "unbounded"
-        aabb = self.scene_box.aabb
-        self.field_coarse = RadianceField(aabb, config.coarse, config.norm, unbounded)
-        self.field_fine = RadianceField(aabb, config.fine, config.norm, unbounded)
+        self.field_coarse, self.field_fine = self.make_fields(unbounded)
 
         spaced = UniformLinDispPiecewiseSampler if unbounded else UniformSampler
         self.sampler_coarse = spaced(num_samples=config.num_coarse_samples)
@@ -100,15 +104,24 @@ class BNNeRFModel(Model):
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
+    def make_fields(self, unbounded: bool) -> tuple[RadianceField, RadianceField]:
+        """The coarse and the fine field."""
+        config = cast(BNNeRFModelConfig, self.config)
+        coarse, fine = (
+            RadianceField(self.scene_box.aabb, sizes, config.norm, unbounded)
+            for sizes in (config.coarse, config.fine)
+        )
+        return coarse, fine
+
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
         mlps = [m for m in self.modules() if isinstance(m, CoordinateMLP)]
-        hidden = [cast(Parameter, linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]]
-        chosen = {id(p) for p in hidden}
-        fields = [*self.field_coarse.parameters(), *self.field_fine.parameters()]
+        hidden = {id(linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]}
+        # Of both fields together, which may share their parameters.
+        parameters = list(nn.ModuleList([self.field_coarse, self.field_fine]).parameters())
         groups: dict[str, list[Parameter]] = {
-            "hidden_matrices": hidden,
-            "fields": [p for p in fields if id(p) not in chosen],
+            "hidden_matrices": [p for p in parameters if id(p) in hidden],
+            "fields": [p for p in parameters if id(p) not in hidden],
         }
         return {name: group for name, group in groups.items() if group}
 
