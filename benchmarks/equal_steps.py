@@ -14,7 +14,7 @@ from typing import Literal
 import tyro
 
 from benchmarks import RESULTS
-from benchmarks.commands import evaluate, train
+from standalone.nerfstudio_commands import evaluate, train
 from standalone.report import Cell, machine_facts, write_table
 
 METHODS = ("nerf-small", "bn-nerf-small")

@@ -6,26 +6,16 @@ steps as fit into the wall clock that nerfacto took, start of Python and loading
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from benchmarks import RESULTS
-from benchmarks.commands import TrainedRun, evaluate, train, without_lpips
+from benchmarks.nerfacto import NERFACTO_ON_BLENDER
+from standalone.nerfstudio_commands import TrainedRun, evaluate, train, without_lpips
 from standalone.report import machine_facts, write_table
-
-NERFACTO_ON_BLENDER = (
-    *("--pipeline.model.implementation", "torch", "--pipeline.model.camera-optimizer.mode", "off"),
-    *("--pipeline.model.disable-scene-contraction", "True", "--pipeline.model.background-color", "white"),
-    *("--pipeline.model.proposal-initial-sampler", "uniform"),
-    *("--pipeline.model.near-plane", "2", "--pipeline.model.far-plane", "6"),
-    *("--pipeline.model.use-average-appearance-embedding", "False"),
-    *("--pipeline.model.distortion-loss-mult", "0", "--pipeline.model.average-init-density", "1.0"),
-)
-"""The settings nerfstudio's developers give for nerfacto on synthetic scenes (pull request 1507), with the
-initial density from before pull request 2834, whose thin fog costs Blender scenes many decibels."""
+from standalone.sweep.scenes import fewer_views
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class EqualTime:
 
 def main(config: EqualTime) -> None:
     """Run, and write benchmarks/results/equal_time."""
-    scene = fewer_test_views(config.data, config.output_dir / "scene", config.test_views)
+    scene = fewer_views(config.data, config.output_dir / "scene", test=config.test_views)
     data = ["blender-data", "--data", scene]
 
     def ours(name: str, steps: int) -> TrainedRun:
@@ -115,30 +105,6 @@ def main(config: EqualTime) -> None:
         notes,
         folder=RESULTS,
     )
-
-
-def fewer_test_views(scene: Path, folder: Path, count: int) -> Path:
-    """A Blender-format scene with the same training views and `count` of the test views, evenly chosen.
-
-    Args:
-        scene: the whole scene.
-        folder: where to put the smaller one, which refers to the images of `scene`.
-        count: test views to keep, at least 1.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "val", "test"):
-        meta = json.loads((scene / f"transforms_{split}.json").read_text())
-        frames = meta["frames"]
-        if split == "test":
-            frames = frames[:: max(1, len(frames) // count)][:count]
-            meta["frames"] = frames
-        (folder / f"transforms_{split}.json").write_text(json.dumps(meta))
-        for frame in frames:
-            link = folder / f"{frame['file_path']}.png"
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to((scene / f"{frame['file_path']}.png").resolve())
-    return folder
 
 
 if __name__ == "__main__":

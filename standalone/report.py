@@ -26,7 +26,7 @@ def machine_facts() -> dict[str, str]:
     """
     return {
         "cpu": _cpu_model(),
-        "cores": str(_usable_cores()),
+        "cores": str(usable_cores()),
         "threads": str(torch.get_num_threads()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
@@ -155,7 +155,8 @@ def _version_of(package: str) -> str:
         return "none"
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

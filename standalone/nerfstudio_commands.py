@@ -10,9 +10,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 EXPERIMENT, TIMESTAMP = "run", "0"
-"""Names in nerfstudio's output paths, fixed so that a benchmark finds its run."""
+"""Names in nerfstudio's output paths, fixed so that a caller finds its run."""
+
+NEVER = str(10**9)
+"""Steps between two events that are not to happen."""
+
+LOG_LINES = 20
+"""Lines of a failed command's log that are shown."""
+
+POLL_SECONDS = 0.2
+"""How often a running command is looked at, so that an interrupt reaches the caller between two looks."""
+
+
+class CommandFailed(SystemExit):
+    """A command ended with an error: ends the program with the last lines of its log, unless it is caught."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,8 @@ class TrainedRun:
 def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> float:
     """Run one of nerfstudio's commands; its output goes to a log file.
 
+    An interrupted caller takes the command with it.
+
     Args:
         args: command and arguments; the command is taken from the running Python's environment.
         log: file for the command's output.
@@ -37,7 +53,7 @@ def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str,
         Wall clock seconds.
 
     Raises:
-        SystemExit: the command failed; its last lines are shown.
+        CommandFailed: the command failed; its last lines are shown.
     """
     command = [str(Path(sys.executable).with_name(str(args[0]))), *(str(a) for a in args[1:])]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -46,15 +62,22 @@ def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str,
     variables = {**os.environ, **compatible, **(environment or {})}
     start = time.perf_counter()
     with log.open("w") as stream:
-        done = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=variables, stdin=subprocess.DEVNULL
-        )
+        try:
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, env=variables, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise CommandFailed(f"{command[0]} cannot be run: {error.strerror}") from error
+        try:
+            status = _wait(process)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     seconds = time.perf_counter() - start
-    if done.returncode != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-        raise SystemExit(
-            f"{' '.join(command)} failed with status {done.returncode}; the end of {log}:\n{tail}"
-        )
+    if status != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        raise CommandFailed(f"{' '.join(command)} failed with status {status}; the end of {log}:\n{tail}")
     return seconds
 
 
@@ -78,14 +101,17 @@ def train(
         seed: nerfstudio's --machine.seed.
         options: further options of the method.
         environment: variables to set for the command.
+
+    Raises:
+        CommandFailed: it failed.
     """
     seconds = run_command(
         [
             *("ns-train", method, "--output-dir", output_dir, "--experiment-name", EXPERIMENT),
             *("--timestamp", TIMESTAMP, "--vis", "tensorboard", "--max-num-iterations", str(steps)),
             *("--machine.seed", str(seed), "--machine.device-type", _device()),
-            *("--steps-per-eval-batch", "1000000", "--steps-per-eval-image", "1000000"),
-            *("--steps-per-eval-all-images", "1000000", "--steps-per-save", "1000000"),
+            *("--steps-per-eval-batch", NEVER, "--steps-per-eval-image", NEVER),
+            *("--steps-per-eval-all-images", NEVER, "--steps-per-save", NEVER),
             *options,
             *data,
         ],
@@ -95,20 +121,38 @@ def train(
     return TrainedRun(output_dir / EXPERIMENT / method / TIMESTAMP / "config.yml", seconds)
 
 
-def evaluate(run: TrainedRun, environment: Mapping[str, str] | None = None) -> dict[str, float]:
+def evaluate(
+    run: TrainedRun, environment: Mapping[str, str] | None = None, views: Path | None = None
+) -> dict[str, float]:
     """`ns-eval` on all test views.
 
     Args:
         run: the trained run.
         environment: variables to set for the command.
+        views: folder for pictures of the test views, each true view beside the rendered one; None for none.
 
     Returns:
         nerfstudio's metrics: `psnr`, `ssim`, `num_rays_per_sec`, ...
+
+    Raises:
+        CommandFailed: it failed.
     """
     output = run.config.with_name("eval.json")
     log = run.config.with_name("eval.log")
-    run_command(["ns-eval", "--load-config", run.config, "--output-path", output], log, environment)
-    return json.loads(output.read_text())["results"]
+    rendered = () if views is None else ("--render-output-path", views)
+    run_command(
+        ["ns-eval", "--load-config", run.config, "--output-path", output, *rendered], log, environment
+    )
+    results: dict[str, Any] = json.loads(output.read_text())["results"]
+    return {name: float(value) for name, value in results.items()}
+
+
+def is_ours(method: str) -> bool:
+    """Whether a method is one of this package's."""
+    from importlib.metadata import entry_points
+
+    entries = entry_points(group="nerfstudio.method_configs", name=method)
+    return any(entry.value.startswith("bn_field_plugin.") for entry in entries)
 
 
 def without_lpips(folder: Path) -> dict[str, str]:
@@ -120,18 +164,29 @@ def without_lpips(folder: Path) -> dict[str, str]:
     Args:
         folder: where to keep it (233 MB); nothing is written where the real one is at hand.
     """
-    from bn_field_plugin.models.image_metrics import LPIPS_WEIGHTS, ImageMetrics
+    from standalone.image.metrics import LPIPS_WEIGHTS, has_lpips
 
-    if ImageMetrics().has_lpips:
+    if has_lpips():
         return {}
     path = folder.resolve() / "hub" / "checkpoints" / LPIPS_WEIGHTS
     if not path.exists():
         import torch
         from torchvision.models import alexnet
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(alexnet().state_dict(), path)
+        from standalone.report import replacing
+
+        with replacing(path) as temporary:
+            torch.save(alexnet().state_dict(), temporary)
     return {"TORCH_HOME": str(folder.resolve())}
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Exit status of a process, once it has ended."""
+    while True:
+        try:
+            return process.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _device() -> str:

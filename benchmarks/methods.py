@@ -1,0 +1,220 @@
+"""The source's 5D panel: Plenoxel, SIREN, plain NeRF, nerfacto and methods with batch norm, on one scene.
+
+Once at equal steps, once at equal minutes of the whole training command, one run after the other. The runs
+are `bn-sweep`'s: those that have finished are not repeated, so the command can be stopped and given again.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from benchmarks import RESULTS
+from benchmarks.nerfacto import NERFACTO_ON_BLENDER
+from bn_field_plugin.nn import exit_on_user_error
+from standalone.interrupts import exit_on_interrupt
+from standalone.plots import new_figure, save_figure
+from standalone.report import Cell, machine_facts, write_table
+from standalone.sweep.budget import pace_of
+from standalone.sweep.runs import VIEWS, Method, Result, Run, run_or_recall
+from standalone.sweep.scenes import Scene
+from standalone.sweep.table import mean_and_sd
+
+TORCH_HASH_GRID = ("--pipeline.model.implementation", "torch")
+"""The hash grid that both sides use: tiny-cuda-nn's runs on CUDA alone."""
+
+METHODS = (
+    Method("Plenoxel", "plenoxel"),
+    Method("SIREN", "siren-nerf"),
+    Method("NeRF, small", "nerf-small"),
+    Method("nerfacto", "nerfacto", NERFACTO_ON_BLENDER),
+    Method("NeRF, small + BN", "bn-nerf-small"),
+    Method("nerfacto + BN", "bn-nerfacto", TORCH_HASH_GRID),
+)
+"""Panels of the figure, in its order. bn-nerfacto finds a Blender scene's settings by itself."""
+
+PAIRS = (("NeRF, small + BN", "NeRF, small", None), ("nerfacto + BN", "nerfacto", 1.0))
+"""Methods with batch norm, those without that they are measured against, and the least gain wanted, in dB."""
+
+STEPS, MINUTES = "equal steps", "equal minutes"
+"""The two budgets."""
+
+FIGURE = Path(__file__).parents[1] / "docs" / "images" / "methods.png"
+"""The figure, in the repository."""
+
+PILOT_SEED = 0
+"""Seed of the runs that tell what a step costs."""
+
+Results = dict[tuple[str, str], dict[int, tuple[Run, Result]]]
+"""Runs by budget and label, one for each seed."""
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Train all methods with each seed, at equal steps and at equal minutes, and evaluate them."""
+
+    data: Path
+    """Blender-format scene, for instance the lego scene at 200x200."""
+    steps: int = 250
+    """Steps of each run, at equal steps."""
+    minutes: float = 1.5
+    """Wall clock of each run's training command, at equal minutes; pilot runs tell how many steps fit in."""
+    rays: int = 512
+    """Rays in a step, of all methods."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of each method for each seed and budget."""
+    test_views: int = 2
+    """Test views, evenly chosen: nerfacto takes a minute for each on a CPU."""
+    more: tuple[str, ...] = ()
+    """Further methods, with their options, such as bn-mipnerf; NAME=... gives one a name."""
+    threads: int | None = None
+    """Threads of each run; None leaves them to torch."""
+    output_dir: Path = Path("outputs/methods")
+    """Folder of the runs."""
+    write_here: bool = False
+    """Leave table and figure in the output folder, not in the repository: for a trial."""
+
+
+def main(config: Methods) -> None:
+    """Run, and write benchmarks/results/methods and docs/images/methods.png."""
+    output_dir = config.output_dir.resolve()
+    folder = output_dir / f"scene-{config.test_views}"
+    scene = Scene.parse(str(config.data)).fewer_views(folder, test=config.test_views)
+    rays = ("--pipeline.datamanager.train-num-rays-per-batch", str(config.rays))
+    methods = [
+        Method(method.label, method.name, (*method.options, *rays))
+        for method in (*METHODS, *(Method.parse(text) for text in config.more))
+    ]
+
+    def run(method: Method, seed: int, steps: int) -> Run:
+        return Run(scene, method, seed, steps, config.threads, views=True)
+
+    results: Results = {}
+    timed_steps: dict[str, int] = {}
+    for seed in config.seeds:
+        for method in methods:
+            if method.label not in timed_steps:
+                pilot = run(method, PILOT_SEED, 0)
+                pace = pace_of(pilot, 60 * config.minutes, output_dir)
+                timed_steps[method.label] = pace.steps(60 * config.minutes)
+            for budget, steps in ((STEPS, config.steps), (MINUTES, timed_steps[method.label])):
+                this = run(method, seed, steps)
+                result = run_or_recall(this, output_dir)
+                results.setdefault((budget, method.label), {})[seed] = (this, result)
+                print(f"{budget}: {this.title()}: {result.metrics['psnr']:.2f} dB", flush=True)
+    seconds = sum(one.seconds + one.eval_seconds for by in results.values() for _, one in by.values())
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "scene": config.data.name,
+        "rays in a step": config.rays,
+        "test views": config.test_views,
+        "seeds": ", ".join(map(str, config.seeds)),
+        "minutes of all runs": round(seconds / 60, 1),
+    }
+    labels = [method.label for method in methods]
+    write_table(
+        "methods",
+        "The source's 5D panel",
+        f"python -m benchmarks.methods --data {config.data.name}",
+        [row(budget, label, results[budget, label]) for budget in (STEPS, MINUTES) for label in labels],
+        facts,
+        [*gains(results), *NOTES],
+        folder=output_dir if config.write_here else RESULTS,
+    )
+    write_figure(output_dir / FIGURE.name if config.write_here else FIGURE, results, labels, output_dir)
+
+
+NOTES = (
+    "Equal minutes are those of the whole training command, start of Python and loading of data included.",
+    "nerfacto has the settings that nerfstudio's developers give for synthetic scenes, and Adam at the same "
+    "1e-2 as bn-nerfacto. bn-nerfacto samples rays inside the scene's box alone, which nerfacto has no "
+    "option for, and its learning rate decays with the run.",
+)
+"""What readers must know to judge the comparison."""
+
+
+def row(budget: str, label: str, runs: Mapping[int, tuple[Run, Result]]) -> dict[str, Cell]:
+    """A row of the table: means over seeds."""
+    results = [result for _, result in runs.values()]
+    psnr, psnr_sd = mean_and_sd([result.metrics["psnr"] for result in results], 2)
+    ssim, _ = mean_and_sd([result.metrics["ssim"] for result in results], 4)
+    return {
+        "budget": budget,
+        "method": label,
+        "steps": next(iter(runs.values()))[0].steps,
+        "wall s": round(statistics.fmean(result.seconds for result in results), 1),
+        "PSNR dB": psnr,
+        "PSNR sd": psnr_sd,
+        "SSIM": ssim,
+        "eval rays/s": round(statistics.fmean(result.metrics["num_rays_per_sec"] for result in results)),
+    }
+
+
+def gains(results: Results) -> list[str]:
+    """What batch norm gains, seed by seed, at both budgets."""
+    lines = []
+    for budget in (STEPS, MINUTES):
+        for ours, plain, target in PAIRS:
+            pairs = zip(results[budget, ours].values(), results[budget, plain].values(), strict=True)
+            gain, sd = mean_and_sd([a.metrics["psnr"] - b.metrics["psnr"] for (_, a), (_, b) in pairs], 2)
+            line = f"{ours} over {plain}, {budget}: {gain:+.2f} dB"
+            if sd is not None:
+                line += f", standard deviation {sd:.2f} over seeds"
+            if target is not None:
+                line += f"; target at least {target:+g} dB ({'met' if gain >= target else 'missed'})"
+            lines.append(f"{line}.")
+    return lines
+
+
+def write_figure(path: Path, results: Results, labels: Sequence[str], output_dir: Path) -> None:
+    """The first test view as each method renders it after the first seed's runs, its PSNR beneath.
+
+    Args:
+        path: the PNG.
+        results: all runs.
+        labels: methods, from left to right.
+        output_dir: folder of the runs.
+    """
+    figure, axes = new_figure(2, 1 + len(labels), size=(1.5, 1.85))
+    for line, budget in zip(axes, (STEPS, MINUTES), strict=True):
+        for axis, label in zip(line[1:], labels, strict=True):
+            run, _ = next(iter(results[budget, label].values()))
+            truth, view = first_view(run.folder(output_dir) / VIEWS)
+            axis.imshow(view)
+            caption = f"{psnr_of(truth, view):.2f} dB"
+            if budget == MINUTES:
+                caption += f"\n{run.steps} steps"
+            axis.set_title(label, fontsize=8)
+            axis.set_xlabel(caption, fontsize=8)
+        line[0].imshow(truth)
+        line[0].set_title("ground truth", fontsize=8)
+        line[0].set_ylabel(budget, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(False)
+    save_figure(figure, path, dpi=110, palette=True)
+
+
+def first_view(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the rendered picture of the first test view, 8-bit; nerfstudio keeps them side by side."""
+    with Image.open(folder / "eval_img_0000.png") as image:
+        truth, view = np.split(np.asarray(image.convert("RGB")), 2, axis=1)
+    return truth, view
+
+
+def psnr_of(truth: np.ndarray, view: np.ndarray) -> float:
+    """PSNR in dB of an 8-bit picture."""
+    error = (truth.astype(np.float64) - view.astype(np.float64)) / 255
+    return float(-10 * np.log10(np.mean(error**2)))
+
+
+if __name__ == "__main__":
+    with exit_on_user_error(), exit_on_interrupt():
+        main(tyro.cli(Methods))

@@ -1,0 +1,138 @@
+"""Tasks on Ray: on this machine, or on a cluster of its."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from bn_field_plugin.nn import UserError
+from standalone.nerfstudio_commands import CommandFailed
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Ray's shared memory: results are small."""
+
+CANCEL_SECONDS = 10.0
+"""How long running tasks get to stop their commands after Ctrl-C."""
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the tasks of a sweep may use."""
+
+    jobs: int
+    """Tasks at a time."""
+    threads: int
+    """Cores of each."""
+    gpus: float
+    """GPUs of each; a part of one lets several tasks share it."""
+    address: str | None = None
+    """A running Ray cluster; None starts Ray on this machine."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Value]):
+    """What became of one task."""
+
+    item: Item
+    """What the task was given."""
+    value: Value | None
+    """What it returned; None if it failed."""
+    error: str = ""
+    """Why it failed."""
+
+
+def import_ray() -> Any:
+    """Ray, which sends no usage statistics.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Without it, Ray warns of a coming change: tasks that ask for no GPU see them all.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("sweeps run on Ray, which is absent: pip install 'bn-field-plugin[sweep]'") from error
+    return ray
+
+
+@contextmanager
+def started(resources: Resources) -> Iterator[Any]:
+    """Ray, running while the body does.
+
+    Raises:
+        UserError: Ray is absent, or no cluster answers at the address.
+    """
+    ray = import_ray()
+    options: dict[str, Any] = {"address": resources.address}
+    if resources.address is None:
+        options = {
+            "address": "local",
+            "num_cpus": resources.jobs * resources.threads,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(**options, logging_level="ERROR", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"no Ray answers at --address {resources.address} ({str(error).splitlines()[0]}): start one by "
+            "ray start --head, or leave the option out"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def run_tasks(
+    ray: Any, function: Callable[[Item], Value], items: Sequence[Item], resources: Resources
+) -> Iterator[Outcome[Item, Value]]:
+    """Apply a function to items, some at a time, and give the outcomes as they come.
+
+    A task that fails does not stop the others. Closing the iterator, or an interrupt, stops those that run.
+
+    Args:
+        ray: from `started`.
+        function: a function of a module, which may raise `CommandFailed` or `UserError`.
+        items: what it is applied to, in this order.
+        resources: what tasks may use.
+    """
+    task = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus, max_retries=0)(_guarded)
+    waiting = list(items)
+    running: dict[Any, Item] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < resources.jobs:
+                item = waiting.pop(0)
+                running[task.remote(function, item, str(Path.cwd()))] = item
+            done, _ = ray.wait(list(running), num_returns=1)
+            for reference in done:
+                item = running.pop(reference)
+                try:
+                    value, error = ray.get(reference)
+                except ray.exceptions.RayError as lost:  # the worker died: out of memory, or killed
+                    value, error = None, f"its worker was lost: {str(lost).strip()}"
+                yield Outcome(item, value, error)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=False)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=CANCEL_SECONDS)
+
+
+def _guarded(function: Callable[[Item], Value], item: Item, folder: str) -> tuple[Value | None, str]:
+    """The value of a function and the reason of its failure, one of them empty; runs in Ray's worker."""
+    os.chdir(folder)
+    try:
+        return function(item), ""
+    except (CommandFailed, UserError, OSError) as error:
+        return None, str(error)
