@@ -57,7 +57,7 @@ def third_party_imports(folder: str) -> set[str]:
     ("folder", "extras"),
     [
         ("bn_field_plugin", ()),
-        ("standalone", ()),
+        ("standalone", ("sweep",)),
         ("benchmarks", ("dev",)),
         ("tests", ("dev",)),
     ],
