@@ -1,0 +1,1 @@
+"""What nerfstudio's viewer shows of a network: its spectrum and its statistics, live."""

@@ -1,0 +1,251 @@
+"""The panel in nerfstudio's viewer: spectrum, PSNR, drift, and whose statistics to render with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Set
+from typing import Any, cast
+
+from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from torch import Tensor
+
+from bn_field_plugin.nn import calibrate, running_norms
+from bn_field_plugin.viewer import figures, probe
+from bn_field_plugin.viewer.budget import TimeBudget
+from bn_field_plugin.viewer.history import History
+from bn_field_plugin.viewer.rendering import EXTRA_OUTPUTS, Buffers, Statistics, ViewedModel, norm_buffers
+from bn_field_plugin.viewer.source import Source
+from bn_field_plugin.viewer.twin import twin
+
+PSNR_MEMORY = 0.9
+"""Weight of the steps before in the PSNR that is shown, a running mean over some ten steps."""
+
+HINT = (
+    "Statistics of the norms that pictures are rendered with. running: the model's own; exact: made exact "
+    "over training rays, anew when the weights have moved (pause training to look around); batch: those of "
+    "each chunk of rays."
+)
+
+
+class NormPanel(ViewerElement[str], ViewerControl):
+    """Shows the network of a pipeline in the viewer, and costs nothing where there is no viewer.
+
+    nerfstudio finds it on the pipeline, puts it on the page (`install`), hands over its viewer (`_setup`).
+    During training, `after_step` redraws as often as a share of training time allows. It holds the train lock
+    then, as do nerfstudio's render threads and callbacks, so that nothing here runs at the same time.
+
+    Args:
+        source: the pipeline.
+        share: of training time for looking at the network, in [0, 1).
+    """
+
+    def __init__(self, source: Source, share: float) -> None:
+        super().__init__("Network")
+        self._source = source
+        self.budget = TimeBudget(share)
+        """What of training time was spent here."""
+        self.history = History()
+        """PSNR in dB (`psnr`), and the largest drift of the norms of each network, by the network's name."""
+        self.step = 0
+        """The last training step seen."""
+        self._psnr: Tensor | float | None = None
+        self._handles: dict[str, Any] = {}
+        self._exact: tuple[int, Buffers] | None = None
+        self._shown_field: str | None = None
+        self._rays: Any = None
+        self._look: probe.Look | None = None
+        self._problem = ""
+
+    # ---------------------------------------------------------------------- called by the viewer
+
+    def _create_gui_handle(self, viser_server: Any) -> None:
+        """Make the choices and plots that make sense for this model."""
+        gui, model = viser_server.gui, self._source.model
+        fields = list(probe.networks(model))
+        if running_norms(model):
+            self._handles["statistics"] = gui.add_dropdown(
+                "Statistics", ("running", "exact", "batch"), "running", hint=HINT
+            )
+        if fields:
+            import standalone.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
+
+            self._shown_field = fields[-1]  # the one that renders
+            if len(fields) > 1:
+                self._handles["field"] = gui.add_dropdown(
+                    "Spectrum of", tuple(fields), fields[-1], hint="The field whose kernel is shown."
+                )
+            self._handles["spectrum"] = gui.add_plotly(self._spectrum_figure(), figures.ASPECT)
+        self._handles["psnr"] = gui.add_plotly(self._psnr_figure(), figures.ASPECT, visible=False)
+        if running_norms(model):
+            self._handles["drift"] = gui.add_plotly(self._drift_figure(), 1.2 * figures.ASPECT)
+        self._handles["status"] = gui.add_markdown("")
+
+    def install(self, viser_server: Any) -> None:
+        """Put the panel on the page."""
+        self._create_gui_handle(viser_server)
+        self.cb_hook = lambda _: self._choice_changed()
+        for name in ("statistics", "field"):
+            if name in self._handles:
+                # nerfstudio wraps `cb_hook` after this: with the train lock, and a new picture.
+                self._handles[name].on_update(lambda _: self.cb_hook(self))
+
+    def _setup(self, viewer: Any) -> None:
+        """Take the viewer's renders over, name its real port; look at once where nothing trains."""
+        super()._setup(viewer)
+        viewed = ViewedModel(
+            lambda: self._source.model, lambda: self.statistics, self._wanted, self.exact, self._tell
+        )
+        viewer.get_model = lambda: viewed
+        name_real_port(viewer)
+        if viewer.trainer is None:
+            self.refresh()
+        else:
+            self._handles["psnr"].visible = True
+
+    # ---------------------------------------------------------------------- called during training
+
+    def note_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Take the PSNR of a training step, if the step tells it."""
+        if not self._handles or "psnr" not in metrics:
+            return
+        psnr = metrics["psnr"]
+        psnr = psnr.detach() if isinstance(psnr, Tensor) else psnr
+        before = psnr if self._psnr is None else self._psnr
+        self._psnr = PSNR_MEMORY * before + (1 - PSNR_MEMORY) * psnr
+
+    def after_step(self, step: int) -> None:
+        """Redraw after a training step, if it is due."""
+        self.step = step
+        if self._handles and self.budget.is_due():
+            with self.budget.spending():
+                self.refresh()
+
+    # ---------------------------------------------------------------------- what it does
+
+    @property
+    def statistics(self) -> Statistics:
+        """Whose statistics pictures are rendered with."""
+        handle = self._handles.get("statistics")
+        return "running" if handle is None else cast(Statistics, handle.value)
+
+    def refresh(self) -> None:
+        """Look at the network, and draw what was found."""
+        if self._rays is None:
+            num = probe.PATIENT_RAYS if self.viewer.trainer is None else probe.PROBE_RAYS
+            self._rays = probe.first_rays(self._source, num)
+        self._look = probe.look(self._source, self._rays, self._shown_field)
+        psnr = {} if self._psnr is None else {"psnr": float(self._psnr)}
+        self.history.add(self.step, psnr | worst_of_networks(self._look.drift))
+        for name, draw in (
+            ("spectrum", self._spectrum_figure),
+            ("psnr", self._psnr_figure),
+            ("drift", self._drift_figure),
+        ):
+            if name in self._handles:
+                self._handles[name].figure = draw()
+        self._handles["status"].content = self.status
+
+    @property
+    def status(self) -> str:
+        """What the plots say, in lines of markdown."""
+        lines = [f"**Shown:** {self._problem}"] if self._problem else []
+        found = self._look
+        if found is not None and found.problem:
+            lines.append(f"**No spectrum:** {found.problem}")
+        if found is not None and found.eigenvalues is not None:
+            from standalone.ntk.spectrum import statistics_of
+
+            numbers = statistics_of(found.eigenvalues)
+            lines.append(
+                f"**Spectrum:** effective rank {numbers.effective_rank:.1f} of {len(found.eigenvalues)}, "
+                f"largest share {numbers.top_share:.0%} of the trace"
+            )
+        if found is not None and found.drift:
+            worst = max(found.drift, key=lambda name: found.drift[name])
+            lines.append(f"**Drift:** at most {found.drift[worst]:.2g} sd ({short_name(worst)})")
+        if self.budget.times:
+            share = self.budget.spent / max(self.budget.elapsed, 1e-9)
+            lines.append(f"**This panel:** {share:.1%} of training time so far")
+        return "\n\n".join(lines)
+
+    def exact(self) -> Buffers:
+        """Exact statistics of the weights as they are, over the rays that evaluation takes."""
+        if self._exact is None or self._exact[0] != self.step:
+            # The viewer interrupts its renders at any line, by a trace; not amid borrowed random numbers.
+            trace = sys.gettrace()
+            sys.settrace(None)
+            try:
+                model = twin(self._source.model).train()
+                calibrate(
+                    model,
+                    self._source.exact_rays(),
+                    lambda rays: self._source.pass_as_in_training(model, rays),
+                )
+                self._exact = self.step, norm_buffers(model)
+            finally:
+                sys.settrace(trace)
+        return self._exact[1]
+
+    def _wanted(self) -> Set[str]:
+        """Which of the outputs that cost time are looked at."""
+        control = self.viewer.control_panel
+        chosen = {control.output_render}
+        if control.split:
+            chosen.add(control.split_output_render)
+        return chosen & set(EXTRA_OUTPUTS)
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            self._handles["status"].content = self.status
+
+    def _choice_changed(self) -> None:
+        """Look anew where another field was chosen; the viewer renders anew in any case."""
+        handle = self._handles.get("field")
+        if handle is not None and handle.value != self._shown_field:
+            self._shown_field = handle.value
+            self.refresh()
+
+    def _spectrum_figure(self) -> Any:
+        values = None if self._look is None else self._look.eigenvalues
+        return figures.histogram(values, f"NTK of the density, {self._shown_field}, step {self.step}")
+
+    def _psnr_figure(self) -> Any:
+        return figures.curves(self.history, {"psnr": "PSNR"}, "PSNR of training rays", "dB")
+
+    def _drift_figure(self) -> Any:
+        title, unit = "Drift of running statistics", "standard deviations"
+        if len(self.history.steps) > 1:
+            names = {name: name for name in self.history.names if name != "psnr"}
+            return figures.curves(self.history, names, f"{title}, worst layer", unit, log=True)
+        drift = {} if self._look is None else self._look.drift
+        return figures.bars({short_name(name): value for name, value in drift.items()}, title, unit)
+
+
+def short_name(norm: str) -> str:
+    """The name of a norm without the words that all have."""
+    words = norm.removeprefix("field_").split(".")
+    return ".".join(word for word in words if word not in ("layers", "norm", "mlp"))
+
+
+def worst_of_networks(drift: Mapping[str, float]) -> dict[str, float]:
+    """The largest drift of the norms of each network, by the network's short name."""
+    worst: dict[str, float] = {}
+    for norm, value in drift.items():
+        network = short_name(norm).rpartition(".")[0]
+        worst[network] = max(value, worst.get(network, 0.0))
+    return worst
+
+
+def name_real_port(viewer: Any) -> None:
+    """Say at which port the viewer is, where another program has the one that was asked for.
+
+    viser takes the next free one then, and nerfstudio still names the one that was asked for.
+    """
+    asked, real = viewer.config.websocket_port, viewer.viser_server.get_port()
+    if asked is None or asked == real:
+        return
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    CONSOLE.print(f"port {asked} (--viewer.websocket-port) is in use: the viewer is at port {real} instead")
+    viewer.viewer_info = [line.replace(f":{asked}", f":{real}") for line in viewer.viewer_info]

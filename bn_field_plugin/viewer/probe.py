@@ -1,0 +1,143 @@
+"""One look at a network: its spectrum at probe points, and the drift of its statistics."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.fields.base_field import Field
+from torch import Tensor, nn
+
+from bn_field_plugin.nn import CoordinateMLP, UserError, calibrate
+from bn_field_plugin.viewer.drift import drifts
+from bn_field_plugin.viewer.source import Source
+from bn_field_plugin.viewer.twin import twin
+
+PROBE_POINTS = 96
+"""Points at which the kernel is taken."""
+PROBE_RAYS = 128
+"""Training rays on which the points lie, and over which drift is measured while training runs. So few differ
+from all by some hundredths of a standard deviation, which drift cannot fall below.
+"""
+PATIENT_RAYS = 512
+"""The same where nothing trains."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found."""
+
+    eigenvalues: Float[np.ndarray, " n"] | None
+    """Of the kernel of one field's density, the largest first; None where there is no kernel."""
+    drift: dict[str, float]
+    """Drift of each norm (see `norm_drift`), by name, in standard deviations."""
+    problem: str = ""
+    """Why there is no kernel."""
+
+
+def networks(model: nn.Module) -> dict[str, list[CoordinateMLP]]:
+    """The coordinate networks of each field of a model that has some, by the field's name."""
+    fields = {name: module for name, module in model.named_modules() if isinstance(module, Field)}
+    found = {name: [m for m in f.modules() if isinstance(m, CoordinateMLP)] for name, f in fields.items()}
+    return {name: mlps for name, mlps in found.items() if mlps}
+
+
+def first_rays(source: Source, num: int) -> RayBundle:
+    """That many training rays, the same at each call."""
+    return source.training_rays(num)[0][:num]
+
+
+def look(source: Source, rays: RayBundle, field: str | None) -> Look:
+    """Look at the model of a pipeline as it is, and leave it so.
+
+    The kernel is that of the density in the parameters of its network, at samples along the rays as
+    training draws them, with the running statistics held.
+
+    Args:
+        source: the pipeline.
+        rays: training rays.
+        field: name of the field whose kernel is taken, or None for none.
+    """
+    values, problem, drift = None, "", {}
+    if field is not None:
+        try:
+            values = spectrum(*density_inputs(source, twin(source.model), rays, field))
+        except UserError as error:  # training that has diverged
+            problem = str(error)
+    exact = twin(source.model).train()
+    if calibrate(exact, [rays], lambda batch: source.pass_as_in_training(exact, batch)):
+        drift = drifts(source.model, exact)
+    return Look(values, drift, problem)
+
+
+@torch.no_grad()
+def density_inputs(
+    source: Source, model: Any, rays: RayBundle, field: str
+) -> tuple[CoordinateMLP, Float[Tensor, "n d"]]:
+    """The network of a field that gives density, and inputs of it from samples along rays.
+
+    It is the network that the field calls first; density is its first output.
+
+    Args:
+        source: the pipeline.
+        model: a twin of its model; it is left in training mode.
+        rays: training rays.
+        field: name of the field.
+
+    Raises:
+        UserError: fewer than two distinct samples lie in the scene.
+    """
+    calls: list[tuple[CoordinateMLP, Tensor]] = []
+
+    def note(mlp: Any, arguments: tuple[Tensor, ...]) -> None:
+        calls.append((mlp, arguments[0]))
+
+    hooks = [mlp.register_forward_pre_hook(note) for mlp in networks(model)[field]]
+    try:
+        source.pass_as_in_training(model.train(), rays)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not calls:
+        raise UserError(f"training does not call {field}: its kernel is not defined")
+    mlp, inputs = calls[0]
+    flat = inputs.reshape(-1, inputs.shape[-1]).float()
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(flat), generator=generator)[: 2 * PROBE_POINTS].to(flat.device)
+    points = torch.unique(flat[order], dim=0)
+    points = points[torch.randperm(len(points), generator=generator)[:PROBE_POINTS].to(flat.device)]
+    if len(points) < 2:
+        raise UserError("fewer than two distinct samples of the probe rays lie in the scene")
+    return mlp, points
+
+
+def spectrum(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Float[np.ndarray, " n"]:
+    """Eigenvalues of the kernel of a network's first output with running statistics, largest first.
+
+    Raises:
+        UserError: outputs that are not finite, or as of `standalone.ntk.kernel.eigenvalues`.
+    """
+    from standalone.ntk.kernel import eigenvalues  # by far the heaviest import here, and for viewers alone
+
+    one = first_output(mlp).eval()
+    with torch.no_grad():
+        if not bool(one(points).isfinite().all()):
+            raise UserError("the network's outputs are not finite: training has diverged")
+    with torch.enable_grad():
+        return eigenvalues(one, points, statistics="running")
+
+
+def first_output(mlp: CoordinateMLP) -> CoordinateMLP:
+    """A copy of a network without its outputs but the first."""
+    one = copy.deepcopy(mlp)
+    one.config = dataclasses.replace(mlp.config, out_dim=1)
+    one.output.out_features = 1
+    one.output.weight = nn.Parameter(mlp.output.weight[:1].detach().clone())
+    one.output.bias = nn.Parameter(mlp.output.bias[:1].detach().clone())
+    return one

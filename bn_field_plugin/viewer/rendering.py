@@ -1,0 +1,173 @@
+"""Pictures for the viewer: with running, exact or batch statistics, and of density and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from typing import Any, Literal
+
+import torch
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
+from torch import Tensor
+
+from bn_field_plugin.nn import CoordinateMLP, UserError, running_norms
+from bn_field_plugin.nn.normalization import StatisticsMode
+from bn_field_plugin.viewer.twin import twin
+
+Statistics = Literal["running", "exact", "batch"]
+"""Whose statistics a picture is rendered with: the model's running ones; exact ones over training rays; or
+those of each chunk of rays, which make a pixel depend on its neighbours, as in training.
+"""
+
+EXTRA_OUTPUTS = ("density", "drift")
+"""`density`: log10 of 1 + the largest density on the ray, density in 1 / scene unit. `drift`: mean over the
+colours of |rgb with batch statistics - rgb with running statistics|, in [0, 1].
+"""
+
+Buffers = dict[str, Tensor]
+"""Statistics of a model's norms, by name."""
+
+
+def norm_buffers(model: torch.nn.Module) -> Buffers:
+    """Copies of the statistics of all norms of a model."""
+    norms = {id(norm) for norm in running_norms(model)}
+    return {
+        f"{name}.{key}": value.clone()
+        for name, module in model.named_modules()
+        if id(module) in norms
+        for key, value in module.named_buffers(recurse=False)
+    }
+
+
+def render(
+    model: Any,
+    camera: Any,
+    *,
+    statistics: Statistics = "running",
+    wanted: Set[str] = frozenset(),
+    exact: Callable[[], Buffers] | None = None,
+    **options: Any,
+) -> dict[str, Tensor]:
+    """Render a camera, and leave the model as it is.
+
+    Args:
+        model: of nerfstudio, in any mode.
+        camera: the camera.
+        statistics: whose statistics to use.
+        wanted: which of `EXTRA_OUTPUTS` to compute; the others are zero.
+        exact: gives exact statistics, where they are asked for.
+        options: of `get_outputs_for_camera`.
+
+    Returns:
+        The model's outputs, [height, width, c], and `EXTRA_OUTPUTS`, [height, width, 1]; `drift` only for a
+        model whose norms keep statistics.
+
+    Raises:
+        UserError: a chunk with a single sample in the scene has no batch statistics.
+    """
+
+    def outputs_with(statistics: Statistics, density: bool = False) -> dict[str, Tensor]:
+        shown = twin(model).eval()
+        if statistics == "batch":
+            for norm in running_norms(shown):
+                norm.mode = StatisticsMode.BATCH
+        elif statistics == "exact" and exact is not None:
+            shown.load_state_dict(exact(), strict=False)
+            for mlp in (m for m in shown.modules() if isinstance(m, CoordinateMLP)):
+                mlp.inference = None  # shared with the model, and holds its statistics
+        if density:
+            _add_density(shown)
+        found: dict[str, Tensor] = shown.get_outputs_for_camera(camera, **options)
+        return found
+
+    outputs = outputs_with(statistics, density="density" in wanted)
+    nothing = torch.zeros_like(outputs["rgb"][..., :1])
+    extra = {"density": outputs.pop("density", nothing)}
+    if running_norms(model):
+        extra["drift"] = nothing
+        if "drift" in wanted:
+            batch, running = (
+                outputs if statistics == name else outputs_with(name)  # type: ignore[arg-type]
+                for name in ("batch", "running")
+            )
+            extra["drift"] = (batch["rgb"] - running["rgb"]).abs().mean(dim=-1, keepdim=True)
+    # After the colours: nerfstudio takes the last output for its split screen.
+    return {"rgb": outputs.pop("rgb"), **extra, **outputs}
+
+
+def _add_density(model: Any) -> None:
+    """Let a twin of a model add `density`, from the samples of the field that it asks last."""
+    latest: list[Tensor] = []
+    fields: list[Any] = [module for module in model.modules() if isinstance(module, Field)]
+    for field in fields:
+        field.forward = _noting(field.forward, latest)
+    get_outputs = model.get_outputs
+
+    def with_density(ray_bundle: Any) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = get_outputs(ray_bundle)
+        if latest:
+            outputs["density"] = torch.log10(1 + latest.pop().amax(dim=-2))
+            latest.clear()
+        return outputs
+
+    model.get_outputs = with_density
+
+
+def _noting(forward: Callable[..., Any], latest: list[Tensor]) -> Callable[..., Any]:
+    def noting(*arguments: Any, **options: Any) -> Any:
+        outputs = forward(*arguments, **options)
+        if FieldHeadNames.DENSITY in outputs:
+            latest.append(outputs[FieldHeadNames.DENSITY])
+        return outputs
+
+    return noting
+
+
+class ViewedModel:
+    """Stands where nerfstudio's viewer expects the model, and renders what the panel asks for.
+
+    The viewer's threads switch it to evaluation and back; the model itself stays as training has it.
+
+    Args:
+        model: gives the model.
+        statistics: gives the statistics to render with.
+        wanted: gives the outputs that are looked at.
+        exact: gives exact statistics.
+        tell: is told what stands in the way of a picture, or an empty line.
+    """
+
+    training = False
+
+    def __init__(
+        self,
+        model: Callable[[], Any],
+        statistics: Callable[[], Statistics],
+        wanted: Callable[[], Set[str]],
+        exact: Callable[[], Buffers],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._model, self._statistics, self._wanted = model, statistics, wanted
+        self._exact, self._tell = exact, tell
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self._model().device
+        return device
+
+    def eval(self) -> None:
+        """Nothing: pictures are always rendered in evaluation mode."""
+
+    def train(self) -> None:
+        """Nothing, as `eval`."""
+
+    def get_outputs_for_camera(self, camera: Any, **options: Any) -> dict[str, Tensor]:
+        """Render a camera; with running statistics where a chunk has no batch statistics."""
+        choices = {"wanted": self._wanted(), "exact": self._exact, **options}
+        try:
+            outputs = render(self._model(), camera, statistics=self._statistics(), **choices)
+            self._tell("")
+        except UserError as error:
+            self._tell(f"shown with running statistics: {error}")
+            outputs = render(self._model(), camera, **{**choices, "wanted": frozenset()})
+        return outputs

@@ -1,0 +1,20 @@
+"""Curves keep their ends and their order however long training runs."""
+
+from __future__ import annotations
+
+from bn_field_plugin.viewer.history import MAX_POINTS, History
+
+
+def test_curves_are_thinned_out_and_keep_their_ends() -> None:
+    history = History()
+    for step in range(5000):
+        history.add(step, {"psnr": float(step), **({"late": 1.0} if step > 4000 else {})})
+        assert len(history.steps) == len(history.values) <= MAX_POINTS
+    steps, values = history.curve("psnr")
+    assert (steps[0], steps[-1]) == (0, 4999)
+    assert steps == sorted(set(steps))
+    assert values == [float(step) for step in steps]
+    assert len(steps) > MAX_POINTS // 2
+    assert min(history.curve("late")[0]) > 4000
+    assert history.names == ["psnr", "late"]
+    assert history.curve("absent") == ([], [])
