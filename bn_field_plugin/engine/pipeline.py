@@ -7,16 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
 
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
 from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.viewer.panel import NormPanel
 
 CALIBRATION_SEED = 20240617
 """Seed of the training rays that the statistics are made exact over."""
@@ -30,6 +37,8 @@ class BNPipelineConfig(VanillaPipelineConfig):
     """A pipeline that keeps the statistics of its model's norms exact where it matters."""
 
     _target: type = field(default_factory=lambda: BNPipeline)
+    panel_share: float = 0.02
+    """Share of training time that the viewer's panel of spectrum and statistics may take; 0 stops it."""
 
 
 class BNPipeline(VanillaPipeline):
@@ -65,6 +74,8 @@ class BNPipeline(VanillaPipeline):
                 )
             super().__init__(config, device, test_mode, *args, **kwargs)
         self._is_stale = False
+        self.norm_panel = NormPanel(self, config.panel_share)
+        """Found by nerfstudio's viewer."""
 
     @staticmethod
     def _parts(config: BNPipelineConfig) -> tuple[Any, Any]:
@@ -80,23 +91,46 @@ class BNPipeline(VanillaPipeline):
         if not self._is_stale or not running_norms(self.model):
             return
         was_training = self.training
-        with private_random_numbers(CALIBRATION_SEED):
-            rays_per_batch = self.datamanager.get_train_rays_per_batch()
-            num_batches = -(-self._parts(self.config)[1].calibration_rays // rays_per_batch)
-            batches = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
-        self.model.train()  # samples are jittered as in training
-        calibrate(self.model, batches, self._render_with_fixed_jitter)
+        batches = self.exact_rays()
+        model = self.model.train()  # samples are jittered as in training
+        calibrate(model, batches, lambda rays: self.pass_as_in_training(model, rays))
         self.train(was_training)
         self._is_stale = False
 
-    def _render_with_fixed_jitter(self, ray_bundle: Any) -> None:
+    def training_rays(self, num: int) -> list[RayBundle]:
+        """At least `num` training rays, in batches.
+
+        The same at every call; the random numbers of training stay as they were.
+        """
         with private_random_numbers(CALIBRATION_SEED):
-            self.model(copy.copy(ray_bundle))  # camera optimizers move the rays of the bundle they get
+            num_batches = -(-num // self.datamanager.get_train_rays_per_batch())
+            drawn = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
+        return cast(list[RayBundle], drawn)
+
+    def exact_rays(self) -> list[RayBundle]:
+        """The training rays over which statistics are made exact."""
+        return self.training_rays(self._parts(self.config)[1].calibration_rays)
+
+    def pass_as_in_training(self, model: Any, rays: RayBundle) -> None:
+        """Render rays with a model in training mode, with the same jitter at each call."""
+        with private_random_numbers(CALIBRATION_SEED):
+            model(copy.copy(rays))  # camera optimizers move the rays of the bundle they get
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Loss of one batch of training rays."""
         self._is_stale = True
-        return super().get_train_loss_dict(step)
+        outputs, losses, metrics = super().get_train_loss_dict(step)
+        self.norm_panel.note_metrics(metrics)
+        return outputs, losses, metrics
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """Those of data and model, and the updates of the viewer's panel."""
+        panel = TrainingCallback(
+            [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
+            self.norm_panel.after_step,
+            update_every_num_iters=1,
+        )
+        return [*super().get_training_callbacks(attributes), panel]
 
     @torch.no_grad()
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -120,6 +154,7 @@ class BNPipeline(VanillaPipeline):
             check_model_state(self.model.state_dict(), loaded_state)
             super().load_pipeline(loaded_state, step)
         self._is_stale = False
+        self.norm_panel.step = step
 
 
 def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any]) -> None:
