@@ -28,13 +28,29 @@ def keep_freed_memory() -> bool:
         Whether it took effect: True with glibc on Linux, else False and nothing happens. Where another
         allocator has been preloaded, glibc accepts the setting but is not asked for memory.
     """
-    if platform.system() != "Linux":
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version"):
+    libc = _glibc()
+    if libc is None:
         return False
     # Old versions of glibc refuse a threshold above 32 MiB; forbidding mapped blocks comes to the same.
     never_maps = libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT) or libc.mallopt(_M_MMAP_MAX, 0)
     never_trims = libc.mallopt(_M_TRIM_THRESHOLD, -1)
     grows_in_steps = libc.mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)
     return bool(never_maps and never_trims and grows_in_steps)
+
+
+def release_freed_memory() -> bool:
+    """Return to the kernel what `keep_freed_memory` has kept so far, for instance after training.
+
+    Returns:
+        Whether any was returned; False without glibc on Linux.
+    """
+    libc = _glibc()
+    return libc is not None and bool(libc.malloc_trim(0))
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The process's C library where it is glibc on Linux, else None."""
+    if platform.system() != "Linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from bn_field_plugin.nn import CoordinateMLP
+from bn_field_plugin.nn.memory import release_freed_memory
 from standalone.fitting import Callback, CheckpointOptions, fit
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
@@ -121,6 +122,7 @@ def fit_network(
         compiled=run.compile,
         progress=FitProgress(label, {"psnr": "dB"}) if label is not None else None,
     )
+    release_freed_memory()  # what the steps held, before the metrics ask for more
     final = task.finished(mlp)
     pixels = task.reconstruct(final)
     return ImageFit(

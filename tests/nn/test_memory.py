@@ -37,8 +37,33 @@ def test_large_tensors_are_not_mapped_afresh():
     assert int(kept) <= int(default) / 10
 
 
+RELEASE = """
+import torch
+from bn_field_plugin.nn.memory import keep_freed_memory, release_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+keep_freed_memory()
+before = resident()
+tensors = [torch.ones(2**22) for _ in range(16)]  # 256 MiB
+del tensors
+kept = resident() - before
+print(kept, resident() - before if release_freed_memory() else None)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_kept_memory_is_released_when_asked_for():
+    done = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True, check=True)
+    kept, released = map(int, done.stdout.split())
+    assert kept >= 2**28
+    assert released <= 2**25
+
+
 @pytest.mark.parametrize("system", ["Darwin", "Windows"])
 def test_other_systems_are_left_alone(monkeypatch, system):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(memory.ctypes, "CDLL", None)  # would fail if it were called
     assert memory.keep_freed_memory() is False
+    assert memory.release_freed_memory() is False
