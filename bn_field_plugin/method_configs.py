@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nerfstudio.plugins.types import MethodSpecification
 
-from bn_field_plugin.methods import mipnerf, nerf, nerfacto
+from bn_field_plugin.methods import mipnerf, nerf, nerfacto, ngp
 from bn_field_plugin.methods import plenoxel as voxels
 
 bn_nerf = MethodSpecification(
@@ -39,6 +39,12 @@ bn_mipnerf = MethodSpecification(
     description="mip-NeRF with a batch-normalised network, small: for a CPU; sees cones instead of points.",
 )
 """`bn-mipnerf`"""
+
+bn_ngp = MethodSpecification(
+    config=ngp.ngp(),
+    description="instant-ngp with batch-normalised networks after its hash grid; needs CUDA.",
+)
+"""`bn-ngp`"""
 
 siren_nerf = MethodSpecification(
     config=nerf.small("siren-nerf", "none", hidden_lr=1e-3, lr=5e-4, activation="sine"),

@@ -25,6 +25,11 @@ SIZES: dict[str, tuple[object, ...]] = {
         *("--pipeline.model.num-coarse-samples", 16, "--pipeline.model.num-fine-samples", 16),
         *("--pipeline.model.calibration-rays", 512),
     ),
+    "bn-ngp": (
+        *("--pipeline.model.implementation", "torch", "--pipeline.model.log2-hashmap-size", 10),
+        *("--pipeline.model.num-levels", 4, "--pipeline.model.max-res", 64),
+        *("--pipeline.model.grid-resolution", 16, "--pipeline.model.calibration-rays", 512),
+    ),
     "siren-nerf": (
         *("--pipeline.model.num-coarse-samples", 16, "--pipeline.model.num-fine-samples", 16),
         *("--pipeline.model.calibration-rays", 512),
@@ -35,7 +40,11 @@ SIZES: dict[str, tuple[object, ...]] = {
     ),
 }
 """Options that make a step of each method cheap."""
-METHODS = tuple(SIZES)
+NEED_CUDA = {"bn-ngp"}
+"""Methods that run on CUDA alone."""
+METHODS = tuple(name for name in SIZES if torch.cuda.is_available() or name not in NEED_CUDA)
+"""Methods that run here."""
+CASES = [pytest.param(name, marks=pytest.mark.gpu) if name in NEED_CUDA else name for name in SIZES]
 
 
 def training(method: str, name: str, *options: object) -> tuple[object, ...]:
@@ -68,6 +77,9 @@ def runs(work: Path) -> dict[str, Finished]:
     commands["capture"] = training(
         *("bn-nerfacto", "capture", "--pipeline.model.proposal-norm", "batch"),
         *("--pipeline.model.predict-normals", True, "nerfstudio-data", "--data", "capture"),
+    )
+    commands["no CUDA"] = training(
+        *("bn-ngp", "refused", "--machine.device-type", "cpu", "blender-data", "--data", "blender")
     )
     return run_all(work, commands)
 
@@ -103,7 +115,7 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
     return run_all(work, commands)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "capture"])
+@pytest.mark.parametrize("name", [*CASES, "capture"])
 def test_it_trains(name: str, work: Path, runs: dict[str, Finished]) -> None:
     runs[name].check()
     method = "bn-nerfacto" if name == "capture" else name
@@ -113,14 +125,14 @@ def test_it_trains(name: str, work: Path, runs: dict[str, Finished]) -> None:
     assert not [key for key in state["pipeline"] if "lpips" in key]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_it_resumes(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"resume {method}"].check()
     folder = config_of(work, "second", method).parent / "nerfstudio_models"
     assert [path.name for path in folder.iterdir()] == ["step-000000023.ckpt"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_it_evaluates(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"eval {method}"].check()
     results = json.loads((work / method / "eval.json").read_text())["results"]
@@ -128,13 +140,13 @@ def test_it_evaluates(method: str, work: Path, products: dict[str, Finished]) ->
     assert math.isfinite(results["ssim"])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_it_renders(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"render {method}"].check()
     assert len(list((work / method / "views/test/rgb").iterdir())) == 2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CASES)
 def test_its_density_has_a_mesh_or_a_clear_line(
     method: str, work: Path, products: dict[str, Finished]
 ) -> None:
@@ -150,3 +162,10 @@ def test_a_capture_evaluates_and_gives_points(work: Path, products: dict[str, Fi
     products["points"].check()
     assert math.isfinite(json.loads((work / "capture.json").read_text())["results"]["psnr"])
     assert len(trimesh.load(work / "points/point_cloud.ply").vertices) > 100
+
+
+def test_a_method_that_needs_cuda_says_so_in_one_line(runs: dict[str, Finished]) -> None:
+    done = runs["no CUDA"]
+    assert done.code == 2
+    assert done.err.strip().splitlines()[-1] == "error: bn-ngp needs CUDA; on a CPU take bn-nerf-small"
+    assert "Traceback" not in done.out + done.err

@@ -8,6 +8,7 @@ from bn_field_plugin.methods.common import machine, muon_and_adam
 from bn_field_plugin.methods.mipnerf import small as small_mipnerf
 from bn_field_plugin.methods.nerf import paper_size, small
 from bn_field_plugin.methods.nerfacto import nerfacto
+from bn_field_plugin.methods.ngp import ngp
 from bn_field_plugin.methods.plenoxel import plenoxel
 
 
@@ -38,5 +39,6 @@ def test_the_machine_is_cuda_where_it_is_present() -> None:
     assert machine().device_type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_mipnerf_has_an_optimizer_for_each_of_its_parameter_groups() -> None:
+def test_mipnerf_and_ngp_have_an_optimizer_for_each_of_their_parameter_groups() -> None:
     assert set(small_mipnerf().optimizers) == {"hidden_matrices", "fields"}
+    assert set(ngp().optimizers) == {"fields"}
