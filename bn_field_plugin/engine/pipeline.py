@@ -21,6 +21,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch import Tensor
 
 from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
 from bn_field_plugin.nn.memory import keep_freed_memory
 from bn_field_plugin.viewer.panel import NormPanel
@@ -46,6 +47,9 @@ class BNPipeline(VanillaPipeline):
 
     Before evaluation and before a checkpoint, the running statistics are made exact over training rays
     (`calibrate`). Mistakes of the user, in the data or the checkpoint, end the command with one line.
+
+    Of several processes, each takes its share of a batch, and normalises with the moments of all of it. Only
+    training steps exchange anything: any process may evaluate or calibrate while the others do not.
     """
 
     config: BNPipelineConfig
@@ -55,6 +59,7 @@ class BNPipeline(VanillaPipeline):
         config: BNPipelineConfig,
         device: str,
         test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -72,10 +77,21 @@ class BNPipeline(VanillaPipeline):
                 raise UserError(
                     f"the data path {parser.data} does not exist: put it back or mend the config.yml"
                 )
-            super().__init__(config, device, test_mode, *args, **kwargs)
+            if world_size > 1 and test_mode != "inference":
+                self._take_share(config, world_size)
+            with same_order_of_images(world_size):
+                super().__init__(config, device, test_mode, world_size, *args, **kwargs)
         self._is_stale = False
         self.norm_panel = NormPanel(self, config.panel_share)
         """Found by nerfstudio's viewer."""
+
+    @staticmethod
+    def _take_share(config: BNPipelineConfig, world_size: int) -> None:
+        """Make the rays of a batch those of all processes together (see `rays_per_process`)."""
+        datamanager: Any = config.datamanager
+        rays = getattr(datamanager, "train_num_rays_per_batch", None)
+        if rays is not None:
+            datamanager.train_num_rays_per_batch = rays_per_process(rays, world_size)
 
     @staticmethod
     def _parts(config: BNPipelineConfig) -> tuple[Any, Any]:

@@ -26,6 +26,7 @@ from bn_field_plugin.engine.checkpoints import (
     remove_partial_files,
     save_atomically,
 )
+from bn_field_plugin.engine.processes import check_machines
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.nn.errors import UserError, exit_on_user_error
 
@@ -55,6 +56,17 @@ class BNTrainerConfig(TrainerConfig):
             with exit_on_user_error():
                 check_newest(directory)
         return directory
+
+    def set_timestamp(self) -> None:
+        """Name the run after the time; ns-train's first step, so the last at which one line can end it.
+
+        Raises:
+            SystemExit: after a line on stderr, if the run cannot be shared by the processes asked for.
+        """
+        with exit_on_user_error():
+            rays = getattr(self.pipeline.datamanager, "train_num_rays_per_batch", None)
+            check_machines(self.machine, rays)
+        super().set_timestamp()
 
     def set_experiment_name(self) -> None:
         """Name an unnamed experiment after its data, also where the dataparser holds their path."""

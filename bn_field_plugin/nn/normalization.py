@@ -76,7 +76,8 @@ class RunningNorm(Norm):
     """Base of the norms that normalise with statistics of the batch and keep running ones.
 
     A non-finite batch never enters the running statistics. With `torch.distributed` initialised, the
-    batch is the joined batch of all processes.
+    batch of a module in training mode is the joined batch of all processes; in evaluation mode each process
+    is on its own, since one may evaluate while the others do not.
 
     Args:
         num_features: number of features C.
@@ -120,9 +121,9 @@ class RunningNorm(Norm):
     @property
     def group(self) -> dist.ProcessGroup | None:
         """Processes over which the batch is joined, or None."""
-        if self.synchronize and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            return dist.group.WORLD
-        return None
+        if not (self.synchronize and self.training and dist.is_available() and dist.is_initialized()):
+            return None
+        return dist.group.WORLD if dist.get_world_size() > 1 else None
 
     @property
     def normalizes_with_batch(self) -> bool:

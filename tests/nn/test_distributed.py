@@ -80,12 +80,14 @@ def worker(rank: int, folder: str) -> None:
     for norm, placement, split in CASES:
         mlp = case_network(norm, placement)
         results[norm, placement, split] = two_steps(mlp, share(rank, split))
-        if rank == 0:  # Passes that read the running statistics must not wait for the other process.
+        if rank == 0:  # Passes of evaluation must not wait for the other process.
             with torch.no_grad():
                 mlp(coordinates(4, 3))
             with frozen_statistics(mlp):
                 mlp(coordinates(1, 3))
-            mlp.eval()(coordinates(4, 3))
+            with batch_statistics(mlp.eval()):
+                mlp(coordinates(4, 3))
+            mlp(coordinates(4, 3))
 
     for norm in RUNNING:
         rows = share(rank, "unequal")
