@@ -9,7 +9,9 @@ import torch
 from nerfstudio.models.instant_ngp import InstantNGPModelConfig, NGPModel
 from torch import Tensor
 
+from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.packed_field import PackedHashField
+from bn_field_plugin.fields.tcnn import usable_implementation
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.image_metrics import ImageMetrics, shown_images, without_lpips
 from bn_field_plugin.nn import NormName, UserError
@@ -38,9 +40,12 @@ class BNNGPModelConfig(InstantNGPModelConfig):
     background_color: Literal["auto", "random", "black", "white"] = "auto"  # type: ignore[assignment]
     """Colour behind everything. Auto: white for bounded scenes, random for unbounded ones."""
     implementation: Literal["tcnn", "torch"] = "tcnn"
-    """Implementation of the encodings; torch where tiny-cuda-nn is absent."""
+    """Implementation of the encodings; torch where tiny-cuda-nn is absent or does not work."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+    fused_inference: Literal["auto", "never"] = "auto"
+    """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
 class BNNGPModel(NGPModel):
@@ -85,6 +90,8 @@ class BNNGPModel(NGPModel):
         )
         self.sampler.density_fn = self.field.density_fn
         self.image_metrics = ImageMetrics()
+        if config.fused_inference == "auto":
+            use_fused_inference(self)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without the background, and opacity (see `rgba_without_background`)."""
@@ -105,7 +112,8 @@ def resolved(config: BNNGPModelConfig) -> BNNGPModelConfig:
     background = config.background_color
     if background == "auto":
         background = "white" if bounded else "random"
-    config = dataclasses.replace(config, background_color=background)
+    implementation = usable_implementation(config.implementation)
+    config = dataclasses.replace(config, background_color=background, implementation=implementation)
     if not bounded:
         return config
     return dataclasses.replace(

@@ -4,10 +4,12 @@ import pytest
 import torch
 from nerfstudio.data.scene_box import SceneBox
 
+from bn_field_plugin.fields import fused, tcnn
 from bn_field_plugin.fields.hash_field import BNDensityField
 from bn_field_plugin.models.bn_nerfacto import BNNerfactoModel, BNNerfactoModelConfig, resolved
 from bn_field_plugin.models.colliders import BoxCollider
-from bn_field_plugin.nn import NormName, calibrate, running_norms
+from bn_field_plugin.nn import CoordinateMLP, NormName, calibrate, running_norms
+from tests.fields import fake_tinycudann
 from tests.scenes import BOX, rays, same_tensors, statistics
 
 NETS = [{"hidden_dim": 8, "log2_hashmap_size": 8, "num_levels": 2, "max_res": 16, "use_linear": False}]
@@ -111,3 +113,27 @@ def test_one_proposal_network_can_serve_all() -> None:
     assert len(made.proposal_networks) == 1
     assert len(made.density_fns) == 2
     loss(made.train()).backward()
+
+
+def test_encodings_are_torchs_where_tinycudann_does_not_work() -> None:
+    """Here it is absent; `tests/fields/test_tcnn.py` has the other reasons."""
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without tiny-cuda-nn")
+    made = model(implementation="tcnn")
+    assert made.config.implementation == "torch"
+    assert made.field.mlp_base.encoding.tcnn_encoding is None
+
+
+def test_the_fused_kernel_renders_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All networks fit: those with one hidden layer at their own width, the others at the next."""
+    monkeypatch.setattr(tcnn, "DEVICE_TYPE", "cpu")
+    monkeypatch.setattr(fused, "load_tinycudann", lambda: fake_tinycudann)
+    options = {"norm": "batch", "proposal_norm": "batch"}
+    expected = model(fused_inference="never", **options).eval()(rays(40))
+    made = model(**options).eval()
+    with torch.no_grad():
+        outputs = made(rays(40))
+    mlps = [module for module in made.modules() if isinstance(module, CoordinateMLP)]
+    assert [mlp.inference._network is not None for mlp in mlps] == [True] * 4
+    assert not torch.equal(outputs["rgb"], expected["rgb"])
+    torch.testing.assert_close(outputs["rgb"], expected["rgb"], rtol=0, atol=2 / 255)
