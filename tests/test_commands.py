@@ -373,6 +373,7 @@ MISTAKES = {
     "missing config": "--load-config nowhere.yml: no such file",
     "unknown mesh format": "use .ply, .obj, .stl or .glb",
     "threshold that no density has": "--threshold is 1e+09",
+    "rays that processes cannot share": "256 cannot be shared evenly by 3 processes: choose 255 or 258",
 }
 """What the one line must say."""
 
@@ -414,6 +415,7 @@ def mistakes(work: Path) -> dict[str, Finished]:
             "broken checkpoint": ("ns-eval", "--load-config", broken),
             "unknown norm in a config": ("ns-eval", "--load-config", unknown),
             "unknown norm": train("--data", "blender", "--pipeline.model.norm", "wavelet"),
+            "rays that processes cannot share": train("--data", "blender", "--machine.num-devices", 3),
             "missing config": export(Path("nowhere.yml")),
             "unknown mesh format": export(good, "--filename", "mesh.blend"),
             "threshold that no density has": export(good, "--threshold", 1e9, "--resolution", 8),
