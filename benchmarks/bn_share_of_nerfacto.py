@@ -1,8 +1,8 @@
 """Batch norm's share of a training step of bn-nerfacto: the step with it over the same step without norm.
 
 Both sides are bn-nerfacto in one process, on the same data, with the same options but the norm; each is the
-trainer's whole step: rays, both proposal networks, the field, the losses, the gradients, Adam. They take turns,
-so that whatever slows the machine down slows both; a round's ratio is that of the two medians in it.
+trainer's whole step: rays, both proposal networks, the field, the losses, the gradients, Adam. They take
+turns, so that whatever slows the machine down slows both; a round's ratio is that of its two medians.
 """
 
 from __future__ import annotations

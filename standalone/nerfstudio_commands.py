@@ -63,8 +63,14 @@ def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str,
     start = time.perf_counter()
     with log.open("w") as stream:
         try:
+            # In a session of its own: Ctrl-C is the caller's, lest a stopped training pass for a whole one.
             process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, env=variables, stdin=subprocess.DEVNULL
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         except OSError as error:
             raise CommandFailed(f"{command[0]} cannot be run: {error.strerror}") from error

@@ -15,6 +15,9 @@ from standalone.nerfstudio_commands import CommandFailed
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's shared memory: results are small."""
 
+START_ATTEMPTS = 3
+"""How often Ray is started: it gives up after 30 seconds, which a busy machine may take."""
+
 CANCEL_SECONDS = 10.0
 """How long running tasks get to stop their commands after Ctrl-C."""
 
@@ -69,7 +72,7 @@ def started(resources: Resources) -> Iterator[Any]:
     """Ray, running while the body does.
 
     Raises:
-        UserError: Ray is absent, or no cluster answers at the address.
+        UserError: Ray is absent, does not start, or does not answer at the address.
     """
     ray = import_ray()
     options: dict[str, Any] = {"address": resources.address}
@@ -80,13 +83,22 @@ def started(resources: Resources) -> Iterator[Any]:
             "object_store_memory": OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-    try:
-        ray.init(**options, logging_level="ERROR", log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"no Ray answers at --address {resources.address} ({str(error).splitlines()[0]}): start one by "
-            "ray start --head, or leave the option out"
-        ) from error
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(**options, logging_level="ERROR", log_to_driver=False)
+            break
+        except Exception as error:  # Ray raises plain ones, too
+            ray.shutdown()
+            reason = str(error).partition("\n")[0]
+            if resources.address is not None:
+                raise UserError(
+                    f"no Ray answers at --address {resources.address} ({reason}): start one by "
+                    "ray start --head, or leave the option out"
+                ) from error
+            if attempt == START_ATTEMPTS - 1:
+                raise UserError(
+                    f"Ray does not start here ({reason}): try again with less beside it"
+                ) from error
     try:
         yield ray
     finally:

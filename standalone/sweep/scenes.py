@@ -8,13 +8,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bn_field_plugin.nn import UserError
 from standalone.report import write_whole
 
 BLENDER_SPLITS = ("train", "val", "test")
 """Names in Blender-format scenes' transforms files."""
+
+TestOn = Literal["test", "rest", "all"]
+"""Views to test on: a scene's test views, those that training leaves, or both."""
 
 LABEL = re.compile(r"([\w.+-]+)=(\S.*)")
 """A name that the user gives to what follows it."""
@@ -51,7 +54,7 @@ class Scene:
         return Scene(name, (_dataparser(folder_path), "--data", str(folder_path.resolve())))
 
     def fewer_views(
-        self, folder: Path, *, train: int | None = None, test: int | None = None, test_on_rest: bool = False
+        self, folder: Path, *, train: int | None = None, test: int | None = None, test_on: TestOn = "test"
     ) -> Scene:
         """The same scene with fewer views (see `fewer_views`).
 
@@ -59,7 +62,7 @@ class Scene:
             folder: where to put it.
             train: training views to keep; None keeps all.
             test: test views to keep; None keeps all.
-            test_on_rest: test also on the views that training leaves.
+            test_on: which views to test on.
 
         Raises:
             UserError: it is no Blender-format scene.
@@ -68,7 +71,7 @@ class Scene:
             raise UserError(f"the scene {self.name} keeps all its views: only Blender-format ones can be cut")
         words = list(self.words)
         place = words.index("--data") + 1
-        smaller = fewer_views(Path(words[place]), folder, train=train, test=test, test_on_rest=test_on_rest)
+        smaller = fewer_views(Path(words[place]), folder, train=train, test=test, test_on=test_on)
         words[place] = str(smaller)
         return Scene(self.name, tuple(words))
 
@@ -79,7 +82,7 @@ def fewer_views(
     *,
     train: int | None = None,
     test: int | None = None,
-    test_on_rest: bool = False,
+    test_on: TestOn = "test",
 ) -> Path:
     """A Blender-format scene with some of the views of another, evenly chosen.
 
@@ -88,7 +91,8 @@ def fewer_views(
         folder: where to put the smaller one, which refers to the images of `scene`.
         train: training views to keep, at least 1; None keeps all.
         test: test views to keep, at least 1; None keeps all.
-        test_on_rest: the training views that are not kept become test views, before those are chosen.
+        test_on: the scene's test views, the training views that are not kept (rest), or all of them, of which
+            `test` are then chosen.
 
     Returns:
         `folder`.
@@ -99,8 +103,9 @@ def fewer_views(
     metas = {split: _read_transforms(scene / f"transforms_{split}.json") for split in BLENDER_SPLITS}
     frames = {split: list(metas[split]["frames"]) for split in BLENDER_SPLITS}
     kept = evenly(frames["train"], train, f"training views of {scene}")
-    if test_on_rest:
-        frames["test"] += [frame for frame in frames["train"] if frame not in kept]
+    rest = [frame for frame in frames["train"] if frame not in kept]
+    if test_on != "test":
+        frames["test"] = rest if test_on == "rest" else frames["test"] + rest
     frames["train"] = kept
     frames["test"] = evenly(frames["test"], test, f"test views of {scene}")
     for split in BLENDER_SPLITS:
