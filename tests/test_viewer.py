@@ -1,12 +1,11 @@
 """The viewer, alone and while training, driven over its websocket as a browser drives it."""
 
 import io
+import re
 import signal
 import socket
-import subprocess
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,14 @@ from nerfstudio.viewer.utils import CameraState, get_camera
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
-from tests.commands import BIN, config_of, environment, trained, training
+from bn_field_plugin.nn import batch_statistics
+from tests.commands import config_of, trained, training
+from tests.viewer.serving import page, running
 
 pytestmark = pytest.mark.slow
 
-START, ANSWER, PATIENCE = 180.0, 120.0, 10.0
-"""Seconds to wait for the page, for the right picture (far more than needed), and before moving again."""
+ANSWER, PATIENCE = 120.0, 10.0
+"""Seconds to wait for the right picture (far more than needed), and before moving again."""
 SIZE = 64
 """Pixels along a side of the rendered pictures, once the panel says so."""
 DISTANCE, FIELD_OF_VIEW = 4.0, 0.6
@@ -39,49 +40,6 @@ VIEWER_SCALE = 10.0
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.getbasetemp() / "commands")
-
-
-@contextmanager
-def running(work: Path, log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Start a command with a viewer on a free port; yields it once its page is there, ends it at last."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [str(BIN / str(words[0])), *map(str, words[1:])]
-    options = ["--viewer.websocket-port", str(port), "--viewer.websocket-host", "127.0.0.1"]
-    options += ["--viewer.image-format", "png"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command[:2] + options + command[2:] if command[0].endswith("ns-train") else command + options,
-            cwd=work,
-            env=environment(work) | {"PYTHONUNBUFFERED": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(lambda: page(port) or process.poll() is not None, START)
-            assert process.poll() is None, log.read_text()
-            yield process, port
-        finally:
-            process.kill()
-            process.wait()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.2)
-    return found
-
-
-def page(port: int) -> str:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-            return answer.read().decode()
-    except OSError:
-        return ""
 
 
 class Browser:
@@ -192,7 +150,7 @@ def test_ns_viewer_shows_what_the_model_renders(
         assert "<html" in page(port)
         with browser(port) as visitor:
             visitor.wait_for_outputs()
-            assert {"rgb", "depth", "accumulation"} <= visitor.outputs
+            assert {"rgb", "depth", "accumulation", "density", "drift"} == visitor.outputs
             for output in ("depth", "accumulation", "rgb"):
                 visitor.set("Output type", output)
                 visitor.look(0.0)
@@ -205,6 +163,28 @@ def test_ns_viewer_shows_what_the_model_renders(
                         break
                 else:
                     pytest.fail(f"no picture of {output} was right: mean errors {errors}")
+            visitor.set("Statistics", "batch")
+            with batch_statistics(pipeline.model):
+                for picture in visitor.pictures():
+                    expected = expected_picture(pipeline, "rgb", len(picture))
+                    if np.abs(picture - expected).mean() < 0.004:
+                        break
+                else:
+                    pytest.fail("no picture with batch statistics was right")
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_port_in_use_is_one_line_and_the_next_free_one(work: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        command = ("ns-viewer", "--load-config", config_of(work, "shared"))
+        with running(work, log, *command, port=taken, serves=lambda: "is in use" in log.read_text()):
+            text = " ".join(log.read_text().split())
+            (real,) = re.findall(rf"port {taken} .* is in use: the viewer is at port (\d+) instead", text)
+            assert "<html" in page(int(real))
     assert "Traceback" not in log.read_text()
 
 

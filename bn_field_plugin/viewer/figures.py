@@ -12,7 +12,7 @@ from bn_field_plugin.viewer.history import History
 
 ASPECT = 0.62
 """Height over width: viser 0.2.7 documents the inverse, and its page multiplies."""
-BINS_PER_DECADE = 2
+BINS_PER_DECADE = 4
 """Bars of the histogram in a factor of ten."""
 INK, PAPER, GRID, ACCENT = "#c1c2c5", "#1a1b1e", "#373a40", "#ffd369"
 COLORS = ("#ffd369", "#74c0fc", "#ff8787", "#8ce99a", "#b197fc", "#ffa94d", "#66d9e8", "#f783ac")

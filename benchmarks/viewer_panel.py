@@ -1,0 +1,129 @@
+"""The viewer's panel and training time: bn-nerf-small on the demo scene, with and without its looks.
+
+Runs with and without take turns, in one process with nerfstudio's viewer up and no browser open, so that what
+is measured is the panel and not the pictures. It takes some ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import copy
+import socket
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks import RESULTS
+from standalone.report import Cell, machine_facts, write_table
+
+TARGET = 0.02
+"""Share of training time that the panel may take."""
+
+
+@dataclass(frozen=True)
+class ViewerPanel:
+    """Measure what the panel costs."""
+
+    steps: int = 300
+    """Training steps of each run."""
+    rounds: int = 3
+    """Runs with the panel, and as many without."""
+    seed: int = 0
+    """Seed of all runs."""
+    output_dir: Path = Path("outputs/viewer_panel")
+    """Folder of the runs; the table lands in benchmarks/results."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    seconds: float
+    """From the first step to the last."""
+    spent: float
+    """Seconds that the panel says it took."""
+    looks: int
+    """How often it looked."""
+
+
+def main(config: ViewerPanel) -> None:
+    """Run, and write the table."""
+    runs: dict[str, list[Run]] = {"without": [], "with": []}
+    for _ in range(config.rounds):
+        for name, share in (("without", 0.0), ("with", TARGET)):
+            runs[name].append(train(config, share))
+            print(name, runs[name][-1], flush=True)
+    rows: list[dict[str, Cell]] = [
+        {
+            "panel": name,
+            "round": index,
+            "s": round(run.seconds, 2),
+            "ms a step": round(1000 * run.seconds / config.steps, 1),
+            "looks": run.looks,
+            "ms a look": round(1000 * run.spent / run.looks, 1) if run.looks else "",
+            "share of the time beside it": f"{run.spent / (run.seconds - run.spent):.2%}",
+        }
+        for name, found in runs.items()
+        for index, run in enumerate(found)
+    ]
+    share = max(run.spent / (run.seconds - run.spent) for run in runs["with"])
+    pairs = [w.seconds / wo.seconds - 1 for w, wo in zip(runs["with"], runs["without"], strict=True)]
+    notes = [
+        f"Largest share of a run: {share:.2%}; target at most {TARGET:.0%}, but for one look, the latest.",
+        f"Whole runs with the panel over runs without: median {statistics.median(pairs):+.1%}, from "
+        f"{min(pairs):+.1%} to {max(pairs):+.1%}; what the machine does beside them is in it.",
+    ]
+    facts = {**machine_facts(), "steps": config.steps, "seed": config.seed}
+    title = "The viewer's panel and training time, bn-nerf-small on the demo scene"
+    command = "python -m benchmarks.viewer_panel"
+    write_table("viewer_panel", title, command, rows, facts, notes, folder=RESULTS)
+
+
+def train(config: ViewerPanel, share: float) -> Run:
+    """Train once with the viewer up.
+
+    Args:
+        config: the benchmark.
+        share: of training time for the panel.
+    """
+    from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
+    from bn_field_plugin.method_configs import bn_nerf_small
+
+    settings: Any = copy.deepcopy(bn_nerf_small.config)
+    settings.vis, settings.output_dir = "viewer", config.output_dir
+    settings.max_num_iterations, settings.machine.seed = config.steps, config.seed
+    settings.steps_per_save = 10**9
+    settings.viewer.websocket_port, settings.viewer.websocket_host = free_port(), "127.0.0.1"
+    settings.viewer.quit_on_train_completion = True
+    settings.pipeline.datamanager.dataparser = BNDemoDataParserConfig()
+    settings.pipeline.panel_share = share
+    settings.set_timestamp()
+    settings.set_experiment_name()
+    trainer = settings.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    starts = []
+    step = trainer.pipeline.get_train_loss_dict
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        starts.append(time.perf_counter())
+        return step(*arguments, **options)
+
+    trainer.pipeline.get_train_loss_dict = timed
+    trainer.train()
+    trainer.shutdown()
+    budget = trainer.pipeline.norm_panel.budget
+    return Run(starts[-1] - starts[0], budget.spent, budget.times)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(ViewerPanel))

@@ -1,0 +1,36 @@
+"""The page of shapes as a user sees it, in Chromium."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from standalone.shape.page import ShapePage
+from tests.viewer.browser import chromium, keep_screenshot, opened, picture, settled
+from tests.viewer.serving import free_port
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_both_shapes_and_the_error_are_seen() -> None:
+    """Choices change the picture; the status names the error."""
+    chromium()
+    port = free_port()
+    shape = ShapePage(trimesh.creation.icosphere(radius=0.8), "ball", port=port)
+    try:
+        with opened(port, 1000, 700) as page:
+            page.get_by_text("no reconstruction yet").wait_for()
+            alone = settled(page)
+            shape.show(trimesh.creation.box((1.2, 1.2, 1.2)), "step 3")
+            page.get_by_text("mean distance").wait_for()
+            colored = settled(page, lambda now: np.abs(now - alone).mean() > 0.003)
+            keep_screenshot(page, "shape")
+            page.get_by_label("Error colours").uncheck()
+            plain = settled(page, lambda now: np.abs(now - colored).mean() > 0.003)
+            page.get_by_label("Overlay").check()
+            settled(page, lambda now: np.abs(now - plain).mean() > 0.003)
+            assert picture(page).std() > 0.01
+    finally:
+        shape.close()

@@ -1,0 +1,111 @@
+"""A real browser, headless: Chromium where the system has it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+"""What Chromium is called on Linux systems."""
+ARTIFACTS = Path(__file__).parents[2] / "outputs" / "tests"
+"""Where screenshots are kept, for people to look at; not in git."""
+PATIENCE = 120.0
+"""Seconds to wait for what must come, far more than needed."""
+
+
+def chromium() -> str:
+    """Path of Chromium; skips the test where there is none."""
+    for name in NAMES:
+        if (found := shutil.which(name)) is not None:
+            return found
+    pytest.skip("needs Chromium (on Debian: apt-get install chromium), which is absent")
+
+
+@contextmanager
+def opened(port: int, width: int = 1400, height: int = 1500) -> Iterator[Page]:
+    """Open the page that is served at a port."""
+    executable = chromium()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable,
+            # Root has no sandbox in containers; WebGL is drawn by the CPU.
+            args=["--no-sandbox", "--enable-unsafe-swiftshader"],
+        )
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(1000 * PATIENCE)
+            page.goto(f"http://127.0.0.1:{port}/")
+            yield page
+        finally:
+            browser.close()
+
+
+def keep_screenshot(page: Page, name: str) -> Path:
+    """Save what the page looks like under outputs/tests."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    path = ARTIFACTS / f"{name}.png"
+    page.mouse.move(5, 5)  # away from what shows hints
+    page.wait_for_timeout(300)
+    page.screenshot(path=path)
+    return path
+
+
+def options(page: Page, label: str) -> list[str]:
+    """What a dropdown of the page offers."""
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option").first.wait_for()
+    found = page.get_by_role("option").all_inner_texts()
+    page.keyboard.press("Escape")
+    return found
+
+
+def choose(page: Page, label: str, value: str) -> None:
+    """Choose from a dropdown of the page."""
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=value, exact=True).click()
+    assert page.get_by_label(label, exact=True).input_value() == value
+
+
+def plots(page: Page) -> dict[str, list[dict[str, Any]]]:
+    """The plots on the page: of each the traces' type, name, x and y, by the first words of its title."""
+    script = """plots => plots.map(plot => [
+        plot.layout.title.text,
+        plot.data.map(trace => ({type: trace.type, name: trace.name, x: trace.x, y: trace.y})),
+    ])"""
+    # viser draws each plot twice, one of them for its full-screen view.
+    found = page.locator(".js-plotly-plot").evaluate_all(script)
+    return {title.split(",")[0]: traces for title, traces in found}
+
+
+def picture(page: Page) -> np.ndarray:
+    """What is drawn left of the control panel, in [0, 1], (height, width, 3)."""
+    size = page.viewport_size
+    assert size is not None
+    area = {"x": 0, "y": 60, "width": 0.7 * size["width"], "height": size["height"] - 130}
+    shot = page.screenshot(clip=area)  # type: ignore[arg-type]
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")) / 255
+
+
+def settled(page: Page, condition: Callable[[np.ndarray], bool] = lambda _: True) -> np.ndarray:
+    """The picture once it stays the same for two seconds and a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    last, since = picture(page), time.monotonic()
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(400)
+        now = picture(page)
+        if np.abs(now - last).max() > 0.01:
+            since = time.monotonic()
+        elif time.monotonic() - since > 2.0 and condition(now):
+            return now
+        last = now
+    pytest.fail("the picture did not settle")
