@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -153,8 +154,12 @@ def execute(run: Run, output_dir: Path) -> Result:
     start = time.perf_counter()
     metrics = evaluate(trained, environment, folder / VIEWS if run.views else None)
     eval_seconds = time.perf_counter() - start
-    if placeholder:  # random weights: their LPIPS means nothing
-        metrics = {name: value for name, value in metrics.items() if not name.startswith("lpips")}
+    # One view has no deviation, and the LPIPS of random weights means nothing.
+    metrics = {
+        name: value
+        for name, value in metrics.items()
+        if not (name.endswith("_std") and math.isnan(value)) and not (placeholder and "lpips" in name)
+    }
     facts = {**machine_facts(), "threads": str(run.threads or machine_facts()["threads"])}
     config = os.path.relpath(trained.config, output_dir)
     result = Result(trained.seconds, eval_seconds, metrics, config, facts)

@@ -21,8 +21,8 @@ SWEEP = (
     *("--threads", "1", "--test-views", "1"),
 )
 PLENOXEL = (
-    "small=plenoxel --pipeline.model.resolutions 8 16 --pipeline.model.num-samples 8 "
-    "--pipeline.datamanager.train-num-rays-per-batch 64"
+    "small=plenoxel --pipeline.model.resolutions 8 16 --pipeline.model.refine-at 0.5 "
+    "--pipeline.model.num-samples 8 --pipeline.datamanager.train-num-rays-per-batch 64"
 )
 
 
