@@ -10,6 +10,7 @@ from bn_field_plugin.nn.encodings import (
 )
 from bn_field_plugin.nn.errors import UserError, exit_on_user_error
 from bn_field_plugin.nn.folding import fold_norm
+from bn_field_plugin.nn.gradients import value_and_gradient
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig
 from bn_field_plugin.nn.normalization import (
     BatchNorm,
@@ -51,5 +52,6 @@ __all__ = [
     "fold_norm",
     "frozen_statistics",
     "running_norms",
+    "value_and_gradient",
     "with_own_statistics",
 ]

@@ -93,7 +93,7 @@ class HiddenLayer(nn.Module):
             return self.activation(self.linear(x))
         if not self.norm_first:
             return norm(self.activation(self.linear(x)))
-        if isinstance(norm, BatchNorm) and norm.normalizes_with_batch and self.linear.bias is None:
+        if isinstance(norm, BatchNorm) and norm.is_fused and self.linear.bias is None:
             y = norm.linear(x, self.linear.weight, relu)
             return y if relu else self.activation(y)
         return self.activation(norm(self.linear(x)))

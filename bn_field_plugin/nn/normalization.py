@@ -103,6 +103,8 @@ class RunningNorm(Norm):
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
         self._collected: _ExactMoments | None = None
         self._is_calibrated = False
+        self.holds_statistics = False  # see `held_statistics`
+        self._held: BatchMoments | None = None
 
     def _num_statistics(self) -> int:
         """Number of means and of variances that are kept."""
@@ -146,11 +148,14 @@ class RunningNorm(Norm):
             if self.mode is StatisticsMode.COLLECT and not self._is_calibrated:
                 self._collect(wide)
             if self.normalizes_with_batch:
-                group = self.group
-                self._check_batch(flat.shape[0], group)
-                moments = self._moments(wide, group)
+                moments = self._held
+                if moments is None:
+                    self._check_batch(flat.shape[0], self.group)
+                    moments = self._moments(wide, self.group)
+                    self._update(moments)
+                if self.holds_statistics:
+                    self._held = moments
                 y = self._normalize(wide, *moments)
-                self._update(moments)
             else:
                 running = _wide(self.running_mean), _wide(self.running_var)
                 y = self._normalize(wide, *running, self._running_count())
@@ -247,6 +252,11 @@ class BatchNorm(AffineNorm):
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the next forward pass may be one with its product (`linear`)."""
+        return self.normalizes_with_batch and not self.holds_statistics
 
     def linear(
         self, x: Float[Tensor, "n d"], weight: Float[Tensor, "c d"], relu: bool
