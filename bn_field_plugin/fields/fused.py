@@ -6,6 +6,7 @@ for evaluation without gradients, on CUDA, where the network fits and the result
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -166,7 +167,9 @@ def new_network(inputs: int, outputs: int, width: int, depth: int, device: torch
     library = load_tinycudann()
     if library is None:
         raise UnfitError("the library cannot be loaded")
-    network: nn.Module = library.Network(inputs, outputs, fused_network_config(width, depth))
+    # It is made on the current device, which in a run of several processes may be another one's.
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        network: nn.Module = library.Network(inputs, outputs, fused_network_config(width, depth))
     return network.to(device).requires_grad_(False)
 
 

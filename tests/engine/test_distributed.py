@@ -22,6 +22,7 @@ import torch.multiprocessing as mp
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.pipelines import base_pipeline
 from nerfstudio.scripts.train import train_loop
+from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -35,9 +36,12 @@ from bn_field_plugin.nn import batch_statistics, running_norms
 from tests.captures import write_blender_capture
 from tests.scenes import rays, same_tensors, statistics, tiny_pipeline_config
 
-pytestmark = pytest.mark.skipif(
-    not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
+    ),
+]
 
 RAYS = 48
 STEPS = 3
@@ -148,7 +152,7 @@ def worker(rank: int, folder: str, capture: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=240),  # imports take long on a busy machine,
     )
     results: dict[str, Any] = {}
     with ddp_on_a_cpu():
@@ -159,10 +163,16 @@ def worker(rank: int, folder: str, capture: str) -> None:
             results[case] = train(pipeline, rank, 2)
         torch.set_default_dtype(torch.float32)
         results |= statistics_of_processes(make(Path(capture), "batch", rank, 2), rank)
-        run_trainer(Path(folder), Path(capture), rank)
+        run_trainer(Path(folder), Path(capture), rank, "two", max_num_iterations=TRAINER_STEPS)
+        models = run_of(folder, "two") / "nerfstudio_models"
+        run_trainer(Path(folder), Path(capture), rank, "resumed", max_num_iterations=2, load_dir=models)
     torch.save(results, Path(folder) / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
+
+
+def run_of(folder: str | Path, name: str) -> Path:
+    return Path(folder) / "outputs" / name / "bn-nerf-small" / "now"
 
 
 def statistics_of_processes(pipeline: BNPipeline, rank: int) -> dict[str, Any]:
@@ -191,15 +201,16 @@ def step(pipeline: BNPipeline) -> None:
     torch.stack(list(losses.values())).sum().backward()
 
 
-def run_trainer(folder: Path, capture: Path, rank: int) -> None:
+def run_trainer(folder: Path, capture: Path, rank: int, name: str, **options: Any) -> None:
     """nerfstudio's training loop of one process, with evaluations and checkpoints on the way."""
+    for globals_of_writers in (writer.EVENT_WRITERS, writer.EVENT_STORAGE, writer.GLOBAL_BUFFER):
+        globals_of_writers.clear()
     optimizer = {"optimizer": AdamConfig(lr=1e-2), "scheduler": CosineDecayConfig(warmup_steps=1)}
     config = BNTrainerConfig(
         output_dir=folder / "outputs",
         method_name="bn-nerf-small",
-        experiment_name="two",
+        experiment_name=name,
         timestamp="now",
-        max_num_iterations=TRAINER_STEPS,
         steps_per_save=4,
         steps_per_eval_batch=2,
         steps_per_eval_image=3,
@@ -207,6 +218,7 @@ def run_trainer(folder: Path, capture: Path, rank: int) -> None:
         vis="tensorboard",  # type: ignore[arg-type]
         pipeline=tiny_pipeline_config(capture, RAYS),
         optimizers={"hidden_matrices": optimizer, "fields": optimizer},
+        **options,
     )
     config.machine.device_type = "cpu"
     config.viewer.quit_on_train_completion = True
@@ -293,12 +305,27 @@ def test_all_processes_have_the_same_statistics(moment: str, processes: list[dic
 def test_the_first_process_writes_the_checkpoint_and_one_process_loads_it(
     processes: list[dict[str, Any]], folder: Path
 ) -> None:
-    run = folder / "outputs" / "two" / "bn-nerf-small" / "now"
+    run = run_of(folder, "two")
     assert [path.name for path in (run / "nerfstudio_models").glob("*")] == ["step-000000005.ckpt"]
     _, pipeline, _, step = eval_setup(run / "config.yml", test_mode="val")
     assert step == TRAINER_STEPS - 1
     assert pipeline.datamanager.get_train_rays_per_batch() == RAYS
-    saved = torch.load(run / "nerfstudio_models" / "step-000000005.ckpt", weights_only=False)["pipeline"]
+    saved = checkpoint_of(folder, "two", 5)["pipeline"]
     loaded = statistics(pipeline.model)
     assert same_tensors({name: saved[f"_model.module.{name}"] for name in loaded}, loaded)
     assert torch.isfinite(torch.tensor(pipeline.get_average_eval_image_metrics()["psnr"]))
+
+
+def checkpoint_of(folder: Path, name: str, step: int) -> dict[str, Any]:
+    path = run_of(folder, name) / "nerfstudio_models" / f"step-{step:09d}.ckpt"
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+def test_two_processes_go_on_from_a_checkpoint(processes: list[dict[str, Any]], folder: Path) -> None:
+    before, after = checkpoint_of(folder, "two", 5), checkpoint_of(folder, "resumed", 7)
+    assert (before["step"], after["step"]) == (TRAINER_STEPS - 1, TRAINER_STEPS + 1)
+    assert before["pipeline"].keys() == after["pipeline"].keys()
+    counts = [name for name in before["pipeline"] if name.endswith("num_batches_tracked")]
+    assert {int(before["pipeline"][name]) for name in counts} == {TRAINER_STEPS}
+    assert {int(after["pipeline"][name]) for name in counts} == {TRAINER_STEPS + 2}
