@@ -208,7 +208,9 @@ class NormPanel(ViewerElement[str], ViewerControl):
 
     def _spectrum_figure(self) -> Any:
         values = None if self._look is None else self._look.eigenvalues
-        return figures.histogram(values, f"NTK of the density, {self._shown_field}, step {self.step}")
+        field = self._source.model.get_submodule(self._shown_field)
+        title = f"NTK of the {probe.quantity(field)}, {self._shown_field}, step {self.step}"
+        return figures.histogram(values, title)
 
     def _psnr_figure(self) -> Any:
         return figures.curves(self.history, {"psnr": "PSNR"}, "PSNR of training rays", "dB")

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.fields.base_field import Field
+from nerfstudio.fields.sdf_field import SDFField
 from torch import Tensor, nn
 
 from bn_field_plugin.nn import CoordinateMLP, UserError, calibrate
@@ -48,6 +49,11 @@ def networks(model: nn.Module) -> dict[str, list[CoordinateMLP]]:
     return {name: mlps for name, mlps in found.items() if mlps}
 
 
+def quantity(field: nn.Module) -> str:
+    """What the first output of a field's first network gives."""
+    return "distance" if isinstance(field, SDFField) else "density"
+
+
 def first_rays(source: Source, num: int) -> RayBundle:
     """That many training rays, the same at each call."""
     return source.training_rays(num)[0][:num]
@@ -56,8 +62,8 @@ def first_rays(source: Source, num: int) -> RayBundle:
 def look(source: Source, rays: RayBundle, field: str | None) -> Look:
     """Look at the model of a pipeline as it is, and leave it so.
 
-    The kernel is that of the density in the parameters of its network, at samples along the rays as
-    training draws them, with the running statistics held.
+    The kernel is that of the density (before its exponential) or distance in the parameters of its network,
+    at samples along the rays as training draws them, with the running statistics held.
 
     Args:
         source: the pipeline.
@@ -80,9 +86,9 @@ def look(source: Source, rays: RayBundle, field: str | None) -> Look:
 def density_inputs(
     source: Source, model: Any, rays: RayBundle, field: str
 ) -> tuple[CoordinateMLP, Float[Tensor, "n d"]]:
-    """The network of a field that gives density, and inputs of it from samples along rays.
+    """The network of a field that gives density or distance, and inputs of it from samples along rays.
 
-    It is the network that the field calls first; density is its first output.
+    It is the network that the field calls first, and its first output.
 
     Args:
         source: the pipeline.

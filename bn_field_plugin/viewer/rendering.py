@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP, UserError, running_norms
 from bn_field_plugin.nn.normalization import StatisticsMode
+from bn_field_plugin.viewer import probe
 from bn_field_plugin.viewer.twin import twin
 
 Statistics = Literal["running", "exact", "batch"]
@@ -59,8 +60,8 @@ def render(
         options: of `get_outputs_for_camera`.
 
     Returns:
-        The model's outputs, [height, width, c], and `EXTRA_OUTPUTS`, [height, width, 1]; `drift` only for a
-        model whose norms keep statistics.
+        The model's outputs, [height, width, c], and `EXTRA_OUTPUTS`, [height, width, 1]: `density` of a model
+        that has one, `drift` of a model whose norms keep statistics.
 
     Raises:
         UserError: a chunk with a single sample in the scene has no batch statistics.
@@ -82,7 +83,7 @@ def render(
 
     outputs = outputs_with(statistics, density="density" in wanted)
     nothing = torch.zeros_like(outputs["rgb"][..., :1])
-    extra = {"density": outputs.pop("density", nothing)}
+    extra = {"density": outputs.pop("density", nothing)} if _density_fields(model) else {}
     if running_norms(model):
         extra["drift"] = nothing
         if "drift" in wanted:
@@ -95,11 +96,16 @@ def render(
     return {"rgb": outputs.pop("rgb"), **extra, **outputs}
 
 
+def _density_fields(model: torch.nn.Module) -> list[Any]:
+    """Fields that give density."""
+    fields = [module for module in model.modules() if isinstance(module, Field)]
+    return [field for field in fields if probe.quantity(field) == "density"]
+
+
 def _add_density(model: Any) -> None:
     """Let a twin of a model add `density`, from the samples of the field that it asks last."""
     latest: list[Tensor] = []
-    fields: list[Any] = [module for module in model.modules() if isinstance(module, Field)]
-    for field in fields:
+    for field in _density_fields(model):
         field.forward = _noting(field.forward, latest)
     get_outputs = model.get_outputs
 

@@ -51,6 +51,7 @@ class ShapePage:
             color=CLAY,
             position=(-SPACING / 2, 0, 0),
         )
+        self._server.on_client_connect(_look_at_both)
         self._status = self._server.gui.add_markdown("no reconstruction yet")
         self._colored = self._server.gui.add_checkbox("Error colours", initial_value=True)
         self._overlaid = self._server.gui.add_checkbox("Overlay", initial_value=False)
@@ -88,3 +89,9 @@ class ShapePage:
     def close(self) -> None:
         """Stop serving."""
         self._server.stop()
+
+
+def _look_at_both(client: Any) -> None:
+    """Stand before the shapes: from viser's own corner, the right one hides the left one."""
+    client.camera.position = (0.0, 1.2, 4.5)
+    client.camera.look_at = (0.0, 0.0, 0.0)

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
 from bn_field_plugin.engine.pipeline import BNPipeline
@@ -35,3 +36,9 @@ def same_state(one: tuple, other: tuple) -> bool:
 def generators() -> tuple[object, ...]:
     """Where torch's and Python's random numbers stand."""
     return torch.get_rng_state().tolist(), random.getstate()
+
+
+def camera(size: int = 12) -> Cameras:
+    """One that sees the scene's box from outside."""
+    pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -4.0], [0, 1, 0, 0]]])
+    return Cameras(pose, float(size), float(size), size / 2, size / 2, size, size)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.field_components.field_heads import FieldHeadNames
 
 from bn_field_plugin.engine.pipeline import BNPipeline
@@ -18,18 +17,12 @@ from bn_field_plugin.nn import UserError, batch_statistics
 from bn_field_plugin.viewer import rendering
 from bn_field_plugin.viewer.rendering import ViewedModel, norm_buffers, render
 from tests.models.test_bn_nerfacto import model as nerfacto
-from tests.viewer.cases import generators, same_state, state_of, trained_pipeline
+from tests.viewer.cases import camera, generators, same_state, state_of, trained_pipeline
 
 
 @pytest.fixture(scope="module")
 def pipeline(capture: Path) -> BNPipeline:
     return trained_pipeline(capture)
-
-
-def camera(size: int = 12) -> Cameras:
-    """One that sees the scene's box from outside."""
-    pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -4.0], [0, 1, 0, 0]]])
-    return Cameras(pose, float(size), float(size), size / 2, size / 2, size, size)
 
 
 def test_running_is_what_evaluation_renders(pipeline: BNPipeline) -> None:
