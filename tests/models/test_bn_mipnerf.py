@@ -13,7 +13,7 @@ from torch import nn
 
 from bn_field_plugin.engine.pipeline import CALIBRATION_SEED, BNPipeline, private_random_numbers
 from bn_field_plugin.models.bn_mipnerf import BNMipNeRFModel, BNMipNeRFModelConfig
-from bn_field_plugin.nn import NormName, batch_statistics, frozen_statistics, running_norms
+from bn_field_plugin.nn import NormName, batch_statistics, fold_norm, frozen_statistics, running_norms
 from tests.captures import write_blender_capture
 from tests.nn.cases import NORMED, RUNNING, vary
 from tests.scenes import BOX, rays, same_tensors, statistics, tiny_pipeline_config, tiny_sizes, train_steps
@@ -158,6 +158,17 @@ def test_pixels_do_not_depend_on_the_chunks(pipeline: BNPipeline) -> None:
         whole = model(rays(150))
         model.config.eval_num_rays_per_chunk = 7
         torch.testing.assert_close(model(rays(150)), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["batch", "global"])
+def test_each_pass_folds_its_own_statistics(norm: NormName) -> None:
+    """Without gradients norms are folded into the weights that both passes share."""
+    model = tiny_mip(norm=norm).eval()
+    coarse, fine = (fold_norm(field.trunk) for field in (model.field_coarse, model.field_fine))
+    assert not torch.allclose(coarse.layers[0].linear.weight, fine.layers[0].linear.weight, rtol=0.01)
+    unfolded = model(rays(30))
+    with torch.no_grad():
+        torch.testing.assert_close(model(rays(30)), unfolded, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", RUNNING)
