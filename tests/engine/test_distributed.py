@@ -152,7 +152,7 @@ def worker(rank: int, folder: str, capture: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=datetime.timedelta(seconds=240),  # imports take long on a busy machine,
+        timeout=datetime.timedelta(seconds=240),  # imports take long on a busy machine
     )
     results: dict[str, Any] = {}
     with ddp_on_a_cpu():
