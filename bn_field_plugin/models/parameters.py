@@ -1,0 +1,16 @@
+"""Groups of parameters: which of them Muon may train."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn import Parameter
+
+from bn_field_plugin.nn import CoordinateMLP
+
+
+def hidden_matrices(module: nn.Module) -> tuple[list[Parameter], list[Parameter]]:
+    """What trains in a module: matrices between hidden layers (for Muon), and all else (for Adam)."""
+    mlps = [m for m in module.modules() if isinstance(m, CoordinateMLP)]
+    hidden = {id(linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [p for p in trained if id(p) in hidden], [p for p in trained if id(p) not in hidden]
