@@ -13,21 +13,22 @@ from bn_field_plugin.nn import UserError, exit_on_user_error
 
 @dataclass
 class MarchingCubes:
-    """Mesh of a trained method's density, with vertex colours, by marching cubes.
+    """Mesh of a trained method's density or signed distance, with vertex colours, by marching cubes.
 
     Example: bn-export marching-cubes --load-config outputs/.../config.yml --output-dir exports
     """
 
     load_config: Path
-    """The config.yml of a trained method with a density: bn-nerf, vanilla-nerf, nerfacto, ..."""
+    """The config.yml of a trained method with a density: bn-nerf, bn-neus, vanilla-nerf, nerfacto, ..."""
     output_dir: Path
     """Folder for the mesh."""
     filename: str = "density_mesh.ply"
     """Name of the mesh; its ending chooses the format: .ply, .obj, .stl or .glb."""
     resolution: int = 256
     """Grid points along the longest side of the box; memory is 4 bytes times its cube."""
-    threshold: float = 10.0
-    """Density of the surface, in 1 / unit of length: higher gives thinner shapes."""
+    threshold: float | None = None
+    """Density of the surface, in 1 / unit of length: higher gives thinner shapes. By default 10, or where
+    the signed distance is zero, if the method has one."""
     box_min: tuple[float, float, float] | None = None
     """Lowest corner of the box to search; the scene's box by default."""
     box_max: tuple[float, float, float] | None = None

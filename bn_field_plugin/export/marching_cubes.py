@@ -1,6 +1,8 @@
-"""The surface of a radiance field's density, in its colours."""
+"""The surface of a radiance field's density or of a signed distance, in the field's colours."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,22 +11,26 @@ from jaxtyping import Float
 from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
+from nerfstudio.fields.sdf_field import SDFField
 from nerfstudio.models.base_model import Model
 
 from bn_field_plugin.geometry import Box, grid_values, isosurface
 from bn_field_plugin.geometry.grid import POINTS_PER_CALL
 from bn_field_plugin.nn import UserError, frozen_statistics
 
+DEFAULT_THRESHOLD = 10.0
+"""Density of the surface, in 1 / unit of length, where none is asked for."""
+
 
 def density_field(model: Model) -> Field:
     """The field of a model that renders its density.
 
     Raises:
-        UserError: the model has no density, as with splats or signed distances.
+        UserError: the model has no density, as with splats or nerfstudio's signed distances.
     """
     for name in ("field_fine", "field"):
         found = getattr(model, name, None)
-        if isinstance(found, Field) and not hasattr(found, "forward_geonetwork"):
+        if isinstance(found, Field) and type(found).get_density is not SDFField.get_density:
             return found
     raise UserError(
         f"{type(model).__name__} has no density field: marching cubes here needs a NeRF-like method"
@@ -32,20 +38,42 @@ def density_field(model: Model) -> Field:
 
 
 def density_mesh(
-    field: Field, box: Box, resolution: int, threshold: float, device: torch.device | str = "cpu"
+    field: Field,
+    box: Box,
+    resolution: int,
+    threshold: float | None = None,
+    device: torch.device | str = "cpu",
 ) -> trimesh.Trimesh:
     """Isosurface of a field's density, with the colours seen along the surface's normals.
+
+    A field with a `signed_distance` has its surface where that is zero, unless a density is asked for.
 
     Args:
         field: radiance field.
         box: corners of the part of space to search.
         resolution: points along the longest side, at least 2.
-        threshold: density of the surface, in 1 / unit of length.
+        threshold: density of the surface, in 1 / unit of length; `DEFAULT_THRESHOLD` where None and the field
+            has no signed distance.
         device: where the field is.
 
     Raises:
-        UserError: no density reaches the threshold, or all of it lies above.
+        UserError: no density reaches the threshold, or all of it lies above; or the distance is never zero.
     """
+    if threshold is None and hasattr(field, "signed_distance"):
+        grid, threshold = _nearness(field, box, resolution, device), 0.0
+    else:
+        threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+        grid = _densities(field, box, resolution, device, threshold)
+    mesh = isosurface(grid, box, threshold)
+    colors = _colors(field, mesh.vertices, mesh.vertex_normals, device)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=colors)
+    return mesh
+
+
+def _densities(
+    field: Field, box: Box, resolution: int, device: torch.device | str, threshold: float
+) -> Float[np.ndarray, "x y z"]:
+    """Densities on a grid, on both sides of the threshold."""
     with frozen_statistics(field):
         grid = grid_values(field.density_fn, box, resolution, device, "Density")
     grid = np.nan_to_num(grid, nan=0.0, posinf=float(np.finfo(np.float32).max))
@@ -55,10 +83,22 @@ def density_mesh(
             f"--threshold is {threshold:g}, but densities in the box go from {lowest:.3g} to {highest:.3g}: "
             "choose one in between, or another --box-min / --box-max"
         )
-    mesh = isosurface(grid, box, threshold)
-    colors = _colors(field, mesh.vertices, mesh.vertex_normals, device)
-    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=colors)
-    return mesh
+    return grid
+
+
+def _nearness(
+    field: Any, box: Box, resolution: int, device: torch.device | str
+) -> Float[np.ndarray, "x y z"]:
+    """Negative signed distances on a grid, on both sides of the surface."""
+    with frozen_statistics(field):
+        grid = -grid_values(field.signed_distance, box, resolution, device, "Distance")
+    grid = np.nan_to_num(grid, nan=-1.0)
+    if not float(grid.min()) < 0 < float(grid.max()):
+        raise UserError(
+            f"no surface in the box: signed distances go from {-float(grid.max()):.3g} to "
+            f"{-float(grid.min()):.3g}; choose another --box-min / --box-max, or train longer"
+        )
+    return grid
 
 
 @torch.no_grad()

@@ -1,15 +1,19 @@
 """Meshes of densities whose surface is known: a ball of smooth density, coloured by place or by view."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
+from nerfstudio.fields.sdf_field import SDFField
 from torch import Tensor
 
 from bn_field_plugin.export import marching_cubes
 from bn_field_plugin.export.marching_cubes import density_field, density_mesh
+from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
 from bn_field_plugin.geometry import Box, grid
 from bn_field_plugin.nn import UserError
 from tests.geometry.boxes import BOXES, box
@@ -155,3 +159,31 @@ def test_a_model_without_density_is_the_users_mistake() -> None:
 def test_the_field_that_renders_is_the_one_exported() -> None:
     model = tiny_model()
     assert density_field(model) is model.field_fine
+
+
+def ball_of_distances() -> BNSDFField:
+    """The sphere of radius 0.75 that training starts from; density 10 lies within 1e-3 of it."""
+    return BNSDFField(BNSDFFieldConfig(width=8, depth=1, geo_feat_dim=2, head_width=8), BOX).eval()
+
+
+@pytest.mark.parametrize("threshold", [None, 10.0])
+def test_a_signed_distance_has_its_surface_where_it_is_zero(threshold: float | None) -> None:
+    mesh = density_mesh(ball_of_distances(), tuple(BOX), resolution=32, threshold=threshold)
+    radii = np.linalg.norm(mesh.vertices, axis=1)
+    assert np.abs(radii - 0.75).max() < 0.02
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.75**3, rel=0.05)
+    assert mesh.visual.vertex_colors[:, 3].min() == 255
+
+
+def test_a_box_without_surface_is_the_users_mistake() -> None:
+    corner = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.5, 1.5, 1.5])
+    with pytest.raises(UserError, match=r"no surface in the box: signed distances go from 0\.98"):
+        density_mesh(ball_of_distances(), corner, resolution=8)
+
+
+def test_the_field_of_signed_distances_serves_if_it_has_a_density() -> None:
+    field = ball_of_distances()
+    assert density_field(SimpleNamespace(field=field)) is field
+    with pytest.raises(UserError, match="has no density field"):
+        density_field(SimpleNamespace(field=SDFField.__new__(SDFField)))
