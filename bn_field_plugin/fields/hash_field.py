@@ -18,9 +18,6 @@ from torch import Tensor, nn
 from bn_field_plugin.fields.scatter import scatter
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName, frozen_statistics
 
-HASH_NORM_EPS = 1e-8
-"""Added to variances: a fresh hash grid gives features of 1e-3 and less, which the usual 1e-5 would drown."""
-
 Implementation = Literal["tcnn", "torch"]
 
 
@@ -58,7 +55,6 @@ def head_mlp(in_dim: int, hidden_layers: int, width: int, out_dim: int, norm: No
             width=width,
             depth=hidden_layers,
             norm=norm,
-            norm_eps=HASH_NORM_EPS,
         )
     )
 
