@@ -11,7 +11,7 @@ from bn_field_plugin.models.bn_mipnerf import BNMipNeRFModelConfig
 def small() -> BNTrainerConfig:
     """A field that two CPU cores train in minutes; its options go up to paper size."""
     network = RadianceFieldConfig(
-        depth=4, width=64, skips=(), num_features=32, head_width=64, position_frequencies=8
+        depth=4, width=64, skips=(), num_features=32, head_width=64, position_frequencies=5
     )
     model = BNMipNeRFModelConfig(
         network=network, num_coarse_samples=32, num_fine_samples=32, eval_num_rays_per_chunk=4096
