@@ -170,7 +170,11 @@ def check_methods(names: list[str]) -> None:
     Raises:
         UserError: an unknown method.
     """
-    from nerfstudio.configs.method_configs import all_methods
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nerfstudio's, about torch's deprecations
+        from nerfstudio.configs.method_configs import all_methods
 
     for name in names:
         if name not in all_methods:
