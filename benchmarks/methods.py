@@ -132,8 +132,8 @@ def main(config: Methods) -> None:
 
 NOTES = (
     "Equal minutes are those of the whole training command, start of Python and loading of data included.",
-    "nerfacto has the settings that nerfstudio's developers give for synthetic scenes, and Adam at 3e-2, which "
-    "served it better than its own 1e-2 in short runs; so did its own slow decay than a cosine over the run. "
+    "nerfacto has the settings that nerfstudio's developers give for synthetic scenes, and Adam at 3e-2, "
+    "which served it better than its own 1e-2 in short runs; its own slow decay did better than a cosine. "
     "bn-nerfacto has its defaults; it samples rays inside the scene's box alone, for which nerfacto has no "
     "option.",
 )

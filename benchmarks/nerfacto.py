@@ -17,5 +17,5 @@ NERFACTO_RATES = (
     *("--optimizers.fields.optimizer.lr", "3e-2"),
     *("--optimizers.proposal-networks.optimizer.lr", "3e-2"),
 )
-"""Learning rates at which short runs of nerfacto are better than at its own 1e-2: by 0.67 dB after 250 steps of
-256 rays on lego, with one seed."""
+"""Learning rates at which short runs of nerfacto are better than at its own 1e-2: by 0.67 dB after 250 steps
+of 256 rays on lego, with one seed."""
