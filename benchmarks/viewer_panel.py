@@ -102,6 +102,7 @@ def train(config: ViewerPanel, share: float) -> Run:
     settings.pipeline.panel_share = share
     settings.set_timestamp()
     settings.set_experiment_name()
+    settings.save_config()
     trainer = settings.setup(local_rank=0, world_size=1)
     trainer.setup()
     starts = []

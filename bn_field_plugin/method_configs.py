@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nerfstudio.plugins.types import MethodSpecification
 
-from bn_field_plugin.methods import mipnerf, nerf, nerfacto, ngp
+from bn_field_plugin.methods import mipnerf, nerf, nerfacto, neus, ngp
 from bn_field_plugin.methods import plenoxel as voxels
 
 bn_nerf = MethodSpecification(
@@ -45,6 +45,12 @@ bn_ngp = MethodSpecification(
     description="instant-ngp with batch-normalised networks after its hash grid; needs CUDA.",
 )
 """`bn-ngp`"""
+
+bn_neus = MethodSpecification(
+    config=neus.neus(),
+    description="NeuS with batch-normalised networks, small: surfaces as signed distances, on a CPU too.",
+)
+"""`bn-neus`"""
 
 siren_nerf = MethodSpecification(
     config=nerf.small("siren-nerf", "none", hidden_lr=1e-3, lr=5e-4, activation="sine"),

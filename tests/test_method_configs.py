@@ -26,7 +26,7 @@ METHODS = {
     name.replace("_", "-"): getattr(method_configs, name)
     for name in (
         *("bn_nerf", "bn_nerf_small", "nerf_small", "bn_nerfacto", "siren_nerf", "plenoxel"),
-        *("bn_mipnerf", "bn_ngp"),
+        *("bn_mipnerf", "bn_ngp", "bn_neus"),
     )
 }
 INTERNAL = "_target"

@@ -30,6 +30,10 @@ SIZES: dict[str, tuple[object, ...]] = {
         *("--pipeline.model.num-levels", 4, "--pipeline.model.max-res", 64),
         *("--pipeline.model.grid-resolution", 16, "--pipeline.model.calibration-rays", 512),
     ),
+    "bn-neus": (
+        *("--pipeline.model.num-samples", 16, "--pipeline.model.num-samples-importance", 16),
+        *("--pipeline.model.calibration-rays", 512),
+    ),
     "siren-nerf": (
         *("--pipeline.model.num-coarse-samples", 16, "--pipeline.model.num-fine-samples", 16),
         *("--pipeline.model.calibration-rays", 512),
@@ -112,6 +116,15 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
         *("ns-export", "pointcloud", "--load-config", capture, "--output-dir", "points"),
         *("--num-points", 200, "--num-rays-per-batch", 512, "--normal-method", "model_output"),
     )
+    surface = config_of(work, "first", "bn-neus")
+    commands["surface"] = (
+        *("bn-export", "marching-cubes", "--load-config", surface, "--output-dir", "surface"),
+        *("--resolution", 24),
+    )
+    commands["surface points"] = (
+        *("ns-export", "pointcloud", "--load-config", surface, "--output-dir", "surface"),
+        *("--num-points", 200, "--num-rays-per-batch", 512, "--normal-method", "model_output"),
+    )
     return run_all(work, commands)
 
 
@@ -169,3 +182,15 @@ def test_a_method_that_needs_cuda_says_so_in_one_line(runs: dict[str, Finished])
     assert done.code == 2
     assert done.err.strip().splitlines()[-1] == "error: bn-ngp needs CUDA; on a CPU take bn-nerf-small"
     assert "Traceback" not in done.out + done.err
+
+
+def test_a_signed_distance_has_its_mesh_where_it_is_zero(work: Path, products: dict[str, Finished]) -> None:
+    """After a few steps still near the sphere of the start, of radius 0.75."""
+    products["surface"].check()
+    products["surface points"].check()
+    mesh = trimesh.load(work / "surface/density_mesh.ply")
+    assert mesh.is_watertight
+    assert 0.6 < (mesh.volume / (4 / 3 * math.pi)) ** (1 / 3) < 0.9
+    cloud = trimesh.load(work / "surface/point_cloud.ply")
+    assert len(cloud.vertices) > 100
+    assert abs(cloud.vertices).max() < 1.5

@@ -150,7 +150,7 @@ def test_ns_viewer_shows_what_the_model_renders(
         assert "<html" in page(port)
         with browser(port) as visitor:
             visitor.wait_for_outputs()
-            assert {"rgb", "depth", "accumulation", "density", "drift"} == visitor.outputs
+            assert {"rgb", "depth", "accumulation", "density", "drift"} <= visitor.outputs
             for output in ("depth", "accumulation", "rgb"):
                 visitor.set("Output type", output)
                 visitor.look(0.0)

@@ -1,7 +1,6 @@
 """NeRF (Mildenhall et al. 2020) with BN-MLPs: a coarse and a fine field, each with statistics of its own."""
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -22,9 +21,11 @@ from torch.nn import Parameter
 from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
 from bn_field_plugin.models.background import rgba_without_background
+from bn_field_plugin.models.chunks import render_in_chunks
 from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import ImageMetrics, ray_psnr, shown_images
-from bn_field_plugin.nn import CoordinateMLP, NormName
+from bn_field_plugin.models.parameters import hidden_matrices
+from bn_field_plugin.nn import NormName
 
 
 @dataclass
@@ -115,14 +116,9 @@ class BNNeRFModel(Model):
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
-        mlps = [m for m in self.modules() if isinstance(m, CoordinateMLP)]
-        hidden = {id(linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]}
         # Of both fields together, which may share their parameters.
-        parameters = list(nn.ModuleList([self.field_coarse, self.field_fine]).parameters())
-        groups: dict[str, list[Parameter]] = {
-            "hidden_matrices": [p for p in parameters if id(p) in hidden],
-            "fields": [p for p in parameters if id(p) not in hidden],
-        }
+        hidden, rest = hidden_matrices(nn.ModuleList([self.field_coarse, self.field_fine]))
+        groups = {"hidden_matrices": hidden, "fields": rest}
         return {name: group for name, group in groups.items() if group}
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
@@ -153,18 +149,10 @@ class BNNeRFModel(Model):
         return outputs
 
     def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows.
-
-        Exports hand over 32,768 rays in one call.
-        """
-        chunk = self.config.eval_num_rays_per_chunk
-        if self.training or len(ray_bundle) <= chunk or ray_bundle.origins.ndim != 2:
+        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
+        if self.training:
             return self._render(ray_bundle)
-        parts: dict[str, list[Tensor]] = defaultdict(list)
-        for start in range(0, len(ray_bundle), chunk):
-            for name, value in self._render(ray_bundle[start : start + chunk]).items():
-                parts[name].append(value)
-        return {name: torch.cat(values) for name, values in parts.items()}
+        return render_in_chunks(self._render, ray_bundle, self.config.eval_num_rays_per_chunk)
 
     def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], super().forward(ray_bundle))

@@ -8,6 +8,7 @@ from bn_field_plugin.methods.common import machine, muon_and_adam
 from bn_field_plugin.methods.mipnerf import small as small_mipnerf
 from bn_field_plugin.methods.nerf import paper_size, small
 from bn_field_plugin.methods.nerfacto import nerfacto
+from bn_field_plugin.methods.neus import neus
 from bn_field_plugin.methods.ngp import ngp
 from bn_field_plugin.methods.plenoxel import plenoxel
 
@@ -23,6 +24,7 @@ def test_every_family_has_an_optimizer_for_each_of_its_parameter_groups() -> Non
     nerf_groups = {"hidden_matrices", "fields"}
     assert set(paper_size().optimizers) == set(small("m", "batch", 1e-2, 5e-3).optimizers) == nerf_groups
     assert set(nerfacto().optimizers) == {"proposal_networks", "fields", "camera_opt"}
+    assert set(neus().optimizers) == {*nerf_groups, "variance"}
     assert set(plenoxel().optimizers) == {"density", "color"}
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import nerfacc
 import pytest
 import torch
 from nerfstudio.data.scene_box import SceneBox
@@ -112,7 +111,7 @@ def test_nerfaccs_own_update_fills_the_grid_and_leaves_the_statistics(step: int)
     """All cells in the first steps, uniform and occupied ones later."""
     model = tiny_ngp().train()
     before = statistics(model)
-    assert isinstance(model.occupancy_grid, nerfacc.OccGridEstimator)
+    assert isinstance(model.occupancy_grid, instant_ngp.nerfacc.OccGridEstimator)
     update_grid(model, step)
     assert model.occupancy_grid.occs.max() > 0
     assert same_tensors(statistics(model), before)
