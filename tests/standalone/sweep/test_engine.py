@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -55,8 +56,11 @@ def wait_for(condition: Any, seconds: float = 60) -> bool:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
+    # A background job starts with the signal ignored, and so would Ray's workers, which it interrupts.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     with started(RESOURCES) as ray:
         yield ray
+    signal.signal(signal.SIGINT, previous)
 
 
 def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
