@@ -170,7 +170,7 @@ def without_lpips(folder: Path) -> dict[str, str]:
     Args:
         folder: where to keep it (233 MB); nothing is written where the real one is at hand.
     """
-    from standalone.image.metrics import LPIPS_WEIGHTS, has_lpips
+    from bn_field_plugin.lpips import LPIPS_WEIGHTS, has_lpips
 
     if has_lpips():
         return {}

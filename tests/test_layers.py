@@ -17,8 +17,9 @@ PACKAGE = "bn_field_plugin"
 MAY_IMPORT = {
     "": {"nn"},  # the package's own __init__
     "nn": set(),
+    "lpips": set(),
     "fields": {"nn"},
-    "models": {"fields", "nn"},
+    "models": {"fields", "lpips", "nn"},
     "data": {"nn"},
     "viewer": {"nn", "standalone"},
     "engine": {"data", "nn", "viewer"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "methods": {"data", "engine", "fields", "models", "nn"},
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
-    "standalone": {"geometry", "nn"},
+    "standalone": {"geometry", "lpips", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping"}

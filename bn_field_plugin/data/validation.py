@@ -155,6 +155,11 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
         intrinsics.append(meta if "w" in meta and "h" in meta else {**frame, **meta})
 
     if len(positions) == 1 and config.auto_scale_poses and config.center_method == "poses":
+        if len(frames) == 1:
+            _fail(
+                f"{file} has a single image: add images taken from other places"
+                " (--auto-scale-poses False --eval-mode all trains on that one)"
+            )
         _fail(
             f"{file}: all cameras stand at one point, so their distances cannot be scaled:"
             " mend the poses or use --auto-scale-poses False"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.models.base_model import ModelConfig
 
@@ -55,5 +56,42 @@ def trained_on_a_cpu(method_name: str, model: ModelConfig, optimizers: dict[str,
         ),
         optimizers=optimizers,
         viewer=ViewerConfig(num_rays_per_chunk=1 << 13),
+        vis="viewer",
+    )
+
+
+def trained_on_a_gpu(
+    method_name: str,
+    dataparser: DataParserConfig,
+    model: ModelConfig,
+    optimizers: dict[str, Any],
+    viewer_rays: int,
+) -> BNTrainerConfig:
+    """A method of paper size, in half precision on CUDA.
+
+    Args:
+        method_name: its name.
+        dataparser: the format of its data by default.
+        model: its model.
+        optimizers: optimizer and scheduler of each of the model's parameter groups.
+        viewer_rays: rays that the viewer renders at a time.
+    """
+    return BNTrainerConfig(
+        method_name=method_name,
+        machine=machine(),
+        max_num_iterations=30_000,
+        steps_per_save=2000,
+        steps_per_eval_batch=500,
+        mixed_precision=torch.cuda.is_available(),
+        pipeline=BNPipelineConfig(
+            datamanager=VanillaDataManagerConfig(
+                dataparser=dataparser,
+                train_num_rays_per_batch=4096,
+                eval_num_rays_per_batch=4096,
+            ),
+            model=model,
+        ),
+        optimizers=optimizers,
+        viewer=ViewerConfig(num_rays_per_chunk=viewer_rays),
         vis="viewer",
     )

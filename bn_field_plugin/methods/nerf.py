@@ -4,37 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from nerfstudio.configs.base_config import ViewerConfig
-from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
-from bn_field_plugin.engine.pipeline import BNPipelineConfig
 from bn_field_plugin.engine.trainer import BNTrainerConfig
 from bn_field_plugin.fields.radiance_field import RadianceFieldConfig
-from bn_field_plugin.methods.common import machine, muon_and_adam, trained_on_a_cpu
+from bn_field_plugin.methods.common import muon_and_adam, trained_on_a_cpu, trained_on_a_gpu
 from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig
 from bn_field_plugin.nn import NormName
 
 
 def paper_size() -> BNTrainerConfig:
     """Vanilla NeRF's networks and samples, for CUDA."""
-    return BNTrainerConfig(
-        method_name="bn-nerf",
-        machine=machine(),
-        max_num_iterations=30_000,
-        steps_per_save=2000,
-        mixed_precision=True,
-        pipeline=BNPipelineConfig(
-            datamanager=VanillaDataManagerConfig(
-                dataparser=BlenderDataParserConfig(),
-                train_num_rays_per_batch=4096,
-                eval_num_rays_per_batch=4096,
-            ),
-            model=BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
-        ),
-        optimizers=muon_and_adam(hidden_lr=2e-3, lr=2e-3, warmup_steps=500),
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 14),
-        vis="viewer",
+    return trained_on_a_gpu(
+        "bn-nerf",
+        BlenderDataParserConfig(),
+        BNNeRFModelConfig(eval_num_rays_per_chunk=8192),
+        muon_and_adam(hidden_lr=2e-3, lr=2e-3, warmup_steps=500),
+        viewer_rays=1 << 14,
     )
 
 

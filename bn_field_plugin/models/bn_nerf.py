@@ -23,7 +23,7 @@ from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldCo
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.chunks import render_in_chunks
 from bn_field_plugin.models.colliders import scene_collider
-from bn_field_plugin.models.image_metrics import ImageMetrics, ray_psnr, shown_images
+from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
 from bn_field_plugin.models.parameters import hidden_matrices
 from bn_field_plugin.nn import NormName
 
@@ -65,7 +65,7 @@ class BNNeRFModelConfig(CoarseToFineConfig):
     """Sizes of the fine field, which renders."""
 
 
-class BNNeRFModel(Model):
+class BNNeRFModel(EvaluatesImages, Model):
     """Coarse-to-fine NeRF on BN-MLPs.
 
     Args:
@@ -101,7 +101,6 @@ class BNNeRFModel(Model):
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
-        self.image_metrics = ImageMetrics()
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
@@ -193,11 +192,3 @@ class BNNeRFModel(Model):
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch of rays, in dB."""
         return ray_psnr(outputs, self.renderer_rgb.blend_background(batch["image"].to(self.device)))
-
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
-        rgb = outputs["rgb"]
-        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        return self.image_metrics(image, rgb), shown_images(outputs, image)

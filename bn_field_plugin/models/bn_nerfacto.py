@@ -3,8 +3,9 @@
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
+from jaxtyping import Float
 from nerfstudio.fields.nerfacto_field import NerfactoField
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.utils import colormaps
@@ -15,7 +16,7 @@ from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
 from bn_field_plugin.fields.tcnn import usable_implementation
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import BoxCollider
-from bn_field_plugin.models.image_metrics import ImageMetrics, shown_images, without_lpips
+from bn_field_plugin.models.image_metrics import EvaluatesImages, without_lpips
 from bn_field_plugin.nn import NormName
 
 
@@ -42,7 +43,7 @@ class BNNerfactoModelConfig(NerfactoModelConfig):
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
-class BNNerfactoModel(NerfactoModel):
+class BNNerfactoModel(EvaluatesImages, NerfactoModel):
     """nerfacto whose networks after the hash grids are BN-MLPs.
 
     Args:
@@ -83,7 +84,6 @@ class BNNerfactoModel(NerfactoModel):
         if config.scene == "bounded":
             box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
             self.collider = box  # type: ignore[assignment]
-        self.image_metrics = ImageMetrics()
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
@@ -109,17 +109,15 @@ class BNNerfactoModel(NerfactoModel):
         """Colour without the background, and opacity (see `rgba_without_background`)."""
         return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
-        rgb = outputs["rgb"]
-        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        images, accumulation = shown_images(outputs, image), outputs["accumulation"]
+    def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
+        """Those of every model, and the depths of the proposal networks."""
+        pictures = super().pictures(outputs, image)
         for index in range(self.config.num_proposal_iterations):
             name = f"prop_depth_{index}"
-            images[name] = colormaps.apply_depth_colormap(outputs[name], accumulation=accumulation)
-        return self.image_metrics(image, rgb), images
+            pictures[name] = colormaps.apply_depth_colormap(
+                outputs[name], accumulation=outputs["accumulation"]
+            )
+        return pictures
 
 
 def resolved(config: BNNerfactoModelConfig) -> BNNerfactoModelConfig:

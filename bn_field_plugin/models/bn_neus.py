@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.field_components.field_heads import FieldHeadNames
@@ -21,7 +22,7 @@ from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.chunks import render_in_chunks
 from bn_field_plugin.models.colliders import UNBOUNDED_NEAR, BoxCollider, scene_collider
-from bn_field_plugin.models.image_metrics import ImageMetrics, ray_psnr, shown_images, without_lpips
+from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr, without_lpips
 from bn_field_plugin.models.parameters import hidden_matrices
 from bn_field_plugin.nn import NormName, StatisticsMode, frozen_statistics, running_norms
 
@@ -52,7 +53,7 @@ class BNNeuSModelConfig(NeuSModelConfig):
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
 
 
-class BNNeuSModel(NeuSModel):
+class BNNeuSModel(EvaluatesImages, NeuSModel):
     """NeuS on BN-MLPs.
 
     The sampler reads the running statistics and never changes any. While statistics are made exact
@@ -88,7 +89,6 @@ class BNNeuSModel(NeuSModel):
             self.config.background_model = "mlp"  # nerfstudio's name for any but its grid
             self.field_background = RadianceField(aabb, config.background_field, config.norm, unbounded=True)
         self.renderer_rgb = RGBRenderer(background_color=background)
-        self.image_metrics = ImageMetrics()
         self._kept_samples = WeakTensorKeyDictionary()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -185,11 +185,6 @@ class BNNeuSModel(NeuSModel):
             metrics["sharpness"] = self.field.sharpness.detach()
         return metrics
 
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
-        rgb = outputs["rgb"]
-        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        images = shown_images(outputs, image) | {"normals": outputs["normals"]}
-        return self.image_metrics(image, rgb), images
+    def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
+        """Those of every model, and the normals."""
+        return super().pictures(outputs, image) | {"normals": outputs["normals"]}

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from nerfstudio.models.instant_ngp import InstantNGPModelConfig, NGPModel
@@ -13,7 +13,7 @@ from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.packed_field import PackedHashField
 from bn_field_plugin.fields.tcnn import usable_implementation
 from bn_field_plugin.models.background import rgba_without_background
-from bn_field_plugin.models.image_metrics import ImageMetrics, shown_images, without_lpips
+from bn_field_plugin.models.image_metrics import EvaluatesImages, without_lpips
 from bn_field_plugin.nn import NormName, UserError
 
 
@@ -48,7 +48,7 @@ class BNNGPModelConfig(InstantNGPModelConfig):
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
 
-class BNNGPModel(NGPModel):
+class BNNGPModel(EvaluatesImages, NGPModel):
     """instant-ngp whose networks after the hash grid are BN-MLPs.
 
     Exact statistics are those of the samples that the occupancy grid and the density let through while they
@@ -89,21 +89,12 @@ class BNNGPModel(NGPModel):
             appearance_embedding_dim=32 if config.use_appearance_embedding else 0,
         )
         self.sampler.density_fn = self.field.density_fn
-        self.image_metrics = ImageMetrics()
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without the background, and opacity (see `rgba_without_background`)."""
         return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
-
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
-        rgb = outputs["rgb"]
-        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        return self.image_metrics(image, rgb), shown_images(outputs, image)
 
 
 def resolved(config: BNNGPModelConfig) -> BNNGPModelConfig:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from nerfstudio.model_components.renderers import RGBRenderer
 from torch import Tensor, nn
 
-LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-"""File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with."""
+from bn_field_plugin.lpips import has_lpips
 
 
 class ImageMetrics:
@@ -22,11 +23,6 @@ class ImageMetrics:
 
     def __init__(self) -> None:
         self._lpips: nn.Module | None = None
-
-    @property
-    def has_lpips(self) -> bool:
-        """Whether AlexNet's weights lie in torch's hub folder; they are never downloaded from here."""
-        return (Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS).is_file()
 
     def __call__(self, image: Float[Tensor, "h w 3"], rendered: Float[Tensor, "h w 3"]) -> dict[str, float]:
         """Metrics of a rendered image against the true one, both in [0, 1].
@@ -45,7 +41,7 @@ class ImageMetrics:
             "psnr": float(peak_signal_noise_ratio(ours, true, data_range=1.0)),
             "ssim": float(torch.as_tensor(structural_similarity_index_measure(ours, true, data_range=1.0))),
         }
-        if self.has_lpips:
+        if has_lpips():
             if self._lpips is None:
                 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
@@ -53,6 +49,29 @@ class ImageMetrics:
             self._lpips.to(true.device)
             metrics["lpips"] = float(self._lpips(ours, true))
         return metrics
+
+
+class EvaluatesImages:
+    """Mixin of models, before nerfstudio's own class: what they say of a rendered image."""
+
+    renderer_rgb: RGBRenderer
+
+    @cached_property
+    def image_metrics(self) -> ImageMetrics:
+        """Metrics of rendered images."""
+        return ImageMetrics()
+
+    def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
+        """Pictures of a rendered image, the true one beside it; models add to them."""
+        return shown_images(outputs, image)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a rendered image, and pictures of it beside the true one."""
+        rgb = outputs["rgb"]
+        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
+        return self.image_metrics(image, rgb), self.pictures(outputs, image)
 
 
 def ray_psnr(outputs: dict[str, Tensor], image: Float[Tensor, "n 3"]) -> dict[str, Tensor]:

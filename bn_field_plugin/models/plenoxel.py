@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from bn_field_plugin.fields.voxel_field import VoxelField
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import scene_collider
-from bn_field_plugin.models.image_metrics import ImageMetrics, ray_psnr, shown_images
+from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
 from bn_field_plugin.nn import UserError
 
 
@@ -49,7 +49,7 @@ class PlenoxelModelConfig(ModelConfig):
     """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
 
 
-class PlenoxelModel(Model):
+class PlenoxelModel(EvaluatesImages, Model):
     """Renders a voxel grid.
 
     Args:
@@ -85,7 +85,6 @@ class PlenoxelModel(Model):
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
-        self.image_metrics = ImageMetrics()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Densities and colours, whose scales differ."""
@@ -151,11 +150,3 @@ class PlenoxelModel(Model):
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch of rays, in dB."""
         return ray_psnr(outputs, self.renderer_rgb.blend_background(batch["image"].to(self.device)))
-
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
-        rgb = outputs["rgb"]
-        image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
-        return self.image_metrics(image, rgb), shown_images(outputs, image)

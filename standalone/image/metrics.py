@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-"""File of torchvision's AlexNet in torch's hub folder, which LPIPS needs; never downloaded from here."""
+from bn_field_plugin.lpips import has_lpips
 
 SSIM_SIDE = 11
 """Shortest side that SSIM's window fits in."""
@@ -75,8 +73,3 @@ def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
         )
         found["lpips"] = float(value)
     return found
-
-
-def has_lpips() -> bool:
-    """Whether AlexNet's weights lie in torch's hub folder."""
-    return (Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_WEIGHTS).is_file()

@@ -447,6 +447,12 @@ def test_eval_mode_all_needs_one_image(capture):
     check_dataset(NerfstudioDataParserConfig(data=folder, eval_mode="all", auto_scale_poses=False))
 
 
+def test_a_scene_with_one_image_is_said_to_be_that(capture):
+    folder, meta = capture
+    _write(folder / "transforms.json", {**meta, "frames": meta["frames"][:1]})
+    _fails(NerfstudioDataParserConfig(data=folder), "single image", "--eval-mode all")
+
+
 def test_split_by_filename(capture):
     folder, meta = capture
     config = NerfstudioDataParserConfig(data=folder, eval_mode="filename")

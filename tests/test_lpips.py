@@ -1,0 +1,19 @@
+"""LPIPS's weights: found where they lie, and never looked for elsewhere."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bn_field_plugin.lpips import LPIPS_WEIGHTS, has_lpips
+
+
+def test_weights_are_those_in_torchs_hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    assert not has_lpips()
+    assert not list(tmp_path.iterdir())
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / LPIPS_WEIGHTS).touch()
+    assert has_lpips()
