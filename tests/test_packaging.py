@@ -3,6 +3,8 @@
 import ast
 import importlib
 import re
+import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -137,3 +139,28 @@ def test_licence_is_apache() -> None:
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
     assert PROJECT["license"] == "Apache-2.0"
+
+
+COMPLETE = """
+source {script}
+function=$(complete -p ns-train | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+COMP_WORDS=(ns-train bn-) COMP_CWORD=1
+$function ns-train bn- ns-train
+echo "${{COMPREPLY[@]}}"
+"""
+"""What bash does when the user types `ns-train bn-` and the tab key."""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_the_methods(tmp_path: Path) -> None:
+    script = tmp_path / "_ns-train"
+    command = Path(sys.executable).parent / "ns-train"  # as ns-install-cli calls it
+    done = subprocess.run(
+        [command, "--tyro-print-completion", "bash"], capture_output=True, text=True, check=True
+    )
+    script.write_text(done.stdout)
+    asked = subprocess.run(
+        ["bash", "-c", COMPLETE.format(script=script)], capture_output=True, text=True, check=True
+    )
+    methods = {one.name for one in metadata.entry_points(group="nerfstudio.method_configs")}
+    assert set(asked.stdout.split()) == {name for name in methods if name.startswith("bn-")}
