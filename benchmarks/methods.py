@@ -131,7 +131,8 @@ def main(config: Methods) -> None:
 
 
 NOTES = (
-    "Equal minutes are those of the whole training command, start of Python and loading of data included.",
+    "Equal minutes are those of the whole training command, start of Python and loading of data included. "
+    "Times are medians over the seeds.",
     "nerfacto has the settings that nerfstudio's developers give for synthetic scenes, and Adam at 3e-2, "
     "which served it better than its own 1e-2 in short runs; its own slow decay did better than a cosine. "
     "bn-nerfacto has its defaults; it samples rays inside the scene's box alone, for which nerfacto has no "
@@ -141,7 +142,7 @@ NOTES = (
 
 
 def row(budget: str, label: str, runs: Mapping[int, tuple[Run, Result]]) -> dict[str, Cell]:
-    """A row of the table: means over seeds."""
+    """A row of the table: means over seeds, medians of times, which other work on the machine moves less."""
     results = [result for _, result in runs.values()]
     psnr, psnr_sd = mean_and_sd([result.metrics["psnr"] for result in results], 2)
     ssim, _ = mean_and_sd([result.metrics["ssim"] for result in results], 4)
@@ -149,11 +150,11 @@ def row(budget: str, label: str, runs: Mapping[int, tuple[Run, Result]]) -> dict
         "budget": budget,
         "method": label,
         "steps": next(iter(runs.values()))[0].steps,
-        "wall s": round(statistics.fmean(result.seconds for result in results), 1),
+        "wall s": round(statistics.median(result.seconds for result in results), 1),
         "PSNR dB": psnr,
         "PSNR sd": psnr_sd,
         "SSIM": ssim,
-        "eval rays/s": round(statistics.fmean(result.metrics["num_rays_per_sec"] for result in results)),
+        "eval rays/s": round(statistics.median(result.metrics["num_rays_per_sec"] for result in results)),
     }
 
 
