@@ -72,7 +72,7 @@ def main(config: ViewerPanel) -> None:
     share = max(run.spent / (run.seconds - run.spent) for run in runs["with"])
     pairs = [w.seconds / wo.seconds - 1 for w, wo in zip(runs["with"], runs["without"], strict=True)]
     notes = [
-        f"Largest share of a run: {share:.2%}; target at most {TARGET:.0%}, but for one look, the latest.",
+        f"Largest share of a run: {share:.2%}; target at most {TARGET:.0%}.",
         f"Whole runs with the panel over runs without: median {statistics.median(pairs):+.1%}, from "
         f"{min(pairs):+.1%} to {max(pairs):+.1%}; what the machine does beside them is in it.",
     ]

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 class TimeBudget:
     """Tells when something may be done again without taking more than a share of the time.
 
-    It is done on credit: its duration is a debt, which the time beside it pays off at the rate `share`, and
-    it is due again when there is no debt. So all but the latest are paid for, whatever they cost.
-    Nothing is saved up, so a pause of training brings no burst.
+    The time beside it pays for it at the rate `share`, in advance: it is due when its price, what it cost the
+    last time, has been saved. Only the first, whose price nobody knows, is on credit. No more than one price
+    is saved, so a pause of training brings no burst.
 
     Args:
         share: of the time beside it, in [0, 1); 0 means never.
@@ -30,7 +30,7 @@ class TimeBudget:
         """Seconds beside it so far."""
         self.times = 0
         """How often it was done."""
-        self._debt = 0.0
+        self._saved = self._price = 0.0
         self._last = self._done = clock()
 
     def is_due(self) -> bool:
@@ -38,19 +38,20 @@ class TimeBudget:
         now = self._clock()
         passed, self._last = now - self._last, now
         self.elapsed += passed
-        self._debt = max(self._debt - self.share * passed, 0.0)
+        self._saved = min(self._saved + self.share * passed, self._price)
         rested = self.times == 0 or now - self._done >= self.shortest
-        return self.share > 0 and rested and self._debt == 0.0
+        return self.share > 0 and rested and self._saved >= self._price
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Take what the body does off the credit."""
+        """Take what the body does off what is saved."""
         start = self._clock()
         try:
             yield
         finally:
             now = self._clock()
-            self._debt += now - start
-            self.spent += now - start
+            self._price = now - start
+            self._saved -= self._price
+            self.spent += self._price
             self.times += 1
             self._last = self._done = now
