@@ -18,6 +18,7 @@ from standalone.image.images import Picture, astronaut, read_picture, shrunk
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.presets import dump_preset
+from standalone.provenance import command_behind
 from standalone.report import say, write_whole
 
 ENCODED_SUFFIX = ".bni"
@@ -168,12 +169,7 @@ class Compare:
             fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
         except FitInterrupted as stop:
             raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
-        given = [f"--variants {' '.join(one.slug for one in variants)}", f"--max-side {self.max_side}"]
-        budget = self.run.budget(DEFAULT_STEPS)
-        given += [f"--width {self.width} --depth {self.depth}"]
-        given += [f"--steps {budget.steps}"] if budget.steps else []
-        given += [f"--time-limit {budget.seconds:g}"] if budget.seconds else []
-        command = f"bn-image compare {picture_name(self.image)} {' '.join(given)}"
+        command = command_behind(f"bn-image compare {picture_name(self.image)}", self, leave_out=("image",))
         write_comparison(folder, picture, fits, self.run, size, command, zoom, self.dpi)
         say(f"figure and table: {folder}")
 

@@ -17,6 +17,7 @@ from standalone.fitting import Callback, CheckpointOptions, FitState
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions, RunOptions
 from standalone.presets import dump_preset
+from standalone.provenance import command_behind
 from standalone.report import say, write_whole
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.shading import Viewpoint
@@ -178,11 +179,7 @@ class Compare:
         shape = load_input(self.shape, self.repair, self.target.voxels)
         folder = self.output_dir or OUTPUTS / f"{shape.name}-compare"
         contenders = compare(shape, variants, options, self.measuring)
-        command = f"bn-shape compare {shape.name} --variants {' '.join(one.slug for one in variants)}"
-        if self.run.steps is not None:
-            command += f" --steps {self.run.steps}"
-        if self.run.time_limit is not None:
-            command += f" --time-limit {self.run.time_limit:g}"
+        command = command_behind(f"bn-shape compare {shape.name}", self, leave_out=("shape",))
         write_comparison(folder, shape, contenders, options, command, self.camera)
         say(f"pictures and table: {folder}")
 

@@ -90,7 +90,8 @@ def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) 
     record = json.loads((tmp_path / "compare.json").read_text())
     assert [row["network"] for row in record["rows"]] == ["MLP", "MLP + BN"]
     assert {"compare.png", "curves.png", "compare.md", "compare.csv"} <= {p.name for p in tmp_path.iterdir()}
-    assert "--variants mlp mlp+batch --steps 30" in record["command"]
+    assert "--variants mlp mlp+bn" in record["command"]
+    assert "--steps 30" in record["command"]
 
 
 def test_help_teaches() -> None:
