@@ -16,6 +16,7 @@ import tyro
 from benchmarks import RESULTS
 from bn_field_plugin.nn import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
+from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table
 from standalone.sweep.runs import Method, Run, run_or_recall
 from standalone.sweep.scenes import Scene
@@ -114,7 +115,9 @@ def main(config: FinerProtocol) -> None:
     write_table(
         "finer_protocol",
         "Batch norm against SIREN, 25 training views",
-        f"python -m benchmarks.finer_protocol --data {config.data.name}",
+        command_behind(
+            f"python -m benchmarks.finer_protocol --data {config.data.name}", config, ("data", "write_here")
+        ),
         rows,
         facts,
         notes,

@@ -20,6 +20,7 @@ from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
 from bn_field_plugin.nn import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.plots import new_figure, save_figure
+from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table
 from standalone.sweep.budget import pace_of
 from standalone.sweep.runs import VIEWS, Method, Result, Run, run_or_recall
@@ -121,7 +122,9 @@ def main(config: Methods) -> None:
     write_table(
         "methods",
         "The source's 5D panel",
-        f"python -m benchmarks.methods --data {config.data.name}",
+        command_behind(
+            f"python -m benchmarks.methods --data {config.data.name}", config, ("data", "write_here")
+        ),
         [row(budget, label, results[budget, label]) for budget in (STEPS, MINUTES) for label in labels],
         facts,
         [*gains(results), *NOTES],
