@@ -18,8 +18,9 @@ MAY_IMPORT = {
     "": {"nn"},  # the package's own __init__
     "nn": set(),
     "lpips": set(),
+    "sampling": {"nn"},
     "fields": {"nn"},
-    "models": {"fields", "lpips", "nn"},
+    "models": {"fields", "lpips", "nn", "sampling"},
     "data": {"nn"},
     "viewer": {"nn", "standalone"},
     "engine": {"data", "nn", "viewer"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "standalone": {"geometry", "lpips", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
-NN_MAY_USE = {"torch", "numpy", "jaxtyping"}
+NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}
 
 
 def modules() -> list[Path]:
