@@ -70,6 +70,8 @@ class BNPipeline(VanillaPipeline):
             parser.data = Path(config.datamanager.data)
         if model.scene == "auto":
             model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
+        if getattr(parser, "alpha_color", None) is not None and getattr(model, "keeps_alpha", False):
+            parser.alpha_color = None  # the model lays the pictures on colours of its own
         with exit_on_user_error():
             if test_mode != "inference":  # which opens no image
                 check_dataset(parser, required_splits=("train", test_mode))
@@ -119,9 +121,25 @@ class BNPipeline(VanillaPipeline):
         The same at every call; the random numbers of training stay as they were.
         """
         with private_random_numbers(CALIBRATION_SEED):
+            self._draw_rays(self.datamanager.get_train_rays_per_batch())
             num_batches = -(-num // self.datamanager.get_train_rays_per_batch())
             drawn = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
         return cast(list[RayBundle], drawn)
+
+    @property
+    def _chooses_rays(self) -> bool:
+        """Whether the model says how many rays a step has."""
+        return hasattr(self.model, "wanted_rays") and self._sampler is not None
+
+    @property
+    def _sampler(self) -> Any:
+        """What draws the pixels of training batches; None where nothing does."""
+        return getattr(self.datamanager, "train_pixel_sampler", None)
+
+    def _draw_rays(self, num: int) -> None:
+        """Make the next batch of training rays one of so many, if that is for the model to say."""
+        if self._chooses_rays:
+            self._sampler.set_num_rays_per_batch(num)
 
     def exact_rays(self) -> list[RayBundle]:
         """The training rays over which statistics are made exact."""
@@ -133,8 +151,10 @@ class BNPipeline(VanillaPipeline):
             model(copy.copy(rays))  # camera optimizers move the rays of the bundle they get
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Loss of one batch of training rays."""
+        """Loss of one batch of training rays, as many as the model wants."""
         self._is_stale = True
+        if self._chooses_rays:
+            self._draw_rays(cast(Any, self.model).wanted_rays)
         outputs, losses, metrics = super().get_train_loss_dict(step)
         self.norm_panel.note_metrics(metrics)
         return outputs, losses, metrics

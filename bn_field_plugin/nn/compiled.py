@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 import threading
 from types import ModuleType
+
+from bn_field_plugin.nn.errors import tell
 
 WORTH_A_LINE = 0.7
 """Seconds of compiling after which a line says so."""
@@ -24,7 +25,7 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
         kind: numbers that the kernels are compiled for, such as that of dimensions.
     """
     name = module.rpartition(".")[2]
-    slow = threading.Timer(WORTH_A_LINE, _tell, [f"compiling {name} for this processor (once) ..."])
+    slow = threading.Timer(WORTH_A_LINE, tell, [f"compiling {name} for this processor (once) ..."])
     slow.daemon = True
     slow.start()
     try:
@@ -32,7 +33,7 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
         kernels.warm_up(*kind)
     except Exception as error:  # a numba that does not fit numpy or the processor raises anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        _tell(
+        tell(
             f"numba cannot be used here, torch takes the place of {name}, several times slower: {reason} "
             "(pip install numba)"
         )
@@ -40,8 +41,3 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
     finally:
         slow.cancel()
     return kernels
-
-
-def _tell(line: str) -> None:
-    """Print one line that no console wraps."""
-    print(line, file=sys.stderr, flush=True)

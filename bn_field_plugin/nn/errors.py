@@ -30,3 +30,8 @@ def exit_on_user_error() -> Iterator[None]:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_CODE) from None
+
+
+def tell(line: str) -> None:
+    """Print one line on standard error that no console wraps."""
+    print(" ".join(line.split()), file=sys.stderr, flush=True)

@@ -19,9 +19,9 @@ class Rays(NamedTuple):
     fars: Float[Tensor, " r"]
     """Not beyond the near end where there is nothing to look at."""
 
-    def __getitem__(self, index: Tensor | slice) -> Rays:  # type: ignore[override]
+    def some(self, index: Tensor | slice) -> Rays:
         """Some of the rays."""
-        return Rays(*(part[index] for part in tuple(self)))
+        return Rays(*(part[index] for part in self))
 
     @property
     def num(self) -> int:
