@@ -85,7 +85,7 @@ def test_nerfstudio_finds_the_methods() -> None:
     assert entries.keys() == {
         *("bn-nerf", "bn-nerf-small", "nerf-small", "bn-nerfacto"),
         *("siren-nerf", "plenoxel"),
-        *("bn-mipnerf", "bn-ngp", "bn-neus"),
+        *("bn-mipnerf", "bn-ngp", "ngp", "bn-neus"),
     }
     for name, target in entries.items():
         module, attribute = target.split(":")
