@@ -9,7 +9,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from bn_field_plugin.data import capture_scene
-from bn_field_plugin.data.capture_objects import capture_renderer
+from bn_field_plugin.data.capture_objects import LIGHTING, capture_renderer
 from bn_field_plugin.data.capture_scene import (
     CAMERA_ANGLE_X,
     CAPTURE_VERSION,
@@ -18,6 +18,8 @@ from bn_field_plugin.data.capture_scene import (
     render_capture,
 )
 from bn_field_plugin.data.capture_walk import walk, with_errors
+from bn_field_plugin.data.demo_shapes import RoundedCylinder
+from bn_field_plugin.data.rendering import Renderer, SceneObject
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn.errors import UserError
 
@@ -73,6 +75,24 @@ def test_pictures_are_taken_at_the_true_poses_and_the_file_has_wrong_ones(folder
     np.testing.assert_array_equal(picture, np.rint(255 * image[..., :3]))
     exact = [frame["transform_matrix"] for frame in replace(TINY, pose_error=0).transforms()["frames"]]
     np.testing.assert_allclose(exact, walk(10), atol=1e-12)
+
+
+def test_pixels_are_seen_along_nerfstudios_rays(tmp_path):
+    """A backdrop that shows the direction it is seen in: nerfstudio's rays point where the pixels do."""
+    config = replace(TINY, pose_error=0)
+    render_capture(tmp_path, config)
+    parser = NerfstudioDataParserConfig(
+        data=tmp_path, orientation_method="none", center_method="none", auto_scale_poses=False
+    )
+    cameras = parser.setup().get_dataparser_outputs("test").cameras
+    (index,) = range(4, 10, 8)  # the held-out view
+    behind = SceneObject(RoundedCylinder.sphere(0.1), (0, 0, -90), lambda points, _: points)
+    compass = Renderer([behind], LIGHTING, lambda directions: 0.5 + 0.5 * directions)
+    colours = compass.render(walk(10)[index, :3], (32, 18), CAMERA_ANGLE_X, 1)[..., :3]
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    rays = cameras.generate_rays(camera_indices=0)
+    np.testing.assert_allclose(2 * linear - 1, rays.directions.numpy(), atol=1e-4)
+    np.testing.assert_allclose(rays.origins[0, 0].numpy(), walk(10)[index, :3, 3], atol=1e-6)
 
 
 def test_cache_is_filled_once_and_keyed_by_configuration_and_version(folder, monkeypatch):
