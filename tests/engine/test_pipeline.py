@@ -14,6 +14,7 @@ import torch
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import writer
 
+from bn_field_plugin.data.capture_dataparser import BNCaptureDataParserConfig
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.engine.checkpoints import checkpoint_name
 from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
@@ -415,6 +416,8 @@ def test_scenes_are_bounded_where_the_data_says_so(
     config.datamanager.dataparser = NerfstudioDataParserConfig(
         data=write_nerfstudio_capture(tmp_path / "capture", image_size=8, num_views=12)
     )
+    assert config.setup(device="cpu").config.model.scene == "unbounded"
+    config.datamanager.dataparser = BNCaptureDataParserConfig(width=16, height=9, num_views=8, samples=1)
     assert config.setup(device="cpu").config.model.scene == "unbounded"
     config.model.scene = "bounded"
     assert config.setup(device="cpu").config.model.scene == "bounded"
