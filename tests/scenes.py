@@ -164,7 +164,7 @@ def tiny_ngp_config(**options: object) -> BNNGPModelConfig:
         "steps_per_ray": 32,
         "samples_per_step": 1024,
         "proposals": ProposalConfig(
-            num_samples=(8,), num_field_samples=6, num_levels=2, max_res=(8,), log2_hashmap_size=6
+            num_samples=(8,), num_field_samples=6, num_levels=2, max_res=(32,), log2_hashmap_size=6
         ),
         "scene": "bounded",
         "implementation": "torch",

@@ -22,7 +22,8 @@ def ball() -> tuple[HashRadianceField, OccupancyRenderer]:
     torch.manual_seed(0)
     field = Ball(BOX, HashRadianceFieldConfig(log2_hashmap_size=4, num_levels=1, base_res=2, max_res=2))
     renderer = OccupancyRenderer(BOX, 32, 256, 2**12, 0.05)
-    renderer.update(field, 0)
+    for _ in range(20):  # each looks at one point of a cell
+        renderer.update(field, 0)
     return field, renderer
 
 
