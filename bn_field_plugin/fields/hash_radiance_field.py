@@ -21,6 +21,7 @@ from bn_field_plugin.fields.tcnn import Implementation
 from bn_field_plugin.nn import (
     CoordinateMLP,
     CoordinateMLPConfig,
+    HashGridEncoding,
     HashGridEncodingConfig,
     NormName,
     frozen_statistics,
@@ -51,7 +52,7 @@ class HashRadianceFieldConfig:
     """The tables' features start uniformly in +- this."""
     hidden_dim: int = 64
     """Units of the hidden layer for the density."""
-    num_features: int = 15
+    num_features: int = 16
     """Features that it hands to the colour head."""
     num_layers_color: int = 2
     """Hidden layers for the colour."""
@@ -128,25 +129,47 @@ class HashRadianceField(Field):
             norm if config.color_norm == "same" else "none",
         )
 
-    def normalized(
-        self, positions: Float[Tensor, "*batch 3"]
-    ) -> tuple[Float[Tensor, "*batch 3"], Bool[Tensor, "*batch"] | None]:
-        """Positions scaled to [-1, 1] for the grid, and which lie in the scene (None: all do)."""
+    def scaled(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+        """Positions as the grid takes them: those in the scene in [-1, 1]^3."""
         if self.contraction is not None:
-            return self.contraction(positions) / 2, None
-        scaled = 2 * (positions - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) - 1
-        return scaled, (scaled.abs() <= 1).all(dim=-1)
+            contracted: Tensor = self.contraction(positions)
+            return contracted / 2
+        size = self.aabb[1] - self.aabb[0]
+        return torch.addcmul(-(self.aabb[1] + self.aabb[0]) / size, positions, 2 / size)
+
+    def inside(self, positions: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
+        """Which positions lie in the scene."""
+        if self.contraction is not None:
+            return torch.ones_like(positions[..., 0], dtype=torch.bool)
+        return ((positions >= self.aabb[0]) & (positions <= self.aabb[1])).all(dim=-1)
 
     def density_at(self, positions: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n f"]]:
         """Density, in 1 / unit of length, and features for the colour, at positions inside the scene."""
-        raw = self.trunk(self.grid(self.normalized(positions)[0]))
+        return self.density_of(self.grid(self.scaled(positions)))
+
+    def encode_again(
+        self, positions: Float[Tensor, "n 3"], encoded: Float[Tensor, "n e"]
+    ) -> Float[Tensor, "n e"]:
+        """The hash grid's features, known from a pass without gradients, now with them."""
+        scaled = self.scaled(positions)
+        if isinstance(self.grid, HashGridEncoding):
+            return self.grid.with_gradients(scaled, encoded)
+        found: Tensor = self.grid(scaled)
+        return found
+
+    def density_of(self, encoded: Float[Tensor, "n e"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n f"]]:
+        """The same from the hash grid's features."""
+        raw = self.trunk(encoded)
         return trunc_exp(raw[:, 0].float() + DENSITY_SHIFT), raw[:, 1:]
 
-    def color_at(
-        self, features: Float[Tensor, "n f"], directions: Float[Tensor, "n 3"]
+    def harmonics(self, directions: Float[Tensor, "r 3"]) -> Float[Tensor, "r h"]:
+        """Directions of length 1 as the colour head takes them; the same for all samples of a ray."""
+        return components_from_spherical_harmonics(HARMONICS, directions)
+
+    def color_of(
+        self, features: Float[Tensor, "n f"], harmonics: Float[Tensor, "n h"]
     ) -> Float[Tensor, "n 3"]:
-        """Colour in [0, 1] of samples from their features, seen along directions of length 1."""
-        harmonics = components_from_spherical_harmonics(HARMONICS, directions)
+        """Colour in [0, 1] of samples from their features, seen along directions given by `harmonics`."""
         seen = torch.cat([features, harmonics.to(features.dtype)], dim=-1)
         return torch.sigmoid(self.head(seen).float())
 
@@ -155,7 +178,7 @@ class HashRadianceField(Field):
     ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
         """Density and features at samples; both zero outside the scene."""
         positions = ray_samples.frustums.get_positions()
-        inside = self._inside(positions)
+        inside = self.inside(positions)
         density, features = self.density_at(positions[inside])
         return scatter(density[:, None], inside), scatter(features, inside)
 
@@ -164,13 +187,10 @@ class HashRadianceField(Field):
     ) -> dict[FieldHeadNames, Tensor]:
         """Colour in [0, 1] at samples from the features of `get_density`; zero outside the scene."""
         assert density_embedding is not None
-        inside = self._inside(ray_samples.frustums.get_positions())
-        rgb = self.color_at(density_embedding[inside], ray_samples.frustums.directions[inside])
+        inside = self.inside(ray_samples.frustums.get_positions())
+        directions = ray_samples.frustums.directions[inside]
+        rgb = self.color_of(density_embedding[inside], self.harmonics(directions))
         return {FieldHeadNames.RGB: scatter(rgb, inside)}
-
-    def _inside(self, positions: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
-        inside = self.normalized(positions)[1]
-        return torch.ones_like(positions[..., 0], dtype=torch.bool) if inside is None else inside
 
     def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Outward unit normals of the density, by its gradient.
@@ -180,6 +200,6 @@ class HashRadianceField(Field):
         """
         with torch.enable_grad(), frozen_statistics(self):
             points = positions.detach().reshape(-1, 3).requires_grad_()
-            raw = self.trunk(self.grid(self.normalized(points)[0]))[:, 0]
+            raw = self.trunk(self.grid(self.scaled(points)))[:, 0]
             (gradient,) = torch.autograd.grad(raw.sum(), points)
         return -nn.functional.normalize(gradient.detach(), dim=-1).reshape(positions.shape)

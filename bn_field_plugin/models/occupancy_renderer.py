@@ -23,8 +23,8 @@ MIN_LIGHT = 1e-3
 MIN_WEIGHT = 2e-4
 """Least weight of a sample in a picture whose colour is asked for."""
 
-FIRST_WAVE, LAST_WAVE = 4, 32
-"""Samples of a ray that are looked at before what lies behind: many rays end at the first surface."""
+FIRST_WAVE, LAST_WAVE = 4, 64
+"""Most samples of a ray that are looked at before what lies behind: many rays end at the first surface."""
 
 UPDATE_EVERY = 16
 """Steps between two looks at the grid's cells."""
@@ -43,6 +43,17 @@ class Rendered(NamedTuple):
     accumulation: Float[Tensor, "r 1"]
     depth: Float[Tensor, "r 1"]
     """Distance at which half of the light has been absorbed; where less is, the far end."""
+
+
+class Visible(NamedTuple):
+    """Samples that light gets through to, and what the field says of them, without gradients."""
+
+    samples: PackedSamples
+    encoded: Float[Tensor, "n e"]
+    """The hash grid's features."""
+    density: Float[Tensor, " n"]
+    features: Float[Tensor, "n f"]
+    """What the colour head takes."""
 
 
 class OccupancyRenderer(nn.Module):
@@ -103,31 +114,52 @@ class OccupancyRenderer(nn.Module):
                 )
                 self._begin()
 
+    @torch.no_grad()
+    def look(self, field: HashRadianceField, rays: Rays, jitter: Float[Tensor, " r"]) -> Visible:
+        """The samples that light gets through to, by the running statistics.
+
+        From near to far in waves: most of what lies behind opaque matter is never asked for.
+
+        Args:
+            field: the field.
+            rays: the rays.
+            jitter: shift of each ray's samples in steps, in [0, 1).
+        """
+        parts: list[tuple[Tensor, ...]] = []
+        alive = (rays.fars > rays.nears).nonzero()[:, 0]
+        next_step, light, wave = torch.zeros_like(alive), torch.ones_like(rays.nears), FIRST_WAVE
+        with frozen_statistics(field):
+            while not parts or len(alive):
+                ahead = rays.some(alive)
+                samples, next_step, is_over = march(
+                    ahead, self.grid.cells, self.step, jitter[alive], next_step, limit=wave
+                )
+                encoded = field.grid(field.scaled(samples.positions(ahead)))
+                density, features = field.density_of(encoded)
+                weights, here = sample_weights(density, samples)
+                here = here * light[alive][samples.ray]
+                light[alive] *= 1 - torch.zeros_like(ahead.nears).index_add_(0, samples.ray, weights)
+                seen = here >= MIN_LIGHT
+                found = alive[samples.ray], samples.middle, samples.length, encoded, density, features
+                parts.append(tuple(column[seen] for column in found))
+                goes_on = ~is_over & (light[alive] >= MIN_LIGHT)
+                alive, next_step = alive[goes_on], next_step[goes_on]
+                wave = min(2 * wave, LAST_WAVE)
+        return _ray_by_ray(parts, rays.num)
+
     def train_rays(self, field: HashRadianceField, rays: Rays) -> Rendered:
         """Render with gradients, or as if there were, each ray's samples shifted at random."""
-        samples = march(rays, self.grid.cells, self.step, torch.rand_like(rays.nears)).samples
-        samples = self._visible(field, rays, samples)
+        visible = self.look(field, rays, torch.rand_like(rays.nears))
+        samples = visible.samples
         if torch.is_grad_enabled():
             self._adapt(rays.num, samples.num)
         # One sample alone has no statistics; among several processes, the others' are in them too.
         alone = samples.num < 2 and not _is_joined()
         with frozen_statistics(field) if alone else nullcontext():
-            density, features = field.density_at(samples.positions(rays))
-            color = field.color_at(features, rays.directions[samples.ray])
-        seen = composite(density, color, samples)
-        nothing = torch.zeros_like(seen.accumulation)
-        depth = median_depth(seen.weights.detach(), samples, nothing)
-        return Rendered(seen.color, seen.accumulation[:, None], _depth_or_far(depth, rays))
-
-    @torch.no_grad()
-    def _visible(self, field: HashRadianceField, rays: Rays, samples: PackedSamples) -> PackedSamples:
-        """Samples that light gets through to, by the running statistics."""
-        if samples.num == 0:
-            return samples
-        with frozen_statistics(field):
-            density, _ = field.density_at(samples.positions(rays))
-        _, light = sample_weights(density, samples)
-        return samples.keep(light >= MIN_LIGHT)
+            encoded = field.encode_again(samples.positions(rays), visible.encoded)
+            density, features = field.density_of(encoded)
+            color = field.color_of(features, field.harmonics(rays.directions)[samples.ray])
+        return _rendered(density, color, samples, rays)
 
     def _adapt(self, rays: int, samples: int) -> None:
         """Choose the next step's rays, so that it holds as many samples as asked for."""
@@ -139,39 +171,37 @@ class OccupancyRenderer(nn.Module):
 
     @torch.no_grad()
     def render(self, field: HashRadianceField, rays: Rays) -> Rendered:
-        """Render a picture's rays, from near to far until no light gets through."""
-        color = torch.zeros_like(rays.origins)
-        accumulation = torch.zeros_like(rays.nears)
-        depth = torch.full_like(accumulation, torch.inf)
-        alive = (rays.fars > rays.nears).nonzero()[:, 0]
-        next_step = torch.zeros_like(alive)
-        wave = FIRST_WAVE
-        while len(alive):
-            ahead = rays.some(alive)
-            middle = torch.full_like(ahead.nears, 0.5)
-            samples, next_step, is_over = march(
-                ahead, self.grid.cells, self.step, middle, next_step, limit=wave
-            )
-            before = accumulation[alive]
-            density, features = field.density_at(samples.positions(ahead))
-            weights, _ = sample_weights(density, samples)
-            weights = weights * (1 - before)[samples.ray]
-            matters = weights >= MIN_WEIGHT
-            rgb = color.new_zeros(samples.num, 3)
-            rgb[matters] = field.color_at(features[matters], ahead.directions[samples.ray[matters]])
-            color.index_add_(0, alive[samples.ray], weights[:, None] * rgb)
-            accumulation.index_add_(0, alive[samples.ray], weights)
-            depth[alive] = torch.minimum(depth[alive], median_depth(weights, samples, before))
-            goes_on = ~is_over & (accumulation[alive] < 1 - MIN_LIGHT)
-            alive, next_step = alive[goes_on], next_step[goes_on]
-            wave = min(2 * wave, LAST_WAVE)
-        return Rendered(color, accumulation[:, None], _depth_or_far(depth, rays))
+        """Render a picture's rays."""
+        visible = self.look(field, rays, torch.full_like(rays.nears, 0.5))
+        samples = visible.samples
+        weights, _ = sample_weights(visible.density, samples)
+        matters = weights >= MIN_WEIGHT
+        color = rays.origins.new_zeros(samples.num, 3)
+        harmonics = field.harmonics(rays.directions)
+        color[matters] = field.color_of(visible.features[matters], harmonics[samples.ray[matters]])
+        return _rendered(visible.density, color, samples, rays)
+
+
+def _ray_by_ray(parts: list[tuple[Tensor, ...]], num_rays: int) -> Visible:
+    """Samples of all waves, ray after ray."""
+    ray, *rest = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    order = ray.argsort(stable=True)
+    ray, middle, length, *found = (column[order] for column in (ray, *rest))
+    first = nn.functional.pad(torch.bincount(ray, minlength=num_rays).cumsum(0), (1, 0))
+    return Visible(PackedSamples(ray, middle, length, first), *found)
+
+
+def _rendered(
+    density: Float[Tensor, " n"], color: Float[Tensor, "n 3"], samples: PackedSamples, rays: Rays
+) -> Rendered:
+    """What rays see of samples."""
+    seen = composite(density, color, samples)
+    depth = median_depth(seen.weights.detach(), samples)
+    far = torch.maximum(rays.fars, rays.nears)
+    return Rendered(
+        seen.color, seen.accumulation[:, None], torch.where(depth.isfinite(), depth, far)[:, None]
+    )
 
 
 def _is_joined() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _depth_or_far(depth: Float[Tensor, " r"], rays: Rays) -> Float[Tensor, "r 1"]:
-    """Depths, and the far end of rays that have none."""
-    return torch.where(depth.isfinite(), depth, torch.maximum(rays.fars, rays.nears))[:, None]

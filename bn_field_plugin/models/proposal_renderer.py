@@ -116,11 +116,9 @@ class ProposalRenderer(nn.Module):
         ray_samples, weights, proposals = found
         samples = packed(ray_samples)
         density, features = field.density_at(ray_samples.frustums.get_positions().reshape(-1, 3))
-        directions = ray_samples.frustums.directions.expand(*ray_samples.shape, 3).reshape(-1, 3)
-        color = field.color_at(features, directions)
+        color = field.color_of(features, field.harmonics(bundle.directions)[samples.ray])
         seen = composite(density, color, samples)
-        nothing = torch.zeros_like(seen.accumulation)
-        depth = median_depth(seen.weights.detach(), samples, nothing)
+        depth = median_depth(seen.weights.detach(), samples)
         far = samples.middle[samples.first[1:] - 1]
         rendered = Rendered(
             seen.color,

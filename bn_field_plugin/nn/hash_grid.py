@@ -149,10 +149,22 @@ class HashGridEncoding(Encoding):
         with torch.autocast(x.device.type, enabled=False):
             flat = x.reshape(-1, self.in_dim).to(self.tables.dtype)
             if _is_compiled_for(flat, self.tables):
-                out = _Compiled.apply(flat.contiguous(), self.tables, self.levels)
+                out = _Compiled.apply(flat.contiguous(), self.tables, self.levels, None)
             else:
                 out = interpolate(flat, self.tables, self.levels)
             return out.reshape(*x.shape[:-1], self.out_dim)
+
+    def with_gradients(self, x: Float[Tensor, "n d"], features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """Features that were computed without gradients, now with them: nothing is read twice on a CPU.
+
+        Args:
+            x: coordinates.
+            features: what the encoding gave there, with the same tables.
+        """
+        if _is_compiled_for(x, self.tables):
+            found: Tensor = _Compiled.apply(x.contiguous(), self.tables, self.levels, features)
+            return found
+        return self(x)
 
 
 def interpolate(
@@ -196,9 +208,11 @@ class _Compiled(torch.autograd.Function):
     """Interpolation by compiled loops; gradients that are to be differentiated again are torch's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tables: Tensor, levels: list[Level]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, tables: Tensor, levels: list[Level], known: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, tables)
         ctx.levels = levels
+        if known is not None:
+            return known.view_as(known)
         out = x.new_empty(x.shape[0], len(levels) * tables.shape[1])
         _each_level_and_block(_kernels(x, tables).forward, _descriptions(x, tables, levels), x, tables, out)
         return out
@@ -211,7 +225,7 @@ class _Compiled(torch.autograd.Function):
             wanted = [t for t, is_wanted in ((x, wants_x), (tables, wants_tables)) if is_wanted]
             y = interpolate(x, tables, ctx.levels)
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            return *(next(found) if is_wanted else None for is_wanted in (wants_x, wants_tables)), None
+            return *(next(found) if is_wanted else None for is_wanted in (wants_x, wants_tables)), None, None
         grad, described = grad.contiguous(), _descriptions(x, tables, ctx.levels)
         grad_x = grad_tables = None
         if wants_x:
@@ -220,7 +234,7 @@ class _Compiled(torch.autograd.Function):
         if wants_tables:
             grad_tables = torch.zeros_like(tables)
             _each_level(_kernels(x, tables).backward_tables, described, x, grad, grad_tables)
-        return grad_x, grad_tables, None
+        return grad_x, grad_tables, None, None
 
 
 def _descriptions(x: Tensor, tables: Tensor, levels: list[Level]) -> list[tuple[Any, ...]]:

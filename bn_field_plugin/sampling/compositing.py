@@ -66,18 +66,10 @@ def composite_by_torch(
     return Composite(sums, accumulation, weights)
 
 
-def median_depth(
-    weights: Float[Tensor, " n"], samples: PackedSamples, before: Float[Tensor, " r"]
-) -> Float[Tensor, " r"]:
-    """Distance at which half of each ray's light has been absorbed; infinite where less than half is.
-
-    Args:
-        weights: of the samples.
-        samples: where they lie.
-        before: opacity of what lies in front of the ray's first sample.
-    """
+def median_depth(weights: Float[Tensor, " n"], samples: PackedSamples) -> Float[Tensor, " r"]:
+    """Distance at which half of each ray's light has been absorbed; infinite where less than half is."""
     total = torch.nn.functional.pad(weights.double().cumsum(0), (1, 0))
-    opacity = total[1:] - total[samples.first[:-1]][samples.ray] + before[samples.ray]
+    opacity = total[1:] - total[samples.first[:-1]][samples.ray]
     middle = torch.where(opacity >= OPAQUE, samples.middle, torch.inf)
     rays = samples.first.shape[0] - 1
     return middle.new_full((rays,), torch.inf).scatter_reduce(0, samples.ray, middle, "amin")

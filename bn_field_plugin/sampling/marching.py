@@ -15,6 +15,9 @@ from bn_field_plugin.sampling.packed import PackedSamples, Rays
 BLOCK = 512
 """Rays that a thread takes at a time."""
 
+COARSE = 4
+"""Cells of a block along each axis."""
+
 
 class Cells(NamedTuple):
     """A box of equal cells, some of them occupied."""
@@ -25,6 +28,10 @@ class Cells(NamedTuple):
     """Lowest corner of the box."""
     high: Float[Tensor, " 3"]
     """Highest corner."""
+    coarse: Bool[Tensor, "x2 y2 z2"] | None = None
+    """Whether any of `COARSE`^3 cells is occupied, block by block: so that much can be leapt over. None if
+    the resolution is no multiple of it.
+    """
 
     @property
     def resolution(self) -> int:
@@ -77,6 +84,14 @@ def march(
     return route(rays, cells, step, jitter, first_step, limit)
 
 
+def blocks_of(occupied: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x2 y2 z2"] | None:
+    """`Cells.coarse` of cells."""
+    if occupied.shape[0] % COARSE:
+        return None
+    pooled = torch.nn.functional.max_pool3d(occupied[None, None].float(), COARSE)
+    return pooled[0, 0] > 0
+
+
 def most_steps(rays: Rays, step: float) -> int:
     """Most samples that a ray can have."""
     longest = float((rays.fars - rays.nears).amax()) if rays.num else 0.0
@@ -96,15 +111,13 @@ def march_by_torch(
     middle = rays.nears[:, None] + (steps + jitter[:, None]) * step
     inside = (middle < rays.fars[:, None]) & (steps >= first_step[:, None])
     positions = rays.origins[:, None] + rays.directions[:, None] * middle[..., None]
-    hit = inside & cells.occupied.flatten()[cells.at(positions)]
-    is_over = torch.ones_like(first_step, dtype=torch.bool)
-    next_step = torch.full_like(first_step, len(steps))
+    all_hit = hit = inside & cells.occupied.flatten()[cells.at(positions)]
     if limit is not None:
-        order = hit.cumsum(1)
-        is_over = order[:, -1] < limit if len(steps) else is_over
-        hit = hit & (order <= limit)
-        reached = ((order >= limit) & hit).to(torch.int64)
-        next_step = torch.where(is_over, next_step, reached.argmax(1) + 1) if len(steps) else next_step
+        hit = all_hit & (all_hit.cumsum(1) <= limit)
+    left = all_hit & ~hit
+    is_over = ~left.any(1)
+    # Where samples are left, the march goes on with the first of them.
+    next_step = torch.where(is_over, len(steps), left.to(torch.int8).argmax(1)) if len(steps) else first_step
     ray, index = hit.nonzero(as_tuple=True)
     first = torch.nn.functional.pad(hit.sum(1).cumsum(0), (1, 0))
     middle = middle[ray, index]
@@ -124,7 +137,8 @@ def _march_compiled(
     n, most = rays.num, most_steps(rays, step)
     most = most if limit is None else min(most, limit)
     parts = [part.detach().contiguous().numpy() for part in rays]
-    grid = [part.contiguous().numpy() for part in (cells.occupied, cells.low, cells.per_unit)]
+    coarse = cells.occupied if cells.coarse is None else cells.coarse
+    grid = [part.contiguous().numpy() for part in (cells.occupied, coarse, cells.low, cells.per_unit)]
     found = torch.empty(n, max(most, 1), dtype=torch.int32)
     counts, next_step = torch.empty(n, dtype=torch.int64), first_step.clone()
     is_over = torch.empty(n, dtype=torch.bool)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-ONE = np.float32(1.0)
-FAR = np.float32(np.inf)
+ONE, TINY, MOST = np.float32(1.0), np.float32(1e-12), np.float32(1e9)
+ONE_CELL = 1
 
 
 @njit(inline="always", error_model="numpy")
@@ -19,13 +19,20 @@ def _cell(position, low, per_unit, resolution):
 
 
 @njit(inline="always", error_model="numpy")
-def _exit(origin, direction, low, per_unit, cell):
-    """Distance at which a ray leaves a cell along one axis."""
-    if direction > 0:
-        return (low + np.float32(cell + 1) / per_unit - origin) / direction
-    if direction < 0:
-        return (low + np.float32(cell) / per_unit - origin) / direction
-    return FAR
+def _exit(origin, inverse, low, size, cell, width):
+    """Distance at which a ray leaves the block of `width` cells that holds a cell, along one axis."""
+    block = cell // width
+    if inverse > 0:
+        return (low + np.float32((block + 1) * width) * size - origin) * inverse
+    return (low + np.float32(block * width) * size - origin) * inverse
+
+
+@njit(inline="always", error_model="numpy")
+def _inverse(direction):
+    """One over a component of a direction; of one that is zero, a number so large that nothing is near."""
+    if abs(direction) < TINY:
+        return ONE / TINY
+    return ONE / direction
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -35,6 +42,7 @@ def find(
     nears,
     fars,
     occupied,
+    coarse,
     low,
     per_unit,
     step,
@@ -48,18 +56,22 @@ def find(
 ):
     """Steps of rays `[first, last)` whose sample lies in an occupied cell, up to the columns of `found`.
 
-    An empty cell is left in one leap. It ends a whole step before the cell does: what it passes over lies
-    inside the cell whatever the rounding.
+    An empty cell, or block of cells, is left in one leap. It ends a whole step before the cell does: what it
+    passes over lies inside the cell whatever the rounding.
     """
     resolution, most = occupied.shape[0], found.shape[1]
+    width = resolution // coarse.shape[0]
     step = np.float32(step)
+    per_step = ONE / step
+    sx, sy, sz = ONE / per_unit[0], ONE / per_unit[1], ONE / per_unit[2]
     for r in range(first, last):
         ox, oy, oz = origins[r, 0], origins[r, 1], origins[r, 2]
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
-        near, far = nears[r], fars[r]
+        ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
+        near, far, shift = nears[r], fars[r], jitter[r]
         k, count, over = next_step[r], 0, True
         while True:
-            middle = near + (np.float32(k) + jitter[r]) * step
+            middle = near + (np.float32(k) + shift) * step
             if not middle < far:
                 break
             i = _cell(ox + dx * middle, low[0], per_unit[0], resolution)
@@ -73,12 +85,13 @@ def find(
                 count += 1
                 k += 1
             else:
+                leapt = ONE_CELL if coarse[i // width, j // width, m // width] else width
                 away = min(
-                    _exit(ox, dx, low[0], per_unit[0], i),
-                    _exit(oy, dy, low[1], per_unit[1], j),
-                    _exit(oz, dz, low[2], per_unit[2], m),
+                    _exit(ox, ix, low[0], sx, i, leapt),
+                    _exit(oy, iy, low[1], sy, j, leapt),
+                    _exit(oz, iz, low[2], sz, m, leapt),
                 )
-                leap = min((away - near) / step - jitter[r], np.float32(1e9)) - ONE
+                leap = min((away - near) * per_step - shift, MOST) - ONE
                 k = max(k + 1, np.int64(leap))
         counts[r] = count
         next_step[r] = k
@@ -107,6 +120,7 @@ def warm_up():
         three,
         one,
         one,
+        occupied,
         occupied,
         corner,
         corner,

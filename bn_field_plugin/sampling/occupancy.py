@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bn_field_plugin.nn.errors import UserError
-from bn_field_plugin.sampling.marching import Cells
+from bn_field_plugin.sampling.marching import Cells, blocks_of
 
 DECAY = 0.95
 """What an update leaves of a cell's former density, where that is more than its new one."""
@@ -49,11 +49,14 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("aabb", aabb.clone().float(), persistent=False)
         self.register_buffer("densities", torch.zeros(resolution**3))
         self.register_buffer("occupied", torch.ones((resolution,) * 3, dtype=torch.bool))
+        self._blocks: tuple[int, Tensor | None] | None = None
 
     @property
     def cells(self) -> Cells:
         """The cells, for `march`."""
-        return Cells(self.occupied, self.aabb[0], self.aabb[1])
+        if self._blocks is None or self._blocks[0] != self.occupied._version:
+            self._blocks = self.occupied._version, blocks_of(self.occupied)
+        return Cells(self.occupied, self.aabb[0], self.aabb[1], self._blocks[1])
 
     @property
     def share(self) -> float:

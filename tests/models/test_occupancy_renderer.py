@@ -10,17 +10,25 @@ from tests.scenes import BOX, rays
 class Ball(HashRadianceField):
     """A red ball of radius 1 and one density, seen the same from everywhere."""
 
-    def density_at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        inside = positions.norm(dim=-1) < 1
-        return torch.where(inside, 50.0, 0.0), positions
+    def __init__(self) -> None:
+        super().__init__(
+            BOX, HashRadianceFieldConfig(log2_hashmap_size=4, num_levels=1, base_res=2, max_res=2)
+        )
+        self.grid = torch.nn.Identity()
 
-    def color_at(self, features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    def scaled(self, positions: torch.Tensor) -> torch.Tensor:
+        return positions
+
+    def density_of(self, encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.where(encoded.norm(dim=-1) < 1, 50.0, 0.0), encoded
+
+    def color_of(self, features: torch.Tensor, harmonics: torch.Tensor) -> torch.Tensor:
         return torch.tensor([1.0, 0.0, 0.0]).expand(len(features), 3)
 
 
 def ball() -> tuple[HashRadianceField, OccupancyRenderer]:
     torch.manual_seed(0)
-    field = Ball(BOX, HashRadianceFieldConfig(log2_hashmap_size=4, num_levels=1, base_res=2, max_res=2))
+    field = Ball()
     renderer = OccupancyRenderer(BOX, 32, 256, 2**12, 0.05)
     for _ in range(20):  # each looks at one point of a cell
         renderer.update(field, 0)
