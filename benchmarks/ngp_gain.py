@@ -95,7 +95,7 @@ def main(config: NGPGain) -> None:
     write_table(
         config.name,
         f"Batch norm behind a hash grid: {scene.name}, {config.steps} steps",
-        command_behind("python -m benchmarks.ngp_gain", config, ()),
+        command_behind(f"python -m benchmarks.ngp_gain --scene {scene.name}", config, ("scene",)),
         rows,
         facts,
         [f"{line}.", "Wall clock is that of the whole training command."],
