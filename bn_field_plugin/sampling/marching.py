@@ -52,6 +52,7 @@ class March(NamedTuple):
     """Whether the ray has been followed to its end."""
 
 
+@torch.no_grad()
 def march(
     rays: Rays,
     cells: Cells,
@@ -61,6 +62,8 @@ def march(
     limit: int | None = None,
 ) -> March:
     """Samples in occupied cells: sample k of a ray lies `(k + jitter) * step` behind its near end.
+
+    No gradient flows into where the samples lie along their rays.
 
     Args:
         rays: the rays.
@@ -78,9 +81,9 @@ def march(
 
 
 def most_steps(rays: Rays, step: float) -> int:
-    """Most samples that a ray can have."""
+    """Most samples that a ray can have, and one more: which of them lie before its end is rounded otherwise."""
     longest = float((rays.fars - rays.nears).amax()) if rays.num else 0.0
-    return max(int(longest / step) + 1, 0)
+    return max(int(longest / step) + 2, 0)
 
 
 def march_by_torch(
@@ -100,11 +103,11 @@ def march_by_torch(
     is_over = torch.ones_like(first_step, dtype=torch.bool)
     next_step = torch.full_like(first_step, len(steps))
     if limit is not None:
-        order = hit.cumsum(1)
-        is_over = order[:, -1] < limit if len(steps) else is_over
-        hit = hit & (order <= limit)
-        reached = ((order >= limit) & hit).to(torch.int64)
-        next_step = torch.where(is_over, next_step, reached.argmax(1) + 1) if len(steps) else next_step
+        more = hit & (hit.cumsum(1) > limit)
+        hit = hit & ~more
+        is_over = ~more.any(1)
+        if len(steps):
+            next_step = torch.where(is_over, next_step, more.to(torch.int64).argmax(1))
     ray, index = hit.nonzero(as_tuple=True)
     first = torch.nn.functional.pad(hit.sum(1).cumsum(0), (1, 0))
     middle = middle[ray, index]
