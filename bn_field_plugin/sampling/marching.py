@@ -81,7 +81,7 @@ def march(
 
 
 def most_steps(rays: Rays, step: float) -> int:
-    """Most samples that a ray can have, and one more: which of them lie before its end is rounded otherwise."""
+    """Most samples that a ray can have, and one more: rounding decides which of them lie before its end."""
     longest = float((rays.fars - rays.nears).amax()) if rays.num else 0.0
     return max(int(longest / step) + 2, 0)
 
