@@ -32,7 +32,7 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
         kernels = importlib.import_module(module)
         kernels.warm_up(*kind)
     except Exception as error:  # a numba that does not fit numpy or the processor raises anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         tell(
             f"numba cannot be used here, torch takes the place of {name}, several times slower: {reason} "
             "(pip install numba)"

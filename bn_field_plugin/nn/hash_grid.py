@@ -116,7 +116,7 @@ def _check(config: HashGridEncodingConfig, dim: int) -> None:
 class HashGridEncoding(Encoding):
     """Features of coordinates in [-1, 1], interpolated linearly in each grid; coarse grids first.
 
-    Outside, the values at the border hold. Computes in the dtype of the tables, also under autocast.
+    Outside, the values at the border hold. Features have the dtype of the tables, also under autocast.
 
     Args:
         in_dim: 2 or 3.
@@ -145,14 +145,17 @@ class HashGridEncoding(Encoding):
         return f"{self.in_dim}, resolutions {sizes} (#: hashed), {tuple(self.tables.shape)}"
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
-        """Features of coordinates."""
-        with torch.autocast(x.device.type, enabled=False):
-            flat = x.reshape(-1, self.in_dim).to(self.tables.dtype)
-            if _is_compiled_for(flat, self.tables):
-                out = _Compiled.apply(flat.contiguous(), self.tables, self.levels, None)
-            else:
-                out = interpolate(flat, self.tables, self.levels)
-            return out.reshape(*x.shape[:-1], self.out_dim)
+        """Features of coordinates, which are located in fp32 or better.
+
+        Coordinates that are not numbers get features that are none. Autocast changes no operation in here.
+        """
+        at_least = torch.promote_types(self.tables.dtype, torch.float32)
+        flat = x.reshape(-1, self.in_dim).to(at_least)
+        if _is_compiled_for(flat, self.tables):
+            out = _Compiled.apply(flat.contiguous(), self.tables, self.levels, None)
+        else:
+            out = interpolate(flat, self.tables, self.levels)
+        return out.reshape(*x.shape[:-1], self.out_dim)
 
     def with_gradients(self, x: Float[Tensor, "n d"], features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
         """Features that were computed without gradients, now with them: nothing is read twice on a CPU.
@@ -173,11 +176,15 @@ def interpolate(
     """Features of coordinates by torch: the route for any device, and the oracle of the compiled one."""
     features = []
     for level in levels:
-        scaled = ((x * 0.5 + 0.5) * level.resolution).clamp(0, level.resolution)
-        cell = scaled.detach().long().clamp_max(level.resolution - 1)
-        place = scaled - cell
+        scaled = (x * 0.5 + 0.5) * level.resolution
+        # On the border itself the slope is that inside; clamp() gives it or 0, as torch's version has it.
+        held = scaled.detach().clamp(0, level.resolution)
+        scaled = torch.where((scaled < 0) | (scaled > level.resolution), held, scaled)
+        # What is not a number becomes any integer: the lower bound is for it.
+        cell = scaled.detach().long().clamp(0, level.resolution - 1)
+        weights = corner_weights(scaled - cell).to(tables.dtype)
         rows = F.embedding(corner_rows(cell, level) + level.row, tables)
-        features.append((rows * corner_weights(place)[..., None]).sum(dim=-2))
+        features.append((rows * weights[..., None]).sum(dim=-2, dtype=tables.dtype))
     return torch.cat(features, dim=-1)
 
 

@@ -30,7 +30,8 @@ def _locate(coordinate, resolution):
     """Cell of a coordinate, and its place in there from 0 to 1."""
     scaled = (coordinate * HALF + HALF) * np.float32(resolution)
     scaled = min(max(scaled, ZERO), np.float32(resolution))
-    cell = min(np.int32(scaled), np.int32(resolution - 1))
+    # Not a number: max() gives its first argument then, so the cell is one of the grid, and the place is NaN.
+    cell = min(np.int32(max(ZERO, scaled)), np.int32(resolution - 1))
     return np.uint32(cell), scaled - np.float32(cell)
 
 

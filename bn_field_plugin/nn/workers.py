@@ -19,7 +19,7 @@ def run_pieces(work: Callable[[int], object], pieces: int) -> None:
 
     The calling thread takes part. Whoever is free takes the next piece, so the first ones should be the
     largest. What a piece computes must not depend on the others: then results are the same for any number
-    of threads. Several threads may call at once.
+    of threads. Several threads may call at once, and `work` itself may.
 
     Numba's own threads are not used: its portable layer ends the process when two threads call it at once
     (a viewer does), and OpenMP's does when a process forks.
@@ -44,8 +44,10 @@ def run_pieces(work: Callable[[int], object], pieces: int) -> None:
     try:
         take()
     finally:
-        wait(helpers)
-    for helper in helpers:
+        # No piece is left for one that has not begun; to wait for it would be for ever where `work` calls us.
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
         helper.result()
 
 

@@ -19,6 +19,9 @@ BLOCK = 512
 OPAQUE = 0.5
 """Share of a ray's light that is absorbed before the depth that is its median."""
 
+OPAQUE_DEPTH = 1e3
+"""Optical depth that lets no light through in any dtype."""
+
 
 class Composite(NamedTuple):
     """What rays see."""
@@ -34,11 +37,14 @@ class Composite(NamedTuple):
 def sample_weights(
     density: Float[Tensor, " n"], samples: PackedSamples
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Weights of samples, and how much light gets from each to its ray's origin, by torch; differentiable."""
-    depth = (density * samples.length).double()
+    """Weights of samples, and how much light gets to each from its ray's origin, by torch; differentiable."""
+    depth = density * samples.length
+    dtype = depth.dtype
+    # One sum runs over all rays: without a bound, an opaque sample would leave no digits to those after it.
+    depth = depth.double().clamp_max(OPAQUE_DEPTH)
     total = torch.nn.functional.pad(depth.cumsum(0), (1, 0))
-    light = torch.exp(-(total[:-1] - total[samples.first[:-1]][samples.ray])).to(density.dtype)
-    return light * -torch.expm1(-depth).to(density.dtype), light
+    light = torch.exp(-(total[:-1] - total[samples.first[:-1]][samples.ray])).to(dtype)
+    return light * -torch.expm1(-depth).to(dtype), light
 
 
 def composite(density: Float[Tensor, " n"], color: Float[Tensor, "n c"], samples: PackedSamples) -> Composite:
@@ -52,7 +58,7 @@ def composite(density: Float[Tensor, " n"], color: Float[Tensor, "n c"], samples
     kernels = _kernels(density, color)
     if kernels is None:
         return composite_by_torch(density, color, samples)
-    return Composite(*_Compiled.apply(density, color, samples))
+    return Composite(*_Compiled.apply(density.contiguous(), color.contiguous(), samples))
 
 
 def composite_by_torch(
@@ -61,7 +67,8 @@ def composite_by_torch(
     """The route for any device, and the oracle of the compiled one."""
     weights, _ = sample_weights(density, samples)
     rays = samples.first.shape[0] - 1
-    sums = color.new_zeros(rays, color.shape[1]).index_add(0, samples.ray, weights[:, None] * color)
+    parts = weights[:, None] * color
+    sums = parts.new_zeros(rays, color.shape[1]).index_add(0, samples.ray, parts)
     accumulation = weights.new_zeros(rays).index_add(0, samples.ray, weights)
     return Composite(sums, accumulation, weights)
 
@@ -82,7 +89,6 @@ class _Compiled(torch.autograd.Function):
     def forward(
         ctx: Any, density: Tensor, color: Tensor, samples: PackedSamples
     ) -> tuple[Tensor, Tensor, Tensor]:
-        density, color = density.contiguous(), color.contiguous()
         rays = samples.first.shape[0] - 1
         sums, accumulation = color.new_empty(rays, color.shape[1]), color.new_empty(rays)
         weights = torch.empty_like(density)
@@ -97,8 +103,11 @@ class _Compiled(torch.autograd.Function):
         density, color = ctx.saved_tensors
         samples: PackedSamples = ctx.samples
         if torch.is_grad_enabled():
-            outputs = composite_by_torch(density, color, samples)
+            everything = composite_by_torch(density, color, samples)
             wanted = [t for t, needed in zip((density, color), ctx.needs_input_grad, strict=False) if needed]
+            # Weights know nothing of colours.
+            pairs = [(out, grad) for out, grad in zip(everything, grads, strict=True) if out.requires_grad]
+            outputs, grads = zip(*pairs, strict=True)
             found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None
         grad_density, grad_color = torch.empty_like(density), torch.empty_like(color)

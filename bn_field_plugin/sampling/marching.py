@@ -59,6 +59,7 @@ class March(NamedTuple):
     """Whether the ray has been followed to its end."""
 
 
+@torch.no_grad()
 def march(
     rays: Rays,
     cells: Cells,
@@ -68,6 +69,8 @@ def march(
     limit: int | None = None,
 ) -> March:
     """Samples in occupied cells: sample k of a ray lies `(k + jitter) * step` behind its near end.
+
+    No gradient flows into where the samples lie along their rays.
 
     Args:
         rays: the rays.
@@ -93,9 +96,9 @@ def blocks_of(occupied: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x2 y2 z2"] | Non
 
 
 def most_steps(rays: Rays, step: float) -> int:
-    """Most samples that a ray can have."""
+    """Most samples that a ray can have, and one more: rounding decides which of them lie before its end."""
     longest = float((rays.fars - rays.nears).amax()) if rays.num else 0.0
-    return max(int(longest / step) + 1, 0)
+    return max(int(longest / step) + 2, 0)
 
 
 def march_by_torch(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.sampling.compositing import OPAQUE_DEPTH
 from bn_field_plugin.sampling.marching import Cells, blocks_of
 
 DECAY = 0.95
@@ -32,7 +33,7 @@ class OccupancyGrid(nn.Module):
         resolution: cells along each axis, at least 2.
 
     Raises:
-        UserError: fewer cells, or a box without volume.
+        UserError: fewer cells, or a box without volume or without end.
     """
 
     aabb: Tensor
@@ -43,8 +44,10 @@ class OccupancyGrid(nn.Module):
         super().__init__()
         if not 2 <= resolution <= 1024:
             raise UserError(f"the occupancy grid's resolution is {resolution}: choose it from 2 to 1024")
-        if not bool((aabb[1] > aabb[0]).all()):
-            raise UserError(f"the scene's box {aabb.tolist()} has no volume: its second corner must be above")
+        if not bool(((aabb[1] > aabb[0]) & aabb.isfinite()).all()):
+            raise UserError(
+                f"the scene's box {aabb.tolist()} has no volume, or no end: its second corner must be above"
+            )
         self.resolution = resolution
         self.register_buffer("aabb", aabb.clone().float(), persistent=False)
         self.register_buffer("densities", torch.zeros(resolution**3))
@@ -79,10 +82,13 @@ class OccupancyGrid(nn.Module):
         self.densities *= DECAY
         for index in self._chosen(fraction).split(POINTS_PER_CALL):
             found = density(self._points_in(index)).reshape(-1).to(self.densities.dtype)
-            found = torch.where(found.isfinite(), found, 0.0)
+            # Not a number is nothing; what has no bound is opaque, and still decays.
+            found = found.nan_to_num(0.0).clamp_max(OPAQUE_DEPTH / step)
             self.densities.scatter_reduce_(0, index, found, "amax")
         opacity = -torch.expm1(-self.densities * step)
-        occupied = opacity > opacity.mean().clamp_max(OPACITY)
+        # Summed in fp64: the mean of equal cells is no more than each of them.
+        threshold = opacity.mean(dtype=torch.float64).to(opacity.dtype).clamp_max(OPACITY)
+        occupied = (opacity >= threshold) & (opacity > 0)
         is_empty = not bool(occupied.any())
         self.occupied.copy_((occupied | is_empty).reshape(self.occupied.shape))
         return not is_empty
