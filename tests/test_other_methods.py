@@ -26,9 +26,10 @@ SIZES: dict[str, tuple[object, ...]] = {
         *("--pipeline.model.calibration-rays", 512),
     ),
     "bn-ngp": (
-        *("--pipeline.model.implementation", "torch", "--pipeline.model.log2-hashmap-size", 10),
-        *("--pipeline.model.num-levels", 4, "--pipeline.model.max-res", 64),
-        *("--pipeline.model.grid-resolution", 16, "--pipeline.model.calibration-rays", 512),
+        *("--pipeline.model.network.log2-hashmap-size", 10, "--pipeline.model.network.num-levels", 4),
+        *("--pipeline.model.network.max-res", 64, "--pipeline.model.grid-resolution", 16),
+        *("--pipeline.model.samples-per-step", 2048, "--pipeline.model.proposals.num-samples", 16),
+        *("--pipeline.model.proposals.num-field-samples", 12, "--pipeline.model.calibration-rays", 512),
     ),
     "bn-neus": (
         *("--pipeline.model.num-samples", 16, "--pipeline.model.num-samples-importance", 16),
@@ -44,11 +45,12 @@ SIZES: dict[str, tuple[object, ...]] = {
     ),
 }
 """Options that make a step of each method cheap."""
-NEED_CUDA = {"bn-ngp"}
-"""Methods that run on CUDA alone."""
-METHODS = tuple(name for name in SIZES if torch.cuda.is_available() or name not in NEED_CUDA)
-"""Methods that run here."""
-CASES = [pytest.param(name, marks=pytest.mark.gpu) if name in NEED_CUDA else name for name in SIZES]
+METHODS = tuple(SIZES)
+CAPTURES = {
+    "bn-nerfacto": ("--pipeline.model.proposal-norm", "batch", "--pipeline.model.predict-normals", True),
+    "bn-ngp": ("--pipeline.model.camera-optimizer.mode", "SO3xR3"),
+}
+"""Methods that are trained on a capture too, and their options there."""
 
 
 def training(method: str, name: str, *options: object) -> tuple[object, ...]:
@@ -76,15 +78,12 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(work: Path) -> dict[str, Finished]:
-    """Each method trained on a bounded scene, bn-nerfacto also on a capture."""
+    """Each method trained on a bounded scene, some also on a capture."""
     commands = {m: training(m, "first", "blender-data", "--data", "blender") for m in METHODS}
-    commands["capture"] = training(
-        *("bn-nerfacto", "capture", "--pipeline.model.proposal-norm", "batch"),
-        *("--pipeline.model.predict-normals", True, "nerfstudio-data", "--data", "capture"),
-    )
-    commands["no CUDA"] = training(
-        *("bn-ngp", "refused", "--machine.device-type", "cpu", "blender-data", "--data", "blender")
-    )
+    commands |= {
+        f"capture {m}": training(m, "capture", *options, "nerfstudio-data", "--data", "capture")
+        for m, options in CAPTURES.items()
+    }
     return run_all(work, commands)
 
 
@@ -110,11 +109,19 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
                 *("--resolution", 12, "--threshold", 0.05),
             ),
         }
-    capture = config_of(work, "capture", "bn-nerfacto")
-    commands["eval capture"] = ("ns-eval", "--load-config", capture, "--output-path", "capture.json")
-    commands["points"] = (
-        *("ns-export", "pointcloud", "--load-config", capture, "--output-dir", "points"),
-        *("--num-points", 200, "--num-rays-per-batch", 512, "--normal-method", "model_output"),
+    for method in CAPTURES:
+        capture, out = config_of(work, "capture", method), Path("captured") / method
+        commands[f"eval capture {method}"] = (
+            *("ns-eval", "--load-config", capture, "--output-path", out / "eval.json"),
+        )
+        commands[f"points {method}"] = (
+            *("ns-export", "pointcloud", "--load-config", capture, "--output-dir", out),
+            *("--num-points", 200, "--num-rays-per-batch", 512, "--normal-method", "model_output"),
+        )
+    bounded = config_of(work, "first", "bn-ngp")
+    commands["path"] = (
+        *("ns-render", "interpolate", "--load-config", bounded, "--output-path", "path"),
+        *("--output-format", "images", "--interpolation-steps", 2),
     )
     surface = config_of(work, "first", "bn-neus")
     commands["surface"] = (
@@ -128,24 +135,24 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
     return run_all(work, commands)
 
 
-@pytest.mark.parametrize("name", [*CASES, "capture"])
+@pytest.mark.parametrize("name", [*METHODS, *(f"capture {method}" for method in CAPTURES)])
 def test_it_trains(name: str, work: Path, runs: dict[str, Finished]) -> None:
     runs[name].check()
-    method = "bn-nerfacto" if name == "capture" else name
-    folder = config_of(work, "capture" if name == "capture" else "first", method).parent
+    experiment = "capture" if name.startswith("capture ") else "first"
+    folder = config_of(work, experiment, name.removeprefix("capture ")).parent
     state = torch.load(folder / "nerfstudio_models/step-000000011.ckpt", weights_only=True)
     assert all(value.isfinite().all() for value in state["pipeline"].values())
     assert not [key for key in state["pipeline"] if "lpips" in key]
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", METHODS)
 def test_it_resumes(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"resume {method}"].check()
     folder = config_of(work, "second", method).parent / "nerfstudio_models"
     assert [path.name for path in folder.iterdir()] == ["step-000000023.ckpt"]
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", METHODS)
 def test_it_evaluates(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"eval {method}"].check()
     results = json.loads((work / method / "eval.json").read_text())["results"]
@@ -153,13 +160,13 @@ def test_it_evaluates(method: str, work: Path, products: dict[str, Finished]) ->
     assert math.isfinite(results["ssim"])
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", METHODS)
 def test_it_renders(method: str, work: Path, products: dict[str, Finished]) -> None:
     products[f"render {method}"].check()
     assert len(list((work / method / "views/test/rgb").iterdir())) == 2
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", METHODS)
 def test_its_density_has_a_mesh_or_a_clear_line(
     method: str, work: Path, products: dict[str, Finished]
 ) -> None:
@@ -170,18 +177,18 @@ def test_its_density_has_a_mesh_or_a_clear_line(
         assert (done.code, "--threshold" in done.err) == (2, True)
 
 
-def test_a_capture_evaluates_and_gives_points(work: Path, products: dict[str, Finished]) -> None:
-    products["eval capture"].check()
-    products["points"].check()
-    assert math.isfinite(json.loads((work / "capture.json").read_text())["results"]["psnr"])
-    assert len(trimesh.load(work / "points/point_cloud.ply").vertices) > 100
+@pytest.mark.parametrize("method", CAPTURES)
+def test_a_capture_evaluates_and_gives_points(method: str, work: Path, products: dict[str, Finished]) -> None:
+    products[f"eval capture {method}"].check()
+    products[f"points {method}"].check()
+    folder = work / "captured" / method
+    assert math.isfinite(json.loads((folder / "eval.json").read_text())["results"]["psnr"])
+    assert len(trimesh.load(folder / "point_cloud.ply").vertices) > 100
 
 
-def test_a_method_that_needs_cuda_says_so_in_one_line(runs: dict[str, Finished]) -> None:
-    done = runs["no CUDA"]
-    assert done.code == 2
-    assert done.err.strip().splitlines()[-1] == "error: bn-ngp needs CUDA; on a CPU take bn-nerf-small"
-    assert "Traceback" not in done.out + done.err
+def test_a_path_between_cameras_is_rendered(work: Path, products: dict[str, Finished]) -> None:
+    products["path"].check()
+    assert len(list((work / "path").rglob("*.jpg"))) == 2
 
 
 def test_a_signed_distance_has_its_mesh_where_it_is_zero(work: Path, products: dict[str, Finished]) -> None:
