@@ -187,7 +187,16 @@ class BNDensityField(HashMLPDensityField):
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, None]:
         """Density at samples; zero outside the scene."""
-        unit, inside = unit_positions(self, ray_samples.frustums.get_positions())
-        features = self.encoding(2 * unit[inside] - 1)
-        raw = self.linear(features) if self.use_linear else self.mlp_base[1](features)
+        positions = ray_samples.frustums.get_positions()
+        if self.spatial_distortion is not None:  # there is no outside
+            raw = self._raw(self.spatial_distortion(positions) / 2)
+            return self.average_init_density * trunc_exp(raw.float()), None
+        unit, inside = unit_positions(self, positions)
+        raw = self._raw(2 * unit[inside] - 1)
         return scatter(self.average_init_density * trunc_exp(raw.float()), inside), None
+
+    def _raw(self, scaled: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 1"]:
+        """Logarithm of the density at positions in [-1, 1]^3."""
+        features = self.encoding(scaled)
+        raw: Tensor = self.linear(features) if self.use_linear else self.mlp_base[1](features)
+        return raw

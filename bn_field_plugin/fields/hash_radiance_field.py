@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.activations import trunc_exp
 from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.base_field import Field
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
+from bn_field_plugin.fields.contraction import CubeContraction
 from bn_field_plugin.fields.hash_encoding import hash_encoding
 from bn_field_plugin.fields.scatter import scatter
 from bn_field_plugin.fields.tcnn import Implementation
@@ -103,7 +103,7 @@ class HashRadianceField(Field):
     ) -> None:
         super().__init__()
         self.register_buffer("aabb", aabb.clone(), persistent=False)
-        self.contraction: nn.Module | None = SceneContraction(order=float("inf")) if unbounded else None
+        self.contraction: nn.Module | None = CubeContraction() if unbounded else None
         self.grid = hash_encoding(config.grid, implementation)
 
         def network(in_dim: int, out_dim: int, width: int, depth: int, norm: NormName) -> CoordinateMLP:

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float
 from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.activations import trunc_exp
 from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.base_field import Field
 from torch import Tensor, nn
 
+from bn_field_plugin.fields.contraction import CubeContraction
 from bn_field_plugin.fields.scatter import scatter
 from bn_field_plugin.nn import (
     CoordinateMLP,
@@ -78,7 +78,7 @@ class RadianceField(Field):
     ) -> None:
         super().__init__()
         self.register_buffer("aabb", aabb.clone(), persistent=False)
-        self.contraction: nn.Module | None = SceneContraction(order=float("inf")) if unbounded else None
+        self.contraction: nn.Module | None = CubeContraction() if unbounded else None
         sine = config.activation == "sine"
         hidden: dict[str, Any] = {
             "norm": norm,

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
-from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.fields.base_field import Field
 from nerfstudio.utils.math import components_from_spherical_harmonics
 from torch import Tensor, nn
 
+from bn_field_plugin.fields.contraction import CubeContraction
 from bn_field_plugin.fields.scatter import scatter
 
 SH_LEVELS = 3
@@ -49,7 +49,7 @@ class VoxelField(Field):
         super().__init__()
         self.register_buffer("aabb", aabb.clone(), persistent=False)
         self.register_buffer("active", torch.tensor(1))
-        self.contraction: nn.Module | None = SceneContraction(order=float("inf")) if unbounded else None
+        self.contraction: nn.Module | None = CubeContraction() if unbounded else None
         self.density_grids = nn.ParameterList(
             torch.full((1, 1, *[resolution] * 3), init_density if index == 0 else 0.0)
             for index, resolution in enumerate(resolutions)

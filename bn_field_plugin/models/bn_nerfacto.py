@@ -11,6 +11,7 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
+from bn_field_plugin.fields.contraction import CubeContraction
 from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
 from bn_field_plugin.fields.tcnn import usable_implementation
@@ -60,6 +61,7 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
             super().populate_modules()
         del self.lpips
         plain: NerfactoField = self.field
+        contraction = None if plain.spatial_distortion is None else CubeContraction()
         self.field = BNNerfactoField(
             self.scene_box.aabb,
             self.num_train_data,
@@ -73,20 +75,20 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
             log2_hashmap_size=config.log2_hashmap_size,
             hidden_dim_color=config.hidden_dim_color,
             hidden_dim_transient=config.hidden_dim_transient,
-            spatial_distortion=plain.spatial_distortion,
+            spatial_distortion=contraction,
             use_pred_normals=config.predict_normals,
             use_average_appearance_embedding=config.use_average_appearance_embedding,
             appearance_embedding_dim=config.appearance_embed_dim if config.use_appearance_embedding else 0,
             average_init_density=config.average_init_density,
         )
-        self._replace_proposals(plain)
+        self._replace_proposals(contraction)
         if config.scene == "bounded":
             box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
             self.collider = box  # type: ignore[assignment]
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
-    def _replace_proposals(self, plain: NerfactoField) -> None:
+    def _replace_proposals(self, contraction: CubeContraction | None) -> None:
         """Put ours in place of the proposal networks; samplers call them through `density_fns`."""
         config = self.config
         nets = config.proposal_net_args_list
@@ -95,7 +97,7 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
                 self.scene_box.aabb,
                 config.proposal_norm,
                 config.implementation,
-                spatial_distortion=plain.spatial_distortion,
+                spatial_distortion=contraction,
                 average_init_density=config.average_init_density,
                 **nets[min(index, len(nets) - 1)],
             )

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from bn_field_plugin.fields.hash_field import BNDensityField
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
 from bn_field_plugin.fields.tcnn import Implementation
-from bn_field_plugin.models.occupancy_renderer import Rendered
+from bn_field_plugin.models.occupancy_renderer import MIN_WEIGHT, Rendered
 from bn_field_plugin.nn import NormName, UserError
-from bn_field_plugin.sampling import PackedSamples, composite
+from bn_field_plugin.sampling import PackedSamples, composite, sample_weights
 from bn_field_plugin.sampling.compositing import median_depth
 
 
@@ -116,7 +116,11 @@ class ProposalRenderer(nn.Module):
         ray_samples, weights, proposals = found
         samples = packed(ray_samples)
         density, features = field.density_at(ray_samples.frustums.get_positions().reshape(-1, 3))
-        color = field.color_of(features, field.harmonics(bundle.directions)[samples.ray])
+        harmonics = field.harmonics(bundle.directions)
+        if torch.is_grad_enabled() or self.training:
+            color = field.color_of(features, harmonics[samples.ray])
+        else:
+            color = self._seen_colors(field, density, features, harmonics, samples)
         seen = composite(density, color, samples)
         depth = median_depth(seen.weights.detach(), samples)
         far = samples.middle[samples.first[1:] - 1]
@@ -130,6 +134,21 @@ class ProposalRenderer(nn.Module):
             final = seen.weights.view(*ray_samples.shape, 1)
             losses = self._losses([*weights, final], [*proposals, ray_samples])
         return rendered, color.view(*ray_samples.shape, 3)[:, -1], losses
+
+    @staticmethod
+    def _seen_colors(
+        field: HashRadianceField,
+        density: Float[Tensor, " n"],
+        features: Float[Tensor, "n f"],
+        harmonics: Float[Tensor, "r h"],
+        samples: PackedSamples,
+    ) -> Float[Tensor, "n 3"]:
+        """Colours of the samples that a picture shows, and of the last ones, which stand behind all."""
+        seen = sample_weights(density, samples)[0] >= MIN_WEIGHT
+        seen[samples.first[1:] - 1] = True
+        color = features.new_zeros(samples.num, 3)
+        color[seen] = field.color_of(features[seen], harmonics[samples.ray[seen]])
+        return color
 
     def _losses(self, weights: list[Tensor], samples: list[Any]) -> dict[str, Tensor]:
         config = self.config
