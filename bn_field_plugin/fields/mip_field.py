@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.rays import Frustums
+from nerfstudio.field_components.spatial_distortions import SceneContraction
 from torch import Tensor
 
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
