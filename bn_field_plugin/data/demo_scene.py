@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bn_field_plugin.data.demo_renderer import OBJECTS, import_open3d, shared_renderer
 from bn_field_plugin.data.demo_shapes import Mesh
+from bn_field_plugin.files import replacing, write_whole
 from bn_field_plugin.nn.errors import UserError
 
 if TYPE_CHECKING:
@@ -141,12 +142,13 @@ def render_demo_scene(folder: Path, config: DemoSceneConfig, *, show_progress: b
             for index, pose in enumerate(poses)
         ]
         content = json.dumps({"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}, indent=2)
-        (folder / f"transforms_{split}.json").write_text(content, encoding="utf-8")
+        write_whole(folder / f"transforms_{split}.json", content)
 
     def draw(view: tuple[Path, Float[ndarray, "4 4"]]) -> None:
         path, pose = view
         image = renderer.render(pose[:3], config.image_size, CAMERA_ANGLE_X, config.samples)
-        Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(path)
+        with replacing(path) as partial:
+            Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(partial)
 
     # NumPy and Open3D both let other threads run while they compute.
     with (
@@ -156,7 +158,7 @@ def render_demo_scene(folder: Path, config: DemoSceneConfig, *, show_progress: b
         for _ in pool.map(draw, views):
             advance()
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=2), encoding="utf-8")
+    write_whole(folder / MANIFEST, json.dumps(sizes, indent=2))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP, UserError
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
@@ -27,7 +28,7 @@ from standalone.ntk.points import grid, random_points, read_points
 from standalone.ntk.progress import track
 from standalone.ntk.spectrum import log_histogram, statistics_of
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, replacing, write_table
+from standalone.report import Cell, machine_facts, write_table
 
 
 @dataclass(frozen=True)

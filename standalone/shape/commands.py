@@ -11,6 +11,7 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
 from standalone.fitting import Callback, CheckpointOptions, FitState
@@ -18,7 +19,7 @@ from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions, RunOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
-from standalone.report import say, write_whole
+from standalone.report import say
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.shading import Viewpoint
 from standalone.shape.task import (

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from bn_field_plugin.files import write_whole
 from standalone.networks import Variant
 from standalone.plots import save_figure
-from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
+from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.shape.contender import Contender, contend
 from standalone.shape.inputs import ShapeInput
 from standalone.shape.outputs import draw_curves

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.geometry import write_mesh
 from standalone.networks import Variant
 from standalone.options import RunOptions
 from standalone.plots import color, linestyle, new_figure, save_figure
-from standalone.report import csv_text, device_name, versions, write_whole
+from standalone.report import csv_text, device_name, versions
 from standalone.shape.contender import Contender
 from standalone.shape.fitted import FILE_NAME
 from standalone.shape.inputs import ShapeInput

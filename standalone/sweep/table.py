@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
+from bn_field_plugin.files import write_whole
+from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.sweep.runs import Result, Run
 
 NAME = "table"
