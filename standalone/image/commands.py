@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
 from standalone.image.codec import PrecisionOptions
@@ -19,7 +20,7 @@ from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
-from standalone.report import say, write_whole
+from standalone.report import say
 
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
@@ -267,7 +268,7 @@ class Render:
         from standalone.image.bitstream import unpack
         from standalone.image.codec import render
         from standalone.image.coordinates import SampleGrid
-        from standalone.image.images import SUFFIXES, check_holds, write_picture
+        from standalone.image.images import SUFFIXES, check_holds, in_format, write_picture
 
         try:
             image = unpack(self.encoded.read_bytes())
@@ -291,8 +292,7 @@ class Render:
         rows = self.height or max(1, round(height * self.scale))
         columns = self.width or max(1, round(width * self.scale))
         grid = SampleGrid(image.height, image.width, rows, columns, self.crop)
-        picture = render(image, grid)
-        write_picture(path, Picture(picture.pixels, kind))
+        write_picture(path, in_format(render(image, grid), kind))
         say(f"{path}: {columns} x {rows} pixels")
 
 
@@ -311,8 +311,13 @@ def check_options(
 
 
 def load_picture(path: Path | None, max_side: int | None) -> Picture:
-    """The image that a command is given, shrunk if asked; the astronaut for None."""
-    return shrunk(astronaut() if path is None else read_picture(path), max_side)
+    """The image that a command is given, shrunk if asked; the astronaut for None. Says what it converts."""
+    if path is None:
+        return shrunk(astronaut(), max_side)
+    picture = read_picture(path, max_side)
+    for note in picture.notes:
+        say(f"{path} {note}")
+    return picture
 
 
 def picture_name(path: Path | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     pass
 
+from bn_field_plugin.files import write_whole
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
@@ -22,7 +23,7 @@ from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, csv_text, device_name, machine_facts, write_table, write_whole
+from standalone.report import Cell, csv_text, device_name, machine_facts, write_table
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
 """Networks of the source's Fig 2."""
@@ -110,7 +111,8 @@ def write_comparison(
             }
         )
         name = f"{variant.slug}{picture.suffix}"
-        write_picture(folder / "reconstructions" / name, Picture(result.pixels, picture.format))
+        reconstruction = dataclasses.replace(picture, pixels=result.pixels)
+        write_picture(folder / "reconstructions" / name, reconstruction)
     notes = [
         "PSNR of the final network, folded, with exact statistics, on 8-bit clamped output.",
         "Seconds are those of optimisation, evaluations apart.",
