@@ -21,12 +21,16 @@ from standalone.options import NetworkOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
 from standalone.report import say
+from standalone.results import Source
 
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
 
 ENCODE_BATCH = 2**14
 """Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
+
+BUILT_IN = "astronaut"
+"""Name of the image that is there without a file."""
 
 OUTPUTS = Path("outputs/image")
 """Folder of results, unless another is given."""
@@ -48,7 +52,7 @@ class Fit:
     image: tyro.conf.Positional[Path | None] = None
     """PNG, JPEG, TIFF or EXR; grey, RGB or RGBA; 8, 16 bit or float. scikit-image's astronaut by default."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/image/NAME by default."""
+    """Folder for the results; outputs/image/NAME by default, with a number where that is another image's."""
     config: Path | None = None
     """YAML file of options, such as configs/image/coin.yaml; options given here override it."""
     resume: Path | None = None
@@ -67,7 +71,7 @@ class Fit:
             FitInterrupted: Ctrl-C.
         """
         from standalone.image.fit import fit_image
-        from standalone.image.outputs import CHECKPOINT, write_fit
+        from standalone.image.outputs import CHECKPOINT, RESULTS, write_fit
         from standalone.interrupts import FitInterrupted
 
         picture = load_picture(self.image, self.max_side)
@@ -75,6 +79,12 @@ class Fit:
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
         check_options(picture, self.network, self.run, self.optimization)
+        folder = RESULTS.begin(
+            folder,
+            Source.of(self.image, BUILT_IN),
+            chosen=bool(self.resume or self.output_dir),
+            resume=self.resume is not None,
+        )
         write_whole(folder / CONFIG, dump_preset(self.options()))
         try:
             result = fit_image(
@@ -125,7 +135,7 @@ class Compare:
     siren: bool = False
     """Add SIREN."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/image/NAME-compare by default."""
+    """Folder for the results; outputs/image/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
     """YAML file of options, such as configs/image/fig2.yaml; options given here override it."""
     resume: bool = False
@@ -150,7 +160,7 @@ class Compare:
             UserError: an image or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.image.compare import Zoom, compare, write_comparison
+        from standalone.image.compare import RESULTS, Zoom, compare, write_comparison
         from standalone.interrupts import FitInterrupted
         from standalone.networks import parse_variants
 
@@ -166,6 +176,9 @@ class Compare:
             raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
         size = NetworkOptions(width=self.width, depth=self.depth)
         check_options(picture, size, self.run, self.optimization)
+        folder = RESULTS.begin(
+            folder, Source.of(self.image, BUILT_IN), chosen=self.output_dir is not None, resume=self.resume
+        )
         try:
             fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
         except FitInterrupted as stop:
@@ -322,4 +335,4 @@ def load_picture(path: Path | None, max_side: int | None) -> Picture:
 
 def picture_name(path: Path | None) -> str:
     """Name for the results of an image."""
-    return "astronaut" if path is None else path.stem
+    return BUILT_IN if path is None else path.stem
