@@ -60,8 +60,8 @@ class Source:
 class Results:
     """The results of one command.
 
-    Before a run, its folder is cleared of what an earlier one of the same command and input has left. Those of
-    another input are left alone: a default folder gets a number, one that was asked for is refused.
+    Before a run, its folder is cleared of what an earlier one of the same command and input has left. Those
+    of another input stay: a default folder gets a number then, one that was asked for is refused.
     """
 
     command: str
