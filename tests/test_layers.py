@@ -17,11 +17,12 @@ PACKAGE = "bn_field_plugin"
 MAY_IMPORT = {
     "": {"nn"},  # the package's own __init__
     "nn": set(),
+    "exif": set(),
     "files": set(),
     "lpips": set(),
     "fields": {"nn"},
     "models": {"fields", "lpips", "nn"},
-    "data": {"files", "nn"},
+    "data": {"exif", "files", "nn"},
     "viewer": {"nn", "standalone"},
     "engine": {"data", "files", "nn", "viewer"},
     "geometry": {"files", "nn"},
@@ -29,7 +30,7 @@ MAY_IMPORT = {
     "methods": {"data", "engine", "fields", "models", "nn"},
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
-    "standalone": {"files", "geometry", "lpips", "nn"},
+    "standalone": {"exif", "files", "geometry", "lpips", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping"}

@@ -21,6 +21,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch import Tensor
 
 from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
 from bn_field_plugin.nn.memory import keep_freed_memory
@@ -79,6 +80,7 @@ class BNPipeline(VanillaPipeline):
                 )
             if world_size > 1 and test_mode != "inference":
                 self._take_share(config, world_size)
+            sample_masks_rightly(config.datamanager)
             with same_order_of_images(world_size):
                 super().__init__(config, device, test_mode, world_size, *args, **kwargs)
         self._is_stale = False

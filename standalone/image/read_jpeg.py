@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bn_field_plugin.exif import TAG
 from bn_field_plugin.nn import UserError
 from standalone.image.decoded import MAX_PIXELS, Decoded, check_size, fitting_profile
-from standalone.image.exif import TAG
 from standalone.image.samples import from_inks, upright
 
 MULTI_PICTURE = b"MPF\0"

@@ -6,9 +6,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from bn_field_plugin.exif import orientation_of
 from bn_field_plugin.nn import UserError
 from standalone.image.decoded import Decoded, check_size, fitting_profile
-from standalone.image.exif import orientation_of
 from standalone.image.samples import in_colour, upright
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
