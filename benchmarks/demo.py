@@ -1,37 +1,44 @@
-"""The demo: train with and without batch norm on the embedded scene, evaluate, and draw the comparison.
+"""The demo: train without and with batch norm on the embedded scene, evaluate, and draw the comparison.
 
-`make demo` runs it. Progress is nerfstudio's own; the picture and the numbers land in outputs/demo.
+`make demo` runs it. The logs of nerfstudio's commands, the picture and the numbers land in outputs/demo.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-METHODS = {"nerf-small": "without BN", "bn-nerf-small": "with BN"}
+from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
+from bn_field_plugin.nn import exit_on_user_error
+from standalone.interrupts import exit_on_interrupt
+from standalone.nerfstudio_commands import evaluate, train
+
+METHODS = {"ngp": "without batch norm", "bn-ngp": "with batch norm"}
 """Method and caption, in the order of the picture."""
+
+CROPS = ((66, 64, 60, 60), (118, 128, 60, 60))
+"""Parts of the first held-out view that are shown enlarged: left, top, width, height in pixels."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Train nerf-small and bn-nerf-small on the demo scene for the same steps, and compare held-out views."""
+    """Train ngp and bn-ngp on the demo scene for the same steps, and compare held-out views."""
 
-    steps: int = 1200
+    steps: int = 500
     """Training steps of each method."""
     seed: int = 0
     """Seed of both runs."""
-    view: int = 0
-    """Held-out view that the picture shows."""
     output_dir: Path = Path("outputs/demo")
     """Folder for runs, renders, picture and numbers; an earlier demo there is replaced."""
 
@@ -39,40 +46,38 @@ class Demo:
 def main(config: Demo) -> None:
     """Run the demo and print where its results are."""
     start = time.perf_counter()
-    shutil.rmtree(config.output_dir, ignore_errors=True)
+    console = Console(highlight=False)
+    output_dir = config.output_dir
+    shutil.rmtree(output_dir, ignore_errors=True)
+    ensure_demo_scene(DemoSceneConfig())  # shows its own progress where it has to render
     metrics, views = {}, {}
     for method, caption in METHODS.items():
-        print(f"\n=== {method} ({caption}): {config.steps} steps ===", flush=True)
-        folder = config.output_dir / method
-        _nerfstudio(
-            *("ns-train", method, "--output-dir", config.output_dir, "--experiment-name", "runs"),
-            *("--timestamp", "0", "--vis", "tensorboard", "--max-num-iterations", config.steps),
-            *("--machine.seed", config.seed, "--machine.device-type", _device()),
-            *(
-                "--steps-per-eval-image",
-                10**9,
-                "--steps-per-eval-batch",
-                10**9,
-                "--steps-per-eval-all-images",
-                10**9,
-            ),
-            "bn-demo-data",
+        with _bar(console, f"training {caption}") as watch:
+            run = train(
+                method,
+                ["bn-demo-data"],
+                output_dir / method,
+                steps=config.steps,
+                seed=config.seed,
+                watch=watch,
+            )
+        with _bar(console, f"rendering {caption}"):
+            metrics[method] = evaluate(run, views=output_dir / method / "views")
+        found = metrics[method]
+        console.print(
+            f"{caption}: {found['psnr']:.2f} dB, SSIM {found['ssim']:.3f} on held-out views after "
+            f"{config.steps} steps, {run.seconds:.0f} s of the training command",
+            soft_wrap=True,
         )
-        run = config.output_dir / "runs" / method / "0"
-        _nerfstudio(
-            *("ns-eval", "--load-config", run / "config.yml", "--output-path", folder / "eval.json"),
-            *("--render-output-path", folder / "views"),
-        )
-        metrics[method] = json.loads((folder / "eval.json").read_text())["results"]
         # nerfstudio writes the true view and the rendered one side by side.
-        pair = np.asarray(Image.open(folder / "views" / f"eval_img_{config.view:04d}.png").convert("RGB"))
-        views["true"], views[method] = np.split(pair, 2, axis=1)
+        with Image.open(output_dir / method / "views" / "eval_img_0000.png") as pair:
+            views["true"], views[method] = np.split(np.asarray(pair.convert("RGB")), 2, axis=1)
     panels = [("ground truth", views["true"])]
     panels += [
         (f"{caption}, {metrics[method]['psnr']:.2f} dB", views[method]) for method, caption in METHODS.items()
     ]
-    picture = config.output_dir / "demo.png"
-    draw_panels(panels).save(picture, optimize=True)
+    picture = output_dir / "demo.png"
+    draw_panels(panels, CROPS).save(picture, optimize=True)
     summary = {
         "steps": config.steps,
         "seed": config.seed,
@@ -80,45 +85,62 @@ def main(config: Demo) -> None:
         "ssim": {method: metrics[method]["ssim"] for method in METHODS},
         "seconds": round(time.perf_counter() - start, 1),
     }
-    (config.output_dir / "demo.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"\nMean PSNR on held-out views after {config.steps} steps:")
-    for method, caption in METHODS.items():
-        print(f"  {caption:11s} {summary['psnr'][method]:6.2f} dB   SSIM {summary['ssim'][method]:.3f}")
-    print(f"Picture: {picture}\nNumbers: {config.output_dir / 'demo.json'}   ({summary['seconds']:.0f} s)")
+    (output_dir / "demo.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(
+        f"picture: {picture}, numbers: {output_dir / 'demo.json'} ({summary['seconds']:.0f} s)",
+        soft_wrap=True,
+    )
 
 
-def draw_panels(panels: Sequence[tuple[str, np.ndarray]], scale: int = 2, margin: int = 8) -> Image.Image:
-    """Pictures side by side with a caption under each.
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator:
+    """A progress bar while a command runs; off a terminal, one line."""
+    if not console.is_terminal:
+        console.print(f"{what} ...")
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def watch(share: float) -> None:
+            if share > 0:
+                progress.update(task, total=1.0, completed=share)
+
+        yield watch
+
+
+def draw_panels(
+    panels: Sequence[tuple[str, np.ndarray]],
+    crops: Sequence[tuple[int, int, int, int]] = (),
+    scale: int = 2,
+    margin: int = 8,
+) -> Image.Image:
+    """Pictures side by side, enlarged parts of each beneath it, and a caption under them.
 
     Args:
         panels: caption and picture, (height, width, 3) 8-bit, all of one size.
-        scale: whole-number magnification, without smoothing.
-        margin: pixels between the panels.
+        crops: left, top, width and height of the parts, which share a panel's width evenly.
+        scale: whole-number magnification of the pictures, without smoothing.
+        margin: pixels between the panels, and between their parts.
     """
     height, width = (scale * side for side in panels[0][1].shape[:2])
+    part = (width - margin * (len(crops) - 1)) // len(crops) if crops else 0
     bar = 26
-    canvas = Image.new("RGB", (len(panels) * (width + margin) - margin, height + bar), "white")
+    below = height + (margin + part if crops else 0)
+    canvas = Image.new("RGB", (len(panels) * (width + margin) - margin, below + bar), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
     for index, (caption, picture) in enumerate(panels):
         left = index * (width + margin)
-        canvas.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (left, 0))
-        draw.text((left + width / 2, height + bar / 2), caption, fill="black", font=font, anchor="mm")
+        image = Image.fromarray(picture)
+        canvas.paste(image.resize((width, height), Image.Resampling.NEAREST), (left, 0))
+        for number, (x, y, w, h) in enumerate(crops):
+            enlarged = image.crop((x, y, x + w, y + h)).resize((part, part), Image.Resampling.NEAREST)
+            canvas.paste(enlarged, (left + number * (part + margin), height + margin))
+        draw.text((left + width / 2, below + bar / 2), caption, fill="black", font=font, anchor="mm")
     return canvas
 
 
-def _nerfstudio(*args: object) -> None:
-    """Run a command with its output shown; end with its status if it fails."""
-    command = [str(Path(sys.executable).with_name(str(args[0]))), *map(str, args[1:])]
-    status = subprocess.run(command).returncode
-    if status != 0:
-        sys.exit(status)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 if __name__ == "__main__":
-    main(tyro.cli(Demo))
+    with exit_on_user_error(), exit_on_interrupt():
+        main(tyro.cli(Demo))

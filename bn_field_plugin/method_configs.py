@@ -41,10 +41,16 @@ bn_mipnerf = MethodSpecification(
 """`bn-mipnerf`"""
 
 bn_ngp = MethodSpecification(
-    config=ngp.ngp(),
-    description="instant-ngp with batch-normalised networks after its hash grid; needs CUDA.",
+    config=ngp.ngp("bn-ngp", "batch", lr=1e-2),
+    description="Hash grid with batch-normalised networks: sharp in a minute on two CPU cores. Begin here.",
 )
 """`bn-ngp`"""
+
+plain_ngp = MethodSpecification(
+    config=ngp.ngp("ngp", "none", lr=1e-2),
+    description="bn-ngp without norm, for honest comparisons.",
+)
+"""`ngp`"""
 
 bn_neus = MethodSpecification(
     config=neus.neus(),

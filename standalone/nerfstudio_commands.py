@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,12 @@ class TrainedRun:
     """Wall clock of the whole command, start of Python and loading of data included."""
 
 
-def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> float:
+def run_command(
+    args: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    watch: Callable[[], None] | None = None,
+) -> float:
     """Run one of nerfstudio's commands; its output goes to a log file.
 
     An interrupted caller takes the command with it.
@@ -48,6 +54,7 @@ def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str,
         args: command and arguments; the command is taken from the running Python's environment.
         log: file for the command's output.
         environment: variables to set for the command.
+        watch: called a few times a second while the command runs.
 
     Returns:
         Wall clock seconds.
@@ -75,7 +82,7 @@ def run_command(args: Sequence[str | Path], log: Path, environment: Mapping[str,
         except OSError as error:
             raise CommandFailed(f"{command[0]} cannot be run: {error.strerror}") from error
         try:
-            status = _wait(process)
+            status = _wait(process, watch)
         except BaseException:
             process.kill()
             process.wait()
@@ -96,6 +103,7 @@ def train(
     seed: int,
     options: Sequence[str | Path] = (),
     environment: Mapping[str, str] | None = None,
+    watch: Callable[[float], None] | None = None,
 ) -> TrainedRun:
     """`ns-train METHOD`, without viewer and without evaluation during training.
 
@@ -107,10 +115,12 @@ def train(
         seed: nerfstudio's --machine.seed.
         options: further options of the method.
         environment: variables to set for the command.
+        watch: called a few times a second with the share of the steps that are done.
 
     Raises:
         CommandFailed: it failed.
     """
+    log = output_dir / "train.log"
     seconds = run_command(
         [
             *("ns-train", method, "--output-dir", output_dir, "--experiment-name", EXPERIMENT),
@@ -121,8 +131,9 @@ def train(
             *options,
             *data,
         ],
-        output_dir / "train.log",
+        log,
         environment,
+        None if watch is None else lambda: watch(share_done(log)),
     )
     return TrainedRun(output_dir / EXPERIMENT / method / TIMESTAMP / "config.yml", seconds)
 
@@ -151,6 +162,14 @@ def evaluate(
     )
     results: dict[str, Any] = json.loads(output.read_text())["results"]
     return {name: float(value) for name, value in results.items()}
+
+
+def share_done(log: Path) -> float:
+    """Share of the steps that ns-train's log says are done, in [0, 1]; 0 before the first line on them."""
+    with log.open("rb") as stream:
+        stream.seek(max(log.stat().st_size - 4096, 0))
+        found = re.findall(rb"\((\d+(?:\.\d+)?)%\)", stream.read())
+    return float(found[-1]) / 100 if found else 0.0
 
 
 def is_ours(method: str) -> bool:
@@ -186,13 +205,14 @@ def without_lpips(folder: Path) -> dict[str, str]:
     return {"TORCH_HOME": str(folder.resolve())}
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> int:
     """Exit status of a process, once it has ended."""
     while True:
         try:
             return process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
-            continue
+            if watch is not None:
+                watch()
 
 
 def _device() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,11 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor, nn
 
 from bn_field_plugin.engine.pipeline import BNPipeline, BNPipelineConfig
+from bn_field_plugin.fields.hash_radiance_field import HashRadianceFieldConfig
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
 from bn_field_plugin.models.bn_nerf import BNNeRFModel, BNNeRFModelConfig
+from bn_field_plugin.models.bn_ngp import BNNGPModelConfig
+from bn_field_plugin.models.proposal_renderer import ProposalConfig
 from bn_field_plugin.nn import NormName
 from tests.nn.cases import vary
 
@@ -140,3 +144,31 @@ def train_steps(pipeline: BNPipeline, num: int, seed: int | None = None) -> None
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= 0.05 * gradient
+
+
+def tiny_ngp_config(**options: object) -> BNNGPModelConfig:
+    """A hash-grid model of a few thousand parameters, for bounded and unbounded scenes."""
+    settings: dict[str, Any] = {
+        "network": HashRadianceFieldConfig(
+            num_levels=3,
+            features_per_level=2,
+            base_res=4,
+            max_res=16,
+            log2_hashmap_size=8,
+            init_scale=0.1,
+            hidden_dim=16,
+            num_features=7,
+            hidden_dim_color=16,
+        ),
+        "grid_resolution": 8,
+        "steps_per_ray": 32,
+        "samples_per_step": 1024,
+        "proposals": ProposalConfig(
+            num_samples=(8,), num_field_samples=6, num_levels=2, max_res=(32,), log2_hashmap_size=6
+        ),
+        "scene": "bounded",
+        "implementation": "torch",
+        "calibration_rays": 96,
+        "eval_num_rays_per_chunk": 64,
+    }
+    return BNNGPModelConfig(**{**settings, **options})

@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "exif": set(),
     "files": set(),
     "lpips": set(),
+    "sampling": {"nn"},
     "fields": {"nn"},
-    "models": {"fields", "lpips", "nn"},
+    "models": {"fields", "lpips", "nn", "sampling"},
     "data": {"exif", "files", "nn"},
     "viewer": {"nn", "standalone"},
     "engine": {"data", "files", "nn", "viewer"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     "standalone": {"exif", "files", "geometry", "lpips", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
-NN_MAY_USE = {"torch", "numpy", "jaxtyping"}
+NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}
 
 
 def modules() -> list[Path]:

@@ -18,6 +18,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
 from bn_field_plugin import method_configs
+from bn_field_plugin.data.capture_dataparser import BNCaptureDataParserConfig
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.engine.trainer import BNTrainerConfig
 from bn_field_plugin.models.bn_nerf import BNNeRFModelConfig, CoarseToFineConfig
@@ -159,6 +160,7 @@ import bn_field_plugin.method_configs, bn_field_plugin.dataparser_configs
     [
         (BlenderDataParserConfig(data=Path("data/blender/chair")), "chair"),
         (BNDemoDataParserConfig(), "bn-demo"),
+        (BNCaptureDataParserConfig(), "bn-capture"),
     ],
 )
 def test_an_unnamed_experiment_is_named_after_its_data(dataparser: DataParserConfig, name: str) -> None:

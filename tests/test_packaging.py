@@ -85,7 +85,7 @@ def test_nerfstudio_finds_the_methods() -> None:
     assert entries.keys() == {
         *("bn-nerf", "bn-nerf-small", "nerf-small", "bn-nerfacto"),
         *("siren-nerf", "plenoxel"),
-        *("bn-mipnerf", "bn-ngp", "bn-neus"),
+        *("bn-mipnerf", "bn-ngp", "ngp", "bn-neus"),
     }
     for name, target in entries.items():
         module, attribute = target.split(":")
@@ -99,7 +99,7 @@ def test_nerfstudio_finds_the_methods() -> None:
 def test_nerfstudio_finds_the_dataparser() -> None:
     dataparsers, descriptions = discover_dataparsers()
     entries = PROJECT["entry-points"]["nerfstudio.dataparser_configs"]
-    assert entries.keys() == {"bn-demo-data"}
+    assert entries.keys() == {"bn-demo-data", "bn-capture-data"}
     for name, target in entries.items():
         module, attribute = target.split(":")
         specification = getattr(importlib.import_module(module), attribute)

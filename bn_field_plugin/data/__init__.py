@@ -1,1 +1,1 @@
-"""The embedded demo scene, its dataparser, and the checks of a dataset before training."""
+"""The embedded scenes, demo and capture, their dataparsers, and the checks of a dataset before training."""

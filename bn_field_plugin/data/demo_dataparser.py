@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataParserConfig
 
@@ -14,6 +15,8 @@ from bn_field_plugin.nn.errors import UserError
 class BNDemoDataParserConfig(BlenderDataParserConfig):
     """The embedded scene, rendered on first use and kept in the user's cache (or in $BN_FIELD_CACHE)."""
 
+    rendered_name: ClassVar[str] = "bn-demo"
+    """Names experiments on the rendered scene."""
     _target: type = field(default_factory=lambda: BNDemo)
     """target class to instantiate"""
     data: Path | None = None  # type: ignore[assignment]

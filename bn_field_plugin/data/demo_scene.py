@@ -6,15 +6,7 @@ stripes, which a field that learns low frequencies first leaves blurred.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bn_field_plugin.data.demo_renderer import OBJECTS, import_open3d, shared_renderer
+from bn_field_plugin.data.demo_renderer import OBJECTS, shared_renderer
 from bn_field_plugin.data.demo_shapes import Mesh
-from bn_field_plugin.files import replacing, write_whole
+from bn_field_plugin.data.rendering import import_open3d
+from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
+from bn_field_plugin.data.view_files import write_views
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,10 +34,6 @@ CAMERA_ANGLE_X = 0.58
 """Horizontal field of view in radians."""
 ELEVATIONS = (4.0, 72.0)
 """Lowest and highest camera above the horizon, in degrees."""
-MANIFEST = "manifest.json"
-"""Lists every file of a whole data set with its size; written last."""
-ABANDONED_AFTER = 3600.0
-"""Seconds after which an unfinished folder of another process is cleared away."""
 _SPLIT_OFFSETS = {"train": (0.5, 0.5), "val": (0.0, 0.25), "test": (0.85, 0.4)}
 """The first test view shows the scene from its best side: it is the picture of the README."""
 
@@ -85,8 +73,7 @@ class DemoSceneConfig:
     @property
     def key(self) -> str:
         """A short name for this configuration and version of the scene."""
-        content = json.dumps({"version": SCENE_VERSION, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
+        return cache_key({"version": SCENE_VERSION, **asdict(self)})
 
     def poses(self, split: str) -> Float[ndarray, "n 4 4"]:
         """Camera-to-world matrices of a split: cameras look along -z at the world's origin, y is up, x right.
@@ -132,11 +119,11 @@ def render_demo_scene(folder: Path, config: DemoSceneConfig, *, show_progress: b
         OSError: when a file cannot be written.
     """
     renderer = shared_renderer()
-    views = []
+    views: dict[Path, Float[ndarray, "4 4"]] = {}
     for split in _SPLIT_OFFSETS:
         (folder / split).mkdir(parents=True, exist_ok=True)
         poses = config.poses(split)
-        views += [(folder / split / f"r_{index}.png", pose) for index, pose in enumerate(poses)]
+        views |= {folder / split / f"r_{index}.png": pose for index, pose in enumerate(poses)}
         frames = [
             {"file_path": f"./{split}/r_{index}", "transform_matrix": pose.tolist()}
             for index, pose in enumerate(poses)
@@ -144,55 +131,18 @@ def render_demo_scene(folder: Path, config: DemoSceneConfig, *, show_progress: b
         content = json.dumps({"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}, indent=2)
         write_whole(folder / f"transforms_{split}.json", content)
 
-    def draw(view: tuple[Path, Float[ndarray, "4 4"]]) -> None:
-        path, pose = view
-        image = renderer.render(pose[:3], config.image_size, CAMERA_ANGLE_X, config.samples)
-        with replacing(path) as partial:
-            Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(partial)
-
-    # NumPy and Open3D both let other threads run while they compute.
-    with (
-        _progress(len(views), show_progress) as advance,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-    ):
-        for _ in pool.map(draw, views):
-            advance()
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
-    write_whole(folder / MANIFEST, json.dumps(sizes, indent=2))
-
-
-@contextmanager
-def _progress(total: int, show: bool) -> Iterator:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("views"),
-        TimeRemainingColumn(),
+    write_views(
+        views,
+        lambda pose: renderer.render(pose[:3], config.image_size, CAMERA_ANGLE_X, config.samples),
+        title="Rendering the demo scene (once)",
+        show_progress=show_progress,
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
-        task = bar.add_task("Rendering the demo scene (once)", total=total)
-        yield lambda: bar.advance(task)
-
-
-# ---------------------------------------------------------------------------------------------------- cache
-
-
-def default_cache_dir() -> Path:
-    """$BN_FIELD_CACHE, else bn_field_plugin in $XDG_CACHE_HOME, else in ~/.cache."""
-    if own := os.environ.get("BN_FIELD_CACHE"):
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path("~/.cache").expanduser()) / "bn_field_plugin"
 
 
 def ensure_demo_scene(
     config: DemoSceneConfig = DemoSceneConfig(), cache_dir: Path | None = None, *, show_progress: bool = True
 ) -> Path:
     """The folder with the rendered scene; it is rendered now if the cache does not hold it whole.
-
-    Rendering happens in a folder beside the final one, which appears by one rename: a killed run leaves
-    nothing that could pass for a data set, and of two processes at work the first to finish wins.
 
     Args:
         config: what to render.
@@ -202,72 +152,11 @@ def ensure_demo_scene(
     Raises:
         UserError: when Open3D does not load or the cache cannot be written.
     """
-    cache = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    target = cache / f"demo-scene-{config.key}"
-    if is_whole(target):
-        return target
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(cache)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=cache))
-        try:
-            partial.chmod(0o755)  # mkdtemp's folders are private; a shared cache is for all to read
-            render_demo_scene(partial, config, show_progress=show_progress)
-            _put_in_place(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the demo scene to {cache} ({error.strerror or error}):"
-            " free space there or set BN_FIELD_CACHE to another folder"
-        ) from error
-    return target
 
+    def render(folder: Path) -> None:
+        render_demo_scene(folder, config, show_progress=show_progress)
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds every file of its manifest in full size."""
-    try:
-        sizes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    """Rename a finished folder to its final name, replacing a damaged one but not a whole one.
-
-    Raises:
-        OSError: when neither this folder nor a whole one of another process ends up at the target.
-    """
-    for _ in range(10):
-        try:
-            partial.rename(target)
-            return
-        except OSError:
-            if is_whole(target):
-                return
-            if not target.exists():
-                raise
-            # Damaged: move it aside in one step, so that it is never half there under its final name.
-            damaged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=target.parent))
-            try:
-                target.rename(damaged / "damaged")
-            except FileNotFoundError:  # another process was faster
-                pass
-            finally:
-                shutil.rmtree(damaged, ignore_errors=True)
-    raise OSError(f"{target} keeps being replaced")
-
-
-def _clear_abandoned(cache: Path) -> None:
-    """Remove unfinished folders of processes that must have been killed."""
-    for folder in cache.glob(".demo-scene-*.partial"):
-        try:
-            newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-        except OSError:  # its process has just finished or cleared it
-            continue
-        if time.time() - newest > ABANDONED_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
+    return ensure_cached(f"demo-scene-{config.key}", render, cache_dir, what="demo scene")
 
 
 # ------------------------------------------------------------------------------------------------- geometry

@@ -1,4 +1,4 @@
-"""Closed shapes of the demo scene: all points at one distance from a simple core.
+"""Closed shapes of the rendered scenes: all points at one distance from a simple core.
 
 A sphere is a point with a radius, a torus a circle with a radius, a rounded box a box with a radius, a
 rounded cylinder a cylinder with a radius. So one formula, `p - nearest(p)`, gives the outward normal and the
@@ -101,11 +101,13 @@ class RoundedCylinder(Shape):
     half_height: float
     rounding: float
     spacing: float = 0.03
+    sides: int = 96
+    """The mesh has at least so many around."""
 
     @classmethod
-    def sphere(cls, radius: float) -> RoundedCylinder:
+    def sphere(cls, radius: float, spacing: float = 0.03, sides: int = 96) -> RoundedCylinder:
         """A sphere."""
-        return cls(radius, radius, radius)
+        return cls(radius, radius, radius, spacing, sides)
 
     @override
     def nearest_in_core(self, points: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
@@ -119,7 +121,9 @@ class RoundedCylinder(Shape):
     def mesh(self) -> Mesh:
         inner, height = self.radius - self.rounding, self.half_height - self.rounding
         steps = max(
-            3, int(np.ceil(QUARTER * self.rounding / self.spacing)), 32 if inner == height == 0 else 0
+            3,
+            int(np.ceil(QUARTER * self.rounding / self.spacing)),
+            self.sides // 3 if inner == height == 0 else 0,
         )
         arc = np.linspace(0, QUARTER, steps + 1)
         # The profile from the bottom's centre to the top's centre, without the two centres.
@@ -139,7 +143,9 @@ class RoundedCylinder(Shape):
             profile[:, 0] > 1e-9
         )
         return _lathe(
-            profile[keep], self.half_height, max(96, int(np.ceil(2 * np.pi * self.radius / self.spacing)))
+            profile[keep],
+            self.half_height,
+            max(self.sides, int(np.ceil(2 * np.pi * self.radius / self.spacing))),
         )
 
 

@@ -1,4 +1,4 @@
-"""Fine procedural textures of the demo scene: checkers, zone plates, stripes, and lettering in a bitmap font.
+"""Fine procedural textures of the rendered scenes: checkers, rings, bricks, noise, lettering in dots.
 
 A pattern is a function of surface coordinates that answers which of two or more colours is where: an array of
 integers, or of blending weights in [0, 1].
@@ -116,3 +116,38 @@ def stripes(phase: Float[ndarray, " n"], count: int) -> Int[ndarray, " n"]:
 def zone_plate(distance: Float[ndarray, " n"], rate: float) -> Float[ndarray, " n"]:
     """Smooth rings of growing frequency: `rate * distance / pi` cycles per unit of distance."""
     return 0.5 + 0.5 * np.cos(rate * np.square(distance))
+
+
+def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, " n"]:
+    """A number in [0, 1) for each cell of a grid, numbered (i, j), without a pattern that one could see."""
+    # By way of int64: negative numbers wrap around there, and do anything from floats.
+    first, second = (np.asarray(k).astype(np.int64).astype(np.uint32) for k in (i, j))
+    mixed = first * np.uint32(374761393) + second * np.uint32(668265263)
+    mixed += np.uint32(seed * 362437 % 2**32)
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(1274126177)
+    mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(2246822519)
+    return (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+
+
+def running_bond(
+    u: Float[ndarray, " n"], v: Float[ndarray, " n"]
+) -> tuple[Int[ndarray, " n"], Int[ndarray, " n"], Float[ndarray, " n"], Float[ndarray, " n"]]:
+    """Unit cells in rows, every other row shifted by half a cell, as masons lay bricks.
+
+    Returns:
+        Column and row of the cell, and the place in it, in [0, 1)^2.
+    """
+    row = np.floor(v)
+    shifted = u + 0.5 * (row % 2)
+    column = np.floor(shifted)
+    return column.astype(np.int64), row.astype(np.int64), shifted - column, v - row
+
+
+def value_noise(u: Float[ndarray, " n"], v: Float[ndarray, " n"], seed: int = 0) -> Float[ndarray, " n"]:
+    """Smooth noise in [0, 1) with features of about one unit."""
+    i, j = np.floor(u), np.floor(v)
+    s, t = u - i, v - j
+    s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
+    low = scatter(i, j, seed) * (1 - s) + scatter(i + 1, j, seed) * s
+    high = scatter(i, j + 1, seed) * (1 - s) + scatter(i + 1, j + 1, seed) * s
+    return low * (1 - t) + high * t

@@ -54,7 +54,7 @@ def check_dataset(
             of the wrong size, or too few images to split into training and evaluation.
     """
     data = getattr(dataparser_config, "data", None)
-    if data is None:  # the demo scene: rendered on demand, its cache checks itself
+    if data is None:  # a scene of ours: rendered on demand, its cache checks itself
         return
     path = Path(data)
     if not _exists(path):

@@ -24,6 +24,7 @@ from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
+from bn_field_plugin.nn.errors import tell_uncaught_user_errors
 from bn_field_plugin.nn.memory import keep_freed_memory
 from bn_field_plugin.viewer.panel import NormPanel
 
@@ -65,12 +66,15 @@ class BNPipeline(VanillaPipeline):
         **kwargs: Any,
     ) -> None:
         keep_freed_memory()
+        tell_uncaught_user_errors()
         config = copy.deepcopy(config)
         parser, model = self._parts(config)
         if config.datamanager.data is not None:
             parser.data = Path(config.datamanager.data)
         if model.scene == "auto":
             model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
+        if getattr(parser, "alpha_color", None) is not None and getattr(model, "keeps_alpha", False):
+            parser.alpha_color = None  # the model lays the pictures on colours of its own
         with exit_on_user_error():
             if test_mode != "inference":  # which opens no image
                 check_dataset(parser, required_splits=("train", test_mode))
@@ -121,9 +125,25 @@ class BNPipeline(VanillaPipeline):
         The same at every call; the random numbers of training stay as they were.
         """
         with private_random_numbers(CALIBRATION_SEED):
+            self._draw_rays(self.datamanager.get_train_rays_per_batch())
             num_batches = -(-num // self.datamanager.get_train_rays_per_batch())
             drawn = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
         return cast(list[RayBundle], drawn)
+
+    @property
+    def _chooses_rays(self) -> bool:
+        """Whether the model says how many rays a step has."""
+        return hasattr(self.model, "wanted_rays") and self._sampler is not None
+
+    @property
+    def _sampler(self) -> Any:
+        """What draws the pixels of training batches; None where nothing does."""
+        return getattr(self.datamanager, "train_pixel_sampler", None)
+
+    def _draw_rays(self, num: int) -> None:
+        """Make the next batch of training rays one of so many, if that is for the model to say."""
+        if self._chooses_rays:
+            self._sampler.set_num_rays_per_batch(num)
 
     def exact_rays(self) -> list[RayBundle]:
         """The training rays over which statistics are made exact."""
@@ -135,8 +155,10 @@ class BNPipeline(VanillaPipeline):
             model(copy.copy(rays))  # camera optimizers move the rays of the bundle they get
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Loss of one batch of training rays."""
+        """Loss of one batch of training rays, as many as the model wants."""
         self._is_stale = True
+        if self._chooses_rays:
+            self._draw_rays(cast(Any, self.model).wanted_rays)
         outputs, losses, metrics = super().get_train_loss_dict(step)
         self.norm_panel.note_metrics(metrics)
         return outputs, losses, metrics
@@ -167,10 +189,14 @@ class BNPipeline(VanillaPipeline):
         return super().get_average_eval_image_metrics(*args, **kwargs)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Load a checkpoint; one that does not fit the model ends the command with one line."""
-        with exit_on_user_error():
-            check_model_state(self.model.state_dict(), loaded_state)
-            super().load_pipeline(loaded_state, step)
+        """Load a checkpoint.
+
+        Raises:
+            UserError: it does not fit the model. Where nobody catches it, as in nerfstudio's commands, it
+                ends the process with one line.
+        """
+        check_model_state(self.model.state_dict(), loaded_state)
+        super().load_pipeline(loaded_state, step)
         self._is_stale = False
         self.norm_panel.step = step
 

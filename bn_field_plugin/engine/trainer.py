@@ -73,7 +73,7 @@ class BNTrainerConfig(TrainerConfig):
         datamanager = self.pipeline.datamanager
         parser = getattr(datamanager, "dataparser", None)
         if self.experiment_name is None and datamanager.data is None and parser is not None:
-            self.experiment_name = "bn-demo" if parser.data is None else Path(parser.data).stem
+            self.experiment_name = parser.rendered_name if parser.data is None else Path(parser.data).stem
         super().set_experiment_name()
 
 

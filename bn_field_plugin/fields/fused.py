@@ -20,9 +20,9 @@ from bn_field_plugin.fields.tcnn import (
     first_line,
     fused_network_config,
     load_tinycudann,
-    tell,
 )
 from bn_field_plugin.nn.bias_free import BiasFreeMLP, units_without_biases, without_biases
+from bn_field_plugin.nn.errors import tell
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig, folded_weights
 
 WIDTHS = (16, 32, 64, 128)

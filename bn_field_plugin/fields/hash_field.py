@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.field_components.activations import trunc_exp
-from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.density_fields import HashMLPDensityField
 from nerfstudio.fields.nerfacto_field import NerfactoField
 from torch import Tensor, nn
 
+from bn_field_plugin.fields.hash_encoding import hash_encoding, nerfacto_grid
 from bn_field_plugin.fields.scatter import scatter
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName, frozen_statistics
-
-Implementation = Literal["tcnn", "torch"]
+from bn_field_plugin.fields.tcnn import Implementation
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, Encoding, NormName, frozen_statistics
 
 
 class HashMLP(nn.Module):
@@ -33,16 +32,16 @@ class HashMLP(nn.Module):
     """
 
     def __init__(
-        self, encoding: HashEncoding, hidden_layers: int, width: int, out_dim: int, norm: NormName
+        self, encoding: Encoding, hidden_layers: int, width: int, out_dim: int, norm: NormName
     ) -> None:
         super().__init__()
         self.encoding = encoding
-        self.mlp = head_mlp(encoding.get_out_dim(), hidden_layers, width, out_dim, norm)
+        self.mlp = head_mlp(encoding.out_dim, hidden_layers, width, out_dim, norm)
 
     def forward(self, positions: Float[Tensor, "n 3"]) -> Float[Tensor, "n o"]:
         """Outputs at positions in [0, 1]^3."""
         # tiny-cuda-nn gives halves, also outside autocast; the network takes them to its own precision.
-        outputs: Tensor = self.mlp(self.encoding(positions))
+        outputs: Tensor = self.mlp(self.encoding(2 * positions - 1))
         return outputs
 
 
@@ -118,7 +117,7 @@ class BNNerfactoField(NerfactoField):
             implementation=implementation,
             **{**options, "log2_hashmap_size": 1, "num_levels": 1},
         )
-        encoding = hash_encoding(options, implementation)
+        encoding = hash_encoding(nerfacto_grid(options), implementation)
         for name in ("num_levels", "log2_hashmap_size"):
             getattr(self, name).fill_(options[name])
         self.mlp_base: HashMLP = HashMLP(  # type: ignore[assignment]
@@ -174,31 +173,21 @@ class BNDensityField(HashMLPDensityField):
     def __init__(
         self, aabb: Float[Tensor, "2 3"], norm: NormName, implementation: Implementation, **options: Any
     ) -> None:
-        super().__init__(aabb, implementation=implementation, **options)
-        if not self.use_linear:
-            width = options.get("hidden_dim", 64)
+        # Its own hash grid and network are replaced: made as small as can be.
+        super().__init__(aabb, implementation="torch", **{**options, "log2_hashmap_size": 1, "num_levels": 1})
+        self.encoding: Encoding = hash_encoding(nerfacto_grid(options), implementation)  # type: ignore[assignment]
+        if self.use_linear:
+            self.linear = nn.Linear(self.encoding.out_dim, 1)
+        else:
+            layers = options.get("num_layers", 2) - 1
             self.mlp_base = nn.Sequential(
-                self.encoding, head_mlp(self.encoding.get_out_dim(), 1, width, 1, norm)
+                self.encoding,
+                head_mlp(self.encoding.out_dim, layers, options.get("hidden_dim", 64), 1, norm),
             )
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, None]:
         """Density at samples; zero outside the scene."""
-        if self.use_linear:
-            density: Tensor = super().get_density(ray_samples)[0]
-            return density, None
         unit, inside = unit_positions(self, ray_samples.frustums.get_positions())
-        encoding, mlp = self.mlp_base
-        raw = mlp(encoding(unit[inside]))
+        features = self.encoding(2 * unit[inside] - 1)
+        raw = self.linear(features) if self.use_linear else self.mlp_base[1](features)
         return scatter(self.average_init_density * trunc_exp(raw.float()), inside), None
-
-
-def hash_encoding(options: dict[str, Any], implementation: Implementation) -> HashEncoding:
-    """The hash grid that nerfacto's options describe."""
-    return HashEncoding(
-        num_levels=options["num_levels"],
-        min_res=options["base_res"],
-        max_res=options["max_res"],
-        log2_hashmap_size=options["log2_hashmap_size"],
-        features_per_level=options["features_per_level"],
-        implementation=implementation,
-    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 from typing import Any, Literal
 
 import torch
+
+from bn_field_plugin.nn.errors import tell
 
 Implementation = Literal["tcnn", "torch"]
 
@@ -17,11 +18,6 @@ DEVICE_TYPE = "cuda"
 LOADING_ERRORS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
 """What a library raises that was built for another GPU, CUDA or torch; no interrupt of the viewer is among
 them."""
-
-
-def tell(line: str) -> None:
-    """Print one line that no console wraps."""
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 @functools.cache

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from typing import Any
 
 from bn_field_plugin.engine.optimizers import AdamConfig
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.engine.trainer import BNTrainerConfig
-from bn_field_plugin.methods.common import trained_on_a_gpu
+from bn_field_plugin.methods.common import trained_on_a_cpu
 from bn_field_plugin.models.bn_ngp import BNNGPModelConfig
+from bn_field_plugin.nn import NormName
 
 
-def ngp() -> BNTrainerConfig:
-    """instant-ngp's settings, with BN-MLPs after the hash grid; for CUDA."""
-    optimizers = {
-        "fields": {"optimizer": AdamConfig(lr=1e-2), "scheduler": CosineDecayConfig(warmup_steps=50)}
-    }
-    model = BNNGPModelConfig(eval_num_rays_per_chunk=8192)
-    return trained_on_a_gpu("bn-ngp", NerfstudioDataParserConfig(), model, optimizers, viewer_rays=1 << 12)
+def ngp(method_name: str, norm: NormName, lr: float) -> BNTrainerConfig:
+    """A hash grid and small networks, trained in a minute on two CPU cores.
+
+    Args:
+        method_name: its name.
+        norm: of the networks; all else is the same for every norm, but for the learning rate.
+        lr: of Adam.
+    """
+    schedule = CosineDecayConfig(warmup_steps=50)
+    group: dict[str, Any] = {"optimizer": AdamConfig(lr=lr, fused=True), "scheduler": schedule}
+    cameras: dict[str, Any] = {"optimizer": AdamConfig(lr=1e-3), "scheduler": schedule}
+    config = trained_on_a_cpu(
+        method_name,
+        BNNGPModelConfig(norm=norm, eval_num_rays_per_chunk=1 << 15),
+        {"fields": group, "proposal_networks": group, "camera_opt": cameras},
+    )
+    config.viewer.num_rays_per_chunk = 1 << 15
+    return config

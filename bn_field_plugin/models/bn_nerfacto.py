@@ -79,16 +79,15 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
             appearance_embedding_dim=config.appearance_embed_dim if config.use_appearance_embedding else 0,
             average_init_density=config.average_init_density,
         )
-        if config.proposal_norm != "none":
-            self._norm_proposals(plain)
+        self._replace_proposals(plain)
         if config.scene == "bounded":
             box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
             self.collider = box  # type: ignore[assignment]
         if config.fused_inference == "auto":
             use_fused_inference(self)
 
-    def _norm_proposals(self, plain: NerfactoField) -> None:
-        """Give the proposal networks their norm; samplers call them through `density_fns`."""
+    def _replace_proposals(self, plain: NerfactoField) -> None:
+        """Put ours in place of the proposal networks; samplers call them through `density_fns`."""
         config = self.config
         nets = config.proposal_net_args_list
         for index in range(len(self.proposal_networks)):

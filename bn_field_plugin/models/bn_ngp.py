@@ -1,117 +1,243 @@
-"""instant-ngp (Müller et al. 2022) with BN-MLPs after its hash grid; needs CUDA."""
+"""instant-ngp (Müller et al. 2022) with BN-MLPs after its hash grid, on any device."""
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
-from nerfstudio.models.instant_ngp import InstantNGPModelConfig, NGPModel
+from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
+from nerfstudio.model_components.losses import MSELoss
+from nerfstudio.model_components.renderers import RGBRenderer
+from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
+from torch.nn import Parameter
 
 from bn_field_plugin.fields.fused import use_fused_inference
-from bn_field_plugin.fields.packed_field import PackedHashField
+from bn_field_plugin.fields.hash_radiance_field import HashRadianceField, HashRadianceFieldConfig
 from bn_field_plugin.fields.tcnn import usable_implementation
 from bn_field_plugin.models.background import rgba_without_background
-from bn_field_plugin.models.image_metrics import EvaluatesImages, without_lpips
-from bn_field_plugin.nn import NormName, UserError
+from bn_field_plugin.models.chunks import render_in_chunks
+from bn_field_plugin.models.colliders import UNBOUNDED_NEAR, scene_collider
+from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
+from bn_field_plugin.models.occupancy_renderer import OccupancyRenderer
+from bn_field_plugin.models.proposal_renderer import ProposalConfig, ProposalRenderer
+from bn_field_plugin.nn import NormName
 
 
 @dataclass
-class BNNGPModelConfig(InstantNGPModelConfig):
-    """instant-ngp with a norm in its networks."""
+class BNNGPModelConfig(ModelConfig):
+    """A hash grid with a norm in the networks after it."""
 
     _target: type = field(default_factory=lambda: BNNGPModel)
     norm: NormName = "batch"
-    """Norm of the hidden layers for density and colour; none gives the plain networks, in torch."""
-    hidden_dim: int = 64
-    """Units of the hidden layer for the density."""
-    hidden_dim_color: int = 64
-    """Units of each hidden layer for the colour."""
-    num_levels: int = 16
-    """Levels of the hash grid."""
-    base_res: int = 16
-    """Resolution of its coarsest level."""
-    features_per_level: int = 2
-    """Features of each level."""
+    """Norm of the hidden layers for density and colour; none gives the plain networks for comparison."""
+    network: HashRadianceFieldConfig = field(default_factory=HashRadianceFieldConfig)
+    """Sizes of hash grid and networks."""
     scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box, one level of the occupancy grid, even steps. Unbounded:
-    instant-ngp's own settings for captures. Auto: bounded for Blender data."""
-    background_color: Literal["auto", "random", "black", "white"] = "auto"  # type: ignore[assignment]
-    """Colour behind everything. Auto: white for bounded scenes, random for unbounded ones."""
+    """Bounded: nothing outside the scene's box, samples where an occupancy grid has something. Unbounded: all
+    of space, contracted, samples where proposal networks expect something. Auto: bounded for Blender data,
+    unbounded for captures."""
+    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"
+    """Colour behind everything. Random: another one for each ray and step in training, white in evaluation.
+    Auto: random for bounded scenes whose pictures have alpha, white for those without, the last sample's for
+    unbounded ones."""
+    grid_resolution: int = 64
+    """Bounded scenes: cells of the occupancy grid along each axis."""
+    steps_per_ray: int = 192
+    """Bounded scenes: samples on the box's diagonal, if all of it were occupied."""
+    samples_per_step: int = 2**14
+    """Samples of a training step. Its rays follow from it: train-num-rays-per-batch is not used."""
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    """Unbounded scenes: how samples are found."""
+    camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
+    """Refine the cameras' poses while training."""
     implementation: Literal["tcnn", "torch"] = "tcnn"
-    """Implementation of the encodings; torch where tiny-cuda-nn is absent or does not work."""
+    """Implementation of the hash grid: tiny-cuda-nn's, where it is installed and works, on CUDA; ours (torch,
+    and compiled loops on a CPU) everywhere else."""
+    render_normals: bool = False
+    """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
     fused_inference: Literal["auto", "never"] = "auto"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
 
+    @property
+    def keeps_alpha(self) -> bool:
+        """Whether training wants the pictures' alpha instead of pictures laid on a colour."""
+        return self.scene == "bounded" and self.background_color in ("auto", "random")
 
-class BNNGPModel(EvaluatesImages, NGPModel):
-    """instant-ngp whose networks after the hash grid are BN-MLPs.
 
-    Exact statistics are those of the samples that the occupancy grid and the density let through while they
-    are computed; the density that the sampler skips by takes the running statistics as they are by then.
+class BNNGPModel(EvaluatesImages, Model):
+    """A hash grid and BN-MLPs, rendered behind an occupancy grid or with proposal networks.
 
     Args:
         config: the model; `scene` must be resolved (the pipeline does it).
-
-    Raises:
-        UserError: the model is to be on another device than CUDA.
     """
 
     config: BNNGPModelConfig
-    field: PackedHashField
+    field: HashRadianceField
+    _normals_wanted: bool = True
 
     def populate_modules(self) -> None:
-        """Make instant-ngp's modules, then put the BN-MLPs in their place."""
-        device = self.kwargs.get("device")
-        if device is not None and torch.device(device).type != "cuda":
-            raise UserError("bn-ngp needs CUDA; on a CPU take bn-nerf-small")
-        self.config = config = resolved(self.config)
-        with without_lpips():
-            super().populate_modules()
-        del self.lpips
-        self.field = PackedHashField(
-            self.scene_box.aabb,
-            self.num_train_data,
-            config.norm,
-            config.implementation,
-            hidden_dim=config.hidden_dim,
-            num_levels=config.num_levels,
-            max_res=config.max_res,
-            base_res=config.base_res,
-            features_per_level=config.features_per_level,
-            log2_hashmap_size=config.log2_hashmap_size,
-            hidden_dim_color=config.hidden_dim_color,
-            spatial_distortion=self.field.spatial_distortion,
-            appearance_embedding_dim=32 if config.use_appearance_embedding else 0,
+        """Make field, renderer and loss.
+
+        Raises:
+            UserError: a number out of its range.
+        """
+        super().populate_modules()
+        config, aabb = self.config, self.scene_box.aabb
+        self.is_unbounded = config.scene == "unbounded"
+        implementation = usable_implementation(config.implementation)
+        self.field = HashRadianceField(aabb, config.network, config.norm, self.is_unbounded, implementation)
+        self.occupancy: OccupancyRenderer | None = None
+        self.proposals: ProposalRenderer | None = None
+        if self.is_unbounded:
+            assert self.field.contraction is not None
+            self.proposals = ProposalRenderer(
+                aabb, config.proposals, self.field.contraction, implementation, config.samples_per_step
+            )
+            if config.enable_collider:
+                self.collider = scene_collider(self.scene_box, True)  # type: ignore[assignment]
+        else:
+            self.occupancy = OccupancyRenderer(
+                aabb, config.grid_resolution, config.steps_per_ray, config.samples_per_step, UNBOUNDED_NEAR
+            )
+            self.collider = None
+        self.camera_optimizer: CameraOptimizer = config.camera_optimizer.setup(
+            num_cameras=self.num_train_data, device="cpu"
         )
-        self.sampler.density_fn = self.field.density_fn
+        self.renderer_rgb = RGBRenderer(background_color=self.shown_background)
+        self.rgb_loss = MSELoss()
         if config.fused_inference == "auto":
             use_fused_inference(self)
+
+    @property
+    def shown_background(self) -> Literal["last_sample", "black", "white"]:
+        """Background of rendered pictures."""
+        chosen = self.config.background_color
+        if chosen == "auto":
+            return "last_sample" if self.is_unbounded else "white"
+        return "white" if chosen == "random" else chosen
+
+    @property
+    def wanted_rays(self) -> int:
+        """Rays of the next training step, of each process."""
+        renderer = self.proposals if self.occupancy is None else self.occupancy
+        assert renderer is not None
+        return int(renderer.num_rays)
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """Hash grid and networks, proposal networks, cameras."""
+        groups = {"fields": list(self.field.parameters())}
+        if self.proposals is not None:
+            groups["proposal_networks"] = list(self.proposals.parameters())
+        self.camera_optimizer.get_param_groups(groups)
+        return groups
+
+    def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """Keep the sampling up with the field."""
+
+        def follow(step: int) -> None:
+            if self.occupancy is not None:
+                self.occupancy.update(self.field, step)
+            elif self.proposals is not None:
+                self.proposals.before_step(step)
+
+        return [
+            TrainingCallback(
+                [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], update_every_num_iters=1, func=follow
+            )
+        ]
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays.
+
+        Returns:
+            `rgb`, `depth`, `accumulation`; in training, `rgb` is without a background where that is a fixed
+            or a random colour, and losses of the sampling are beside; in evaluation `normals` in [0, 1].
+        """
+        if self.training:
+            self.camera_optimizer.apply_to_raybundle(ray_bundle)
+        losses: dict[str, Tensor] = {}
+        if self.occupancy is not None:
+            rays = self.occupancy.rays_of(ray_bundle.origins, ray_bundle.directions)
+            render = self.occupancy.train_rays if self.training else self.occupancy.render
+            rendered = render(self.field, rays)
+            last = torch.zeros_like(rendered.color)
+        else:
+            assert self.proposals is not None
+            rendered, last, losses = self.proposals.render(self.field, ray_bundle)
+        color, accumulation, depth = rendered
+        background = self.renderer_rgb.background_color
+        if background == "last_sample":
+            color = color + (1 - accumulation) * last
+        elif not self.training:
+            shown = self.renderer_rgb.get_background_color(background, color.shape, color.device)
+            color = color + (1 - accumulation) * shown
+        if not self.training:
+            color = torch.nan_to_num(color).clamp(0, 1)
+        outputs = {"rgb": color, "accumulation": accumulation, "depth": depth, **losses}
+        if not self.training and self._normals_wanted:
+            surface = ray_bundle.origins + ray_bundle.directions * depth
+            outputs["normals"] = (self.field.normals(surface) + 1) / 2
+        return outputs
+
+    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
+        if self.training:
+            return self._render(ray_bundle)
+        return render_in_chunks(self._render, ray_bundle, self.config.eval_num_rays_per_chunk)
+
+    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        return cast(dict[str, Tensor], super().forward(ray_bundle))
+
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render an image; without normals unless the config asks for them, since they cost time."""
+        self._normals_wanted = self.config.render_normals
+        try:
+            return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
+        finally:
+            self._normals_wanted = True
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour without the background, and opacity (see `rgba_without_background`)."""
         return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Mean squared error of the colours, and the losses of the sampling."""
+        image = batch["image"].to(self.device)
+        color, accumulation = outputs["rgb"], outputs["accumulation"]
+        background = self.renderer_rgb.background_color
+        if self.training and background != "last_sample":
+            # On one fixed colour, fog of that colour fills what is empty. Pictures without alpha are on one.
+            if self.config.keeps_alpha and image.shape[-1] == 4:
+                shown = torch.rand_like(color)
+            else:
+                shown = self.renderer_rgb.get_background_color(background, color.shape, color.device)
+            color = color + (1 - accumulation) * shown
+            image = self.renderer_rgb.blend_background(image, shown)
+        else:
+            image = self.renderer_rgb.blend_background(image)
+        losses = {"rgb_loss": self.rgb_loss(image, color)}
+        return losses | {name: outputs[name] for name in outputs if name.endswith("_loss")}
 
-def resolved(config: BNNGPModelConfig) -> BNNGPModelConfig:
-    """The config with everything that `scene` decides."""
-    bounded = config.scene == "bounded"
-    background = config.background_color
-    if background == "auto":
-        background = "white" if bounded else "random"
-    implementation = usable_implementation(config.implementation)
-    config = dataclasses.replace(config, background_color=background, implementation=implementation)
-    if not bounded:
-        return config
-    return dataclasses.replace(
-        config,
-        disable_scene_contraction=True,
-        grid_levels=1,
-        alpha_thre=0.0,
-        cone_angle=0.0,
-        near_plane=min(config.near_plane, 0.01),
-    )
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR of the batch of rays, in dB, on the background of pictures."""
+        image = self.renderer_rgb.blend_background(batch["image"].to(self.device))
+        color, background = outputs["rgb"], self.renderer_rgb.background_color
+        if self.training and background != "last_sample":
+            shown = self.renderer_rgb.get_background_color(background, color.shape, color.device)
+            color = color + (1 - outputs["accumulation"]) * shown
+        metrics = ray_psnr({"rgb": color}, image)
+        self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.model_components.scene_colliders import NearFarCollider, SceneCollider
-from torch import Tensor
+
+from bn_field_plugin.sampling.box import crossing
 
 UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
 """Planes of an unbounded scene, in units of the scaled capture, whose cameras lie within [-1, 1]."""
@@ -47,24 +47,11 @@ class BoxCollider(SceneCollider):
 
     def set_nears_and_fars(self, ray_bundle: RayBundle) -> RayBundle:
         """Set `nears` and `fars` of a bundle, in the scene's units of length."""
-        nears, fars = _slab(
+        nears, fars = crossing(
             ray_bundle.origins, ray_bundle.directions, self.scene_box.aabb.to(ray_bundle.origins)
         )
-        nears = nears.clamp_min(self.near_plane)
+        nears, fars = nears[..., None].clamp_min(self.near_plane), fars[..., None]
         hit = fars > nears
         ray_bundle.nears = torch.where(hit, nears, self.near_plane)
         ray_bundle.fars = torch.where(hit, fars, self.far_plane)
         return ray_bundle
-
-
-def _slab(
-    origins: Float[Tensor, "*batch 3"], directions: Float[Tensor, "*batch 3"], aabb: Float[Tensor, "2 3"]
-) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
-    """Distances at which rays enter and leave a box; entry beyond exit where they miss."""
-    # A direction component of zero gives infinities, which min and max sort out; 0/0 must not occur.
-    safe = torch.where(directions == 0, torch.full_like(directions, 1e-12), directions)
-    to_planes = (aabb[:, None, :] - origins.reshape(1, -1, 3)) / safe.reshape(1, -1, 3)
-    entry = to_planes.amin(dim=0).amax(dim=-1)
-    leave = to_planes.amax(dim=0).amin(dim=-1)
-    shape = (*origins.shape[:-1], 1)
-    return entry.reshape(shape), leave.reshape(shape)

@@ -11,6 +11,7 @@ from bn_field_plugin.nn.encodings import (
 from bn_field_plugin.nn.errors import UserError, exit_on_user_error
 from bn_field_plugin.nn.folding import fold_norm
 from bn_field_plugin.nn.gradients import value_and_gradient
+from bn_field_plugin.nn.hash_grid import HashGridEncoding, HashGridEncodingConfig
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig
 from bn_field_plugin.nn.normalization import (
     BatchNorm,
@@ -38,6 +39,8 @@ __all__ = [
     "EncodingConfig",
     "GaussianEncodingConfig",
     "GlobalNorm",
+    "HashGridEncoding",
+    "HashGridEncodingConfig",
     "IntegratedEncodingConfig",
     "LayerNorm",
     "NoEncoding",

@@ -82,7 +82,8 @@ class LayerNorm(Norm):
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
         """Normalise each sample."""
-        if not torch.jit.is_scripting():  # noqa: SIM102  # alone, so that scripting leaves the branch out
+        # Alone, so that scripting leaves the branch out.
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102
             if _is_transformed():
                 var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
                 return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias

@@ -106,7 +106,8 @@ def test_wrong_size_is_a_users_error(config):
 def test_registered_and_quick_to_import():
     """Every ns-* command imports the module at its start: it must not pull in Open3D or the like."""
     code = (
-        "import sys, nerfstudio.data.dataparsers.blender_dataparser, nerfstudio.plugins.registry_dataparser\n"
+        "import sys, nerfstudio.plugins.registry_dataparser\n"
+        "from nerfstudio.data.dataparsers import blender_dataparser, nerfstudio_dataparser\n"
         "before = set(sys.modules)\n"
         "import bn_field_plugin.dataparser_configs\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"

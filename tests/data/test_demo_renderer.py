@@ -10,13 +10,13 @@ from PIL import Image
 
 from bn_field_plugin.data.demo_renderer import (
     FLOOR,
+    LIGHTING,
     OBJECTS,
-    DemoRenderer,
-    import_open3d,
     scene_signed_distance,
     shared_renderer,
 )
 from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, SCENE_VERSION, DemoSceneConfig, camera_poses
+from bn_field_plugin.data.rendering import Renderer, import_open3d
 from bn_field_plugin.nn.errors import UserError
 from tests.captures import write_blender_capture
 
@@ -153,7 +153,9 @@ def test_shadow_and_sky_darken_the_floor_behind_the_sphere():
 
 def test_two_renderers_agree_to_the_bit():
     pose = camera_poses(1, (0.3, 0.7))[0, :3]
-    first, second = (DemoRenderer().render(pose, 32, CAMERA_ANGLE_X, samples=2) for _ in range(2))
+    first, second = (
+        Renderer(OBJECTS, LIGHTING).render(pose, 32, CAMERA_ANGLE_X, samples=2) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
 
 
@@ -176,7 +178,7 @@ def test_missing_open3d_is_a_users_error(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(UserError, match=r"Open3D.*libfoo.*pip install"):
-        DemoRenderer()
+        Renderer(OBJECTS, LIGHTING)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

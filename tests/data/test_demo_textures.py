@@ -9,8 +9,11 @@ from bn_field_plugin.data.demo_textures import (
     look_up,
     nested_checker,
     poster,
+    running_bond,
+    scatter,
     stripes,
     text_bitmap,
+    value_noise,
     zone_plate,
 )
 
@@ -77,3 +80,41 @@ def test_zone_plate_rings_get_finer_outwards():
     crossings = distance[np.flatnonzero(np.diff(weight > 0.5))]
     assert (np.diff(crossings, n=2) < 0).all()
     np.testing.assert_allclose(crossings, np.sqrt((np.arange(len(crossings)) + 0.5) * np.pi / 8), atol=2e-4)
+
+
+def test_scatter_is_uniform_and_without_pattern():
+    i, j = np.meshgrid(np.arange(-200, 200), np.arange(-100, 100))
+    values = scatter(i.reshape(-1), j.reshape(-1)).reshape(i.shape)
+    assert values.min() >= 0
+    assert values.max() < 1
+    np.testing.assert_allclose(np.histogram(values, 10, (0, 1))[0] / values.size, 0.1, atol=0.01)
+    for shift in ((0, 1), (1, 0), (1, 1), (0, 2)):
+        moved = np.roll(values, shift, axis=(0, 1))
+        assert abs(np.corrcoef(values.reshape(-1), moved.reshape(-1))[0, 1]) < 0.02
+    assert abs(np.corrcoef(values.reshape(-1), scatter(i, j, 1).reshape(-1))[0, 1]) < 0.02
+
+
+def test_scatter_takes_whole_numbers_of_any_type():
+    i, j = np.array([-3, 0, 70000]), np.array([5, -1, -70000])
+    expected = scatter(i, j)
+    for kind in (np.float32, np.float64, np.int32):
+        np.testing.assert_array_equal(scatter(i.astype(kind), j.astype(kind)), expected)
+
+
+def test_bricks_of_a_row_lie_over_the_joints_of_the_one_below():
+    u = np.linspace(-3, 3, 61) + 1e-4
+    column, row, s, t = running_bond(u, np.full(61, 0.25))
+    above = running_bond(u, np.full(61, 1.25))
+    assert (row == 0).all() and (above[1] == 1).all()
+    np.testing.assert_allclose(column + s, u)
+    np.testing.assert_allclose(above[0] + above[2], u + 0.5)
+    np.testing.assert_allclose(t, 0.25)
+
+
+def test_value_noise_is_continuous_and_meets_scatter_at_whole_numbers():
+    whole = np.arange(-5.0, 5)
+    np.testing.assert_allclose(value_noise(whole, -whole, 3), scatter(whole, -whole, 3), rtol=1e-6)
+    u = np.linspace(-4, 4, 8001)
+    values = value_noise(u, 0.37 * u)
+    assert np.abs(np.diff(values)).max() < 0.004
+    assert values.std() > 0.1

@@ -21,11 +21,11 @@ OPTIONS = {
     "base_res": 4,
     "max_res": 16,
     "features_per_level": 2,
-    "log2_hashmap_size": 8,
+    "log2_hashmap_size": 6,
     "appearance_embedding_dim": 4,
     "use_pred_normals": True,
 }
-PROPOSAL = {"hidden_dim": 8, "num_levels": 3, "max_res": 16, "log2_hashmap_size": 8}
+PROPOSAL = {"hidden_dim": 8, "num_levels": 3, "max_res": 16, "log2_hashmap_size": 6}
 
 
 def points(num: int, seed: int = 0) -> torch.Tensor:
@@ -38,7 +38,7 @@ def field(norm: NormName = "batch", unbounded: bool = False) -> BNNerfactoField:
     distortion = SceneContraction(order=float("inf")) if unbounded else None
     made = BNNerfactoField(BOX, 5, norm, "torch", spatial_distortion=distortion, **OPTIONS)
     with torch.no_grad():
-        made.mlp_base.encoding.hash_table.uniform_(-1, 1)
+        made.mlp_base.encoding.tables.uniform_(-1, 1)
     vary(made)
     return made
 
@@ -55,7 +55,7 @@ def test_without_norm_it_is_nerfactos_field(training: bool, unbounded: bool) -> 
     theirs.load_state_dict(shared, strict=False)
     with torch.no_grad():
         encoder, mlp = theirs.mlp_base.model
-        encoder.hash_table.copy_(ours.mlp_base.encoding.hash_table)
+        encoder.hash_table.copy_(ours.mlp_base.encoding.tables)
         pairs = [(mlp, ours.mlp_base.mlp), (theirs.mlp_head, ours.mlp_head.mlp)]
         for theirs_mlp, ours_mlp in pairs:
             for mine, linear in zip(theirs_mlp.layers, ours_mlp.linears, strict=True):
@@ -120,7 +120,7 @@ def test_a_proposal_without_norm_is_nerfactos() -> None:
     ours = proposal("none")
     theirs = HashMLPDensityField(BOX, implementation="torch", **PROPOSAL)
     with torch.no_grad():
-        theirs.encoding.hash_table.copy_(ours.encoding.hash_table)
+        theirs.encoding.hash_table.copy_(ours.encoding.tables)
         for mine, linear in zip(theirs.mlp_base[1].layers, ours.mlp_base[1].linears, strict=True):
             mine.weight.copy_(linear.weight)
             mine.bias.copy_(linear.bias)

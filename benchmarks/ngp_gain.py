@@ -1,0 +1,108 @@
+"""What batch norm brings behind a hash grid: bn-ngp against ngp at equal steps, each at its best rate.
+
+The first seed tries all rates, the others run at the best one. The runs are `bn-sweep`'s: those that have
+finished are not repeated, so the command can be stopped and given again.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from benchmarks import RESULTS
+from bn_field_plugin.nn import exit_on_user_error
+from standalone.interrupts import exit_on_interrupt
+from standalone.provenance import command_behind
+from standalone.report import Cell, machine_facts, write_table
+from standalone.sweep.runs import Method, Result, Run, run_or_recall
+from standalone.sweep.scenes import Scene
+from standalone.sweep.table import mean_and_sd
+
+METHODS = ("ngp", "bn-ngp")
+"""Without and with batch norm."""
+
+
+@dataclass(frozen=True)
+class NGPGain:
+    """Train ngp and bn-ngp for the same steps, and evaluate all test views."""
+
+    scene: str = "bn-demo-data"
+    """Scene, as `bn-sweep run --scenes` takes it: a folder, or a dataparser."""
+    steps: int = 500
+    """Steps of each run, at whose end the learning rate's schedule ends too."""
+    rates: tuple[float, ...] = (3e-3, 1e-2, 2e-2)
+    """Learning rates of Adam that the first seed tries."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of each method for each seed."""
+    target: float | None = 3.0
+    """Least gain wanted, in dB."""
+    name: str = "ngp_gain_demo"
+    """Name of the table in benchmarks/results."""
+    threads: int | None = None
+    """Threads of each run; None leaves them to torch."""
+    output_dir: Path = Path("outputs/ngp_gain")
+    """Folder of the runs."""
+
+
+def main(config: NGPGain) -> None:
+    """Run, and write the table."""
+    output_dir = config.output_dir.resolve()
+    scene = Scene.parse(config.scene)
+    rows: list[dict[str, Cell]] = []
+    best: dict[str, list[float]] = {}
+
+    def run(method: str, rate: float, seed: int) -> Result:
+        rated = Method(method, method, ("--optimizers.fields.optimizer.lr", f"{rate:g}"))
+        result = run_or_recall(Run(scene, rated, seed, config.steps, config.threads), output_dir)
+        print(f"{method}, rate {rate:g}, seed {seed}: {result.metrics['psnr']:.2f} dB", flush=True)
+        return result
+
+    first, *others = config.seeds
+    for method in METHODS:
+        tried = {rate: [run(method, rate, first)] for rate in config.rates}
+        chosen = max(tried, key=lambda rate: tried[rate][0].metrics["psnr"])
+        tried[chosen] += [run(method, chosen, seed) for seed in others]
+        best[method] = [result.metrics["psnr"] for result in tried[chosen]]
+        for rate, results in tried.items():
+            psnr, sd = mean_and_sd([result.metrics["psnr"] for result in results], 2)
+            ssim, _ = mean_and_sd([result.metrics["ssim"] for result in results], 4)
+            rows.append(
+                {
+                    "method": method,
+                    "rate": rate,
+                    "seeds": len(results),
+                    "PSNR dB": psnr,
+                    "PSNR sd": sd,
+                    "SSIM": ssim,
+                    "wall s": round(statistics.median(result.seconds for result in results), 1),
+                }
+            )
+    gain, sd = mean_and_sd([with_ - none for none, with_ in zip(*best.values(), strict=True)], 2)
+    line = f"Gain of batch norm, each side at its best rate: {gain:+.2f} dB"
+    if sd is not None:
+        line += f", standard deviation {sd:.2f} over seeds"
+    if config.target is not None:
+        line += f"; target at least {config.target:+g} dB ({'met' if gain >= config.target else 'missed'})"
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "scene": scene.name,
+        "steps": config.steps,
+        "seeds": ", ".join(map(str, config.seeds)),
+    }
+    write_table(
+        config.name,
+        f"Batch norm behind a hash grid: {scene.name}, {config.steps} steps",
+        command_behind("python -m benchmarks.ngp_gain", config, ()),
+        rows,
+        facts,
+        [f"{line}.", "Wall clock is that of the whole training command."],
+        folder=RESULTS,
+    )
+
+
+if __name__ == "__main__":
+    with exit_on_user_error(), exit_on_interrupt():
+        main(tyro.cli(NGPGain))

@@ -1,0 +1,97 @@
+"""Where the norm stands behind a hash grid, and what else its defaults were chosen by: bn-ngp's variants.
+
+The runs are `bn-sweep`'s: those that have finished are not repeated.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from benchmarks import RESULTS
+from bn_field_plugin.nn import exit_on_user_error
+from standalone.interrupts import exit_on_interrupt
+from standalone.provenance import command_behind
+from standalone.report import Cell, machine_facts, write_table
+from standalone.sweep.runs import Method, Run, run_or_recall
+from standalone.sweep.scenes import Scene
+from standalone.sweep.table import mean_and_sd
+
+NETWORK = "--pipeline.model.network."
+"""Options of hash grid and networks."""
+
+VARIANTS = (
+    Method("default", "bn-ngp"),
+    Method("without norm", "ngp"),
+    Method("norm for the density alone", "bn-ngp", (f"{NETWORK}color-norm", "none")),
+    Method("norm after the activation", "bn-ngp", (f"{NETWORK}placement", "after")),
+    Method("eps 1e-3", "bn-ngp", (f"{NETWORK}norm-eps", "1e-3")),
+    Method("tables in +-1e-2", "bn-ngp", (f"{NETWORK}init-scale", "1e-2")),
+    Method("tables in +-1e-1", "bn-ngp", (f"{NETWORK}init-scale", "1e-1")),
+    Method("layer norm", "bn-ngp", ("--pipeline.model.norm", "layer")),
+    Method("16 levels x 2", "bn-ngp", (f"{NETWORK}num-levels", "16", f"{NETWORK}features-per-level", "2")),
+    Method("finest level 1,024", "bn-ngp", (f"{NETWORK}max-res", "1024")),
+    Method("half the samples", "bn-ngp", ("--pipeline.model.samples-per-step", "8192")),
+)
+"""What is compared."""
+
+
+@dataclass(frozen=True)
+class NGPVariants:
+    """Train each variant for the same steps, and evaluate all test views."""
+
+    scene: str
+    """Scene, as `bn-sweep run --scenes` takes it, for instance the lego scene at 200x200."""
+    steps: int = 1000
+    """Steps of each run."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of each variant for each seed."""
+    threads: int | None = None
+    """Threads of each run; None leaves them to torch."""
+    output_dir: Path = Path("outputs/ngp_variants")
+    """Folder of the runs."""
+
+
+def main(config: NGPVariants) -> None:
+    """Run, and write benchmarks/results/ngp_variants."""
+    output_dir = config.output_dir.resolve()
+    scene = Scene.parse(config.scene)
+    rows: list[dict[str, Cell]] = []
+    for method in VARIANTS:
+        results = [
+            run_or_recall(Run(scene, method, seed, config.steps, config.threads), output_dir)
+            for seed in config.seeds
+        ]
+        psnr, sd = mean_and_sd([result.metrics["psnr"] for result in results], 2)
+        print(f"{method.label}: {psnr:.2f} dB", flush=True)
+        rows.append(
+            {
+                "variant": method.label,
+                "PSNR dB": psnr,
+                "PSNR sd": sd,
+                "wall s": round(statistics.median(result.seconds for result in results), 1),
+            }
+        )
+    facts: dict[str, Cell] = {
+        **machine_facts(),
+        "scene": scene.name,
+        "steps": config.steps,
+        "seeds": ", ".join(map(str, config.seeds)),
+    }
+    write_table(
+        "ngp_variants",
+        f"Variants of bn-ngp: {scene.name}, {config.steps} steps",
+        command_behind(f"python -m benchmarks.ngp_variants --scene {scene.name}", config, ("scene",)),
+        rows,
+        facts,
+        ["All with bn-ngp's learning rate, 1e-2."],
+        folder=RESULTS,
+    )
+
+
+if __name__ == "__main__":
+    with exit_on_user_error(), exit_on_interrupt():
+        main(tyro.cli(NGPVariants))

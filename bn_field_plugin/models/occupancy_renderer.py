@@ -1,0 +1,207 @@
+"""Rendering a bounded scene: samples where an occupancy grid has something, and none behind opaque matter."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
+from bn_field_plugin.nn import UserError, frozen_statistics
+from bn_field_plugin.nn.errors import tell
+from bn_field_plugin.sampling import OccupancyGrid, PackedSamples, Rays, composite, march, sample_weights
+from bn_field_plugin.sampling.box import crossing
+from bn_field_plugin.sampling.compositing import median_depth
+
+MIN_LIGHT = 1e-3
+"""Share of light that must get through to a sample: what lies further behind is not seen."""
+
+MIN_WEIGHT = 2e-4
+"""Least weight of a sample in a picture whose colour is asked for."""
+
+FIRST_WAVE, LAST_WAVE = 4, 64
+"""Most samples of a ray that are looked at before what lies behind: many rays end at the first surface."""
+
+UPDATE_EVERY = 16
+"""Steps between two looks at the grid's cells."""
+
+ALL_CELLS_UNTIL = 256
+"""Steps during which each update looks at all cells, later at a quarter of them."""
+
+MAX_RAYS = 2**13
+"""Most rays of a training step."""
+
+
+class Rendered(NamedTuple):
+    """What rays see, without any background."""
+
+    color: Float[Tensor, "r 3"]
+    accumulation: Float[Tensor, "r 1"]
+    depth: Float[Tensor, "r 1"]
+    """Distance at which half of the light has been absorbed; where less is, the far end."""
+
+
+class Visible(NamedTuple):
+    """Samples that light gets through to, and what the field says of them, without gradients."""
+
+    samples: PackedSamples
+    encoded: Float[Tensor, "n e"]
+    """The hash grid's features."""
+    density: Float[Tensor, " n"]
+    features: Float[Tensor, "n f"]
+    """What the colour head takes."""
+
+
+class OccupancyRenderer(nn.Module):
+    """Renders rays through a box.
+
+    Args:
+        aabb: corners of the box.
+        resolution: cells of the grid along each axis.
+        steps_per_ray: samples on the box's diagonal.
+        samples_per_step: samples of a training step, of all processes together, after `MIN_LIGHT`.
+        near: smallest distance of a sample from the camera.
+
+    Raises:
+        UserError: fewer than two steps or samples, or a grid as `OccupancyGrid` refuses it.
+    """
+
+    num_rays: Tensor
+
+    def __init__(
+        self,
+        aabb: Float[Tensor, "2 3"],
+        resolution: int,
+        steps_per_ray: int,
+        samples_per_step: int,
+        near: float,
+    ) -> None:
+        super().__init__()
+        for name, value in (("steps-per-ray", steps_per_ray), ("samples-per-step", samples_per_step)):
+            if value < 2:
+                raise UserError(f"--pipeline.model.{name} is {value}: it must be at least 2")
+        self.grid = OccupancyGrid(aabb, resolution)
+        self.step = float((aabb[1] - aabb[0]).norm()) / steps_per_ray
+        self.samples_per_step = samples_per_step
+        self.near = near
+        self.register_buffer("num_rays", torch.tensor(0))
+        self._begin()
+
+    def _begin(self) -> None:
+        """As few rays as fit if every step of a ray has a sample."""
+        steps = int(float((self.grid.aabb[1] - self.grid.aabb[0]).norm()) / self.step)
+        self.num_rays.fill_(max(self.samples_per_step // steps, 8))
+
+    def rays_of(self, origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> Rays:
+        """Rays from where they enter the box to where they leave it."""
+        nears, fars = crossing(origins.detach(), directions.detach(), self.grid.aabb)
+        return Rays(origins, directions, nears.clamp_min(self.near), fars)
+
+    def update(self, field: HashRadianceField, step: int) -> None:
+        """Look at the grid's cells, if it is time; the statistics stay as they are."""
+        if step % UPDATE_EVERY:
+            return
+        fraction = 1.0 if step < ALL_CELLS_UNTIL else 0.25
+        with frozen_statistics(field):
+            if not self.grid.update(lambda points: field.density_at(points)[0], self.step, fraction):
+                tell(
+                    f"step {step}: the occupancy grid has become empty, all of it is looked at again; "
+                    "if this comes back, the box misses the object, or the pictures are empty"
+                )
+                self._begin()
+
+    @torch.no_grad()
+    def look(self, field: HashRadianceField, rays: Rays, jitter: Float[Tensor, " r"]) -> Visible:
+        """The samples that light gets through to, by the running statistics.
+
+        From near to far in waves: most of what lies behind opaque matter is never asked for.
+
+        Args:
+            field: the field.
+            rays: the rays.
+            jitter: shift of each ray's samples in steps, in [0, 1).
+        """
+        parts: list[tuple[Tensor, ...]] = []
+        alive = (rays.fars > rays.nears).nonzero()[:, 0]
+        next_step, light, wave = torch.zeros_like(alive), torch.ones_like(rays.nears), FIRST_WAVE
+        with frozen_statistics(field):
+            while not parts or len(alive):
+                ahead = rays.some(alive)
+                samples, next_step, is_over = march(
+                    ahead, self.grid.cells, self.step, jitter[alive], next_step, limit=wave
+                )
+                encoded = field.grid(field.scaled(samples.positions(ahead)))
+                density, features = field.density_of(encoded)
+                weights, here = sample_weights(density, samples)
+                here = here * light[alive][samples.ray]
+                light[alive] *= 1 - torch.zeros_like(ahead.nears).index_add_(0, samples.ray, weights)
+                seen = here >= MIN_LIGHT
+                found = alive[samples.ray], samples.middle, samples.length, encoded, density, features
+                parts.append(tuple(column[seen] for column in found))
+                goes_on = ~is_over & (light[alive] >= MIN_LIGHT)
+                alive, next_step = alive[goes_on], next_step[goes_on]
+                wave = min(2 * wave, LAST_WAVE)
+        return _ray_by_ray(parts, rays.num)
+
+    def train_rays(self, field: HashRadianceField, rays: Rays) -> Rendered:
+        """Render with gradients, or as if there were, each ray's samples shifted at random."""
+        visible = self.look(field, rays, torch.rand_like(rays.nears))
+        samples = visible.samples
+        if torch.is_grad_enabled():
+            self._adapt(rays.num, samples.num)
+        # One sample alone has no statistics; among several processes, the others' are in them too.
+        alone = samples.num < 2 and not _is_joined()
+        with frozen_statistics(field) if alone else nullcontext():
+            encoded = field.encode_again(samples.positions(rays), visible.encoded)
+            density, features = field.density_of(encoded)
+            color = field.color_of(features, field.harmonics(rays.directions)[samples.ray])
+        return _rendered(density, color, samples, rays)
+
+    def _adapt(self, rays: int, samples: int) -> None:
+        """Choose the next step's rays, so that it holds as many samples as asked for."""
+        total = torch.tensor(float(samples), device=self.num_rays.device)
+        if _is_joined():
+            dist.all_reduce(total)
+        change = min(max(self.samples_per_step / max(float(total), 1.0), 0.5), 1.5)
+        self.num_rays.fill_(int(min(max(rays * change, 8), MAX_RAYS)))
+
+    @torch.no_grad()
+    def render(self, field: HashRadianceField, rays: Rays) -> Rendered:
+        """Render a picture's rays."""
+        visible = self.look(field, rays, torch.full_like(rays.nears, 0.5))
+        samples = visible.samples
+        weights, _ = sample_weights(visible.density, samples)
+        matters = weights >= MIN_WEIGHT
+        color = rays.origins.new_zeros(samples.num, 3)
+        harmonics = field.harmonics(rays.directions)
+        color[matters] = field.color_of(visible.features[matters], harmonics[samples.ray[matters]])
+        return _rendered(visible.density, color, samples, rays)
+
+
+def _ray_by_ray(parts: list[tuple[Tensor, ...]], num_rays: int) -> Visible:
+    """Samples of all waves, ray after ray."""
+    ray, *rest = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    order = ray.argsort(stable=True)
+    ray, middle, length, *found = (column[order] for column in (ray, *rest))
+    first = nn.functional.pad(torch.bincount(ray, minlength=num_rays).cumsum(0), (1, 0))
+    return Visible(PackedSamples(ray, middle, length, first), *found)
+
+
+def _rendered(
+    density: Float[Tensor, " n"], color: Float[Tensor, "n 3"], samples: PackedSamples, rays: Rays
+) -> Rendered:
+    """What rays see of samples."""
+    seen = composite(density, color, samples)
+    depth = median_depth(seen.weights.detach(), samples)
+    far = torch.maximum(rays.fars, rays.nears)
+    return Rendered(
+        seen.color, seen.accumulation[:, None], torch.where(depth.isfinite(), depth, far)[:, None]
+    )
+
+
+def _is_joined() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -1,0 +1,301 @@
+"""The multiresolution hash grid (Müller et al. 2022) as an encoding: features learned at corners of grids.
+
+Two routes to one result: torch, on any device and differentiable any number of times, and loops compiled by
+numba for fp32 on a CPU. Nothing else differs between them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from bn_field_plugin.nn import products
+from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.encodings import Encoding
+from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.nn.workers import run_pieces
+
+PRIMES = (1, 2654435761, 805459861)
+"""Factors of the spatial hash, one an axis (Teschner et al. 2003)."""
+
+BLOCK = 4096
+"""Samples that a thread takes at a time."""
+
+
+@dataclass(frozen=True)
+class HashGridEncodingConfig:
+    """Features at the corners of ever finer grids, interpolated and concatenated (Müller et al. 2022)."""
+
+    num_levels: int = 8
+    """Number of grids."""
+    features_per_level: int = 4
+    """Features at each corner."""
+    base_resolution: int = 16
+    """Cells along each axis of the coarsest grid, at least 2."""
+    finest_resolution: int = 512
+    """Cells along each axis of the finest grid; those between grow by a constant factor."""
+    log2_table_size: int = 17
+    """Most rows of a grid's table, as a power of two: a grid with more corners shares rows by a hash."""
+    init_scale: float = 1e-4
+    """Features start uniformly in +- this."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for `in_dim` coordinates.
+
+        Raises:
+            UserError: not 2 or 3 coordinates, or a number out of its range.
+        """
+        return HashGridEncoding(in_dim, self)
+
+
+class Level(NamedTuple):
+    """One of the grids."""
+
+    resolution: int
+    """Cells along each axis."""
+    row: int
+    """Its first row in the tables."""
+    rows: int
+    """Number of its rows."""
+    is_dense: bool
+    """Whether each corner has a row of its own."""
+
+    @property
+    def mask(self) -> np.uint32:
+        """What the kernels take a hash modulo the number of rows by; 0 for a dense grid."""
+        return np.uint32(0 if self.is_dense else self.rows - 1)
+
+
+def levels_of(config: HashGridEncodingConfig, dim: int) -> list[Level]:
+    """The grids that a config describes in `dim` dimensions.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+    _check(config, dim)
+    growth = 1.0
+    if config.num_levels > 1:
+        growth = (config.finest_resolution / config.base_resolution) ** (1 / (config.num_levels - 1))
+    levels, row = [], 0
+    for index in range(config.num_levels):
+        # The small number keeps a power that should be whole from falling below it.
+        resolution = math.floor(config.base_resolution * growth**index + 1e-6)
+        corners = (resolution + 1) ** dim
+        is_dense = corners <= 2**config.log2_table_size
+        rows = corners if is_dense else 2**config.log2_table_size
+        levels.append(Level(resolution, row, rows, is_dense))
+        row += rows
+    return levels
+
+
+def _check(config: HashGridEncodingConfig, dim: int) -> None:
+    if dim not in (2, 3):
+        raise UserError(f"in_dim is {dim}: a hash grid takes 2 or 3 coordinates")
+    for name, least, most in (
+        ("num_levels", 1, 64),
+        ("features_per_level", 1, 64),
+        ("base_resolution", 2, 2**20),
+        ("finest_resolution", config.base_resolution, 2**20),
+        ("log2_table_size", 4, 30),
+    ):
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise UserError(f"{name} of the hash grid is {value}: choose it from {least} to {most}")
+    if not 0 <= config.init_scale < math.inf:
+        raise UserError(f"init_scale of the hash grid is {config.init_scale}: it must be at least 0")
+
+
+class HashGridEncoding(Encoding):
+    """Features of coordinates in [-1, 1], interpolated linearly in each grid; coarse grids first.
+
+    Outside, the values at the border hold. Computes in the dtype of the tables, also under autocast.
+
+    Args:
+        in_dim: 2 or 3.
+        config: the grids.
+
+    Attributes:
+        tables: the features of all corners, `[rows, features_per_level]`.
+        levels: the grids.
+
+    Raises:
+        UserError: not 2 or 3 coordinates, or a number out of its range.
+    """
+
+    def __init__(self, in_dim: int, config: HashGridEncodingConfig) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.config = config
+        self.levels = levels_of(config, in_dim)
+        self.out_dim = config.num_levels * config.features_per_level
+        tables = torch.empty(self.levels[-1].row + self.levels[-1].rows, config.features_per_level)
+        self.tables = nn.Parameter(tables.uniform_(-config.init_scale, config.init_scale))
+
+    def extra_repr(self) -> str:
+        """Show the resolutions."""
+        sizes = ", ".join(f"{level.resolution}{'' if level.is_dense else '#'}" for level in self.levels)
+        return f"{self.in_dim}, resolutions {sizes} (#: hashed), {tuple(self.tables.shape)}"
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
+        """Features of coordinates."""
+        with torch.autocast(x.device.type, enabled=False):
+            flat = x.reshape(-1, self.in_dim).to(self.tables.dtype)
+            if _is_compiled_for(flat, self.tables):
+                out = _Compiled.apply(flat.contiguous(), self.tables, self.levels, None)
+            else:
+                out = interpolate(flat, self.tables, self.levels)
+            return out.reshape(*x.shape[:-1], self.out_dim)
+
+    def with_gradients(self, x: Float[Tensor, "n d"], features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
+        """Features that were computed without gradients, now with them: nothing is read twice on a CPU.
+
+        Args:
+            x: coordinates.
+            features: what the encoding gave there, with the same tables.
+        """
+        if _is_compiled_for(x, self.tables):
+            found: Tensor = _Compiled.apply(x.contiguous(), self.tables, self.levels, features)
+            return found
+        return self(x)
+
+
+def interpolate(
+    x: Float[Tensor, "n d"], tables: Float[Tensor, "rows f"], levels: list[Level]
+) -> Float[Tensor, "n lf"]:
+    """Features of coordinates by torch: the route for any device, and the oracle of the compiled one."""
+    features = []
+    for level in levels:
+        scaled = ((x * 0.5 + 0.5) * level.resolution).clamp(0, level.resolution)
+        cell = scaled.detach().long().clamp_max(level.resolution - 1)
+        place = scaled - cell
+        rows = F.embedding(corner_rows(cell, level) + level.row, tables)
+        features.append((rows * corner_weights(place)[..., None]).sum(dim=-2))
+    return torch.cat(features, dim=-1)
+
+
+def corner_rows(cell: Int[Tensor, "n d"], level: Level) -> Int[Tensor, "n k"]:
+    """Rows of the corners of cells in the level's table, the first axis running fastest."""
+    dim = cell.shape[-1]
+    offsets = torch.arange(2**dim, device=cell.device)[:, None] >> torch.arange(dim, device=cell.device) & 1
+    corners = cell[:, None, :] + offsets
+    if level.is_dense:
+        strides = (level.resolution + 1) ** torch.arange(dim, device=cell.device)
+        return (corners * strides).sum(dim=-1)
+    hashed = corners[..., 0]
+    for axis in range(1, dim):
+        hashed = hashed ^ (corners[..., axis] * PRIMES[axis])
+    return hashed & (level.rows - 1)
+
+
+def corner_weights(place: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+    """Weights of a cell's corners at places in it, in [0, 1]^d: they are positive and sum to one."""
+    weights = torch.ones_like(place[:, :1])
+    for axis in range(place.shape[-1]):
+        here = place[:, axis, None]
+        weights = torch.cat([weights * (1 - here), weights * here], dim=-1)
+    return weights
+
+
+class _Compiled(torch.autograd.Function):
+    """Interpolation by compiled loops; gradients that are to be differentiated again are torch's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tables: Tensor, levels: list[Level], known: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, tables)
+        ctx.levels = levels
+        if known is not None:
+            return known.view_as(known)
+        out = x.new_empty(x.shape[0], len(levels) * tables.shape[1])
+        _each_level_and_block(_kernels(x, tables).forward, _descriptions(x, tables, levels), x, tables, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, tables = ctx.saved_tensors
+        wants_x, wants_tables = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            wanted = [t for t, is_wanted in ((x, wants_x), (tables, wants_tables)) if is_wanted]
+            y = interpolate(x, tables, ctx.levels)
+            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return *(next(found) if is_wanted else None for is_wanted in (wants_x, wants_tables)), None, None
+        grad, described = grad.contiguous(), _descriptions(x, tables, ctx.levels)
+        grad_x = grad_tables = None
+        if wants_x:
+            grad_x = torch.zeros_like(x)
+            _each_block(_kernels(x, tables).backward_positions, described, x, tables, grad, grad_x)
+        if wants_tables:
+            grad_tables = torch.zeros_like(tables)
+            _each_level(_kernels(x, tables).backward_tables, described, x, grad, grad_tables)
+        return grad_x, grad_tables, None, None
+
+
+def _descriptions(x: Tensor, tables: Tensor, levels: list[Level]) -> list[tuple[Any, ...]]:
+    """What the kernels are told of each level, after the arrays."""
+    features = tables.shape[1]
+    axes, columns = (0,) * x.shape[1], (0,) * features
+    return [
+        (axes, columns, index * features, level.resolution, level.row, level.mask)
+        for index, level in enumerate(levels)
+    ]
+
+
+def _each_block(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:
+    """Run a kernel block by block of samples, all levels of a block by one thread."""
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    n = len(arrays[0])
+
+    def work(block: int) -> None:
+        for description in described:
+            kernel(*arrays, *description, block * BLOCK, min((block + 1) * BLOCK, n))
+
+    run_pieces(work, -(-n // BLOCK))
+
+
+def _each_level_and_block(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:
+    """Run a kernel block by block, one level after the other: all threads read one table at a time."""
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+    n = len(arrays[0])
+    blocks = -(-n // BLOCK)
+
+    def work(index: int) -> None:
+        level, block = divmod(index, blocks)
+        kernel(*arrays, *described[level], block * BLOCK, min((block + 1) * BLOCK, n))
+
+    run_pieces(work, blocks * len(described))
+
+
+def _each_level(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:
+    """Run a kernel over all samples, one level by one thread: no two add to one row."""
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+
+    def work(index: int) -> None:
+        # The finest take longest, so they come first.
+        kernel(*arrays, *described[-1 - index], 0, len(arrays[0]))
+
+    run_pieces(work, len(described))
+
+
+def _is_compiled_for(x: Tensor, tables: Tensor) -> bool:
+    """Whether the compiled route serves."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == tables.dtype == torch.float32
+        and tables.is_contiguous()
+        and not products.is_traced()
+        and forward_ad.unpack_dual(x).tangent is None
+        and forward_ad.unpack_dual(tables).tangent is None
+        and _kernels(x, tables) is not None
+    )
+
+
+def _kernels(x: Tensor, tables: Tensor) -> Any:
+    """The compiled loops; None where numba does not work."""
+    return load_compiled("bn_field_plugin.nn.hash_kernels", x.shape[1], tables.shape[1])

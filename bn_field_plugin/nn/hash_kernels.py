@@ -1,0 +1,182 @@
+"""The hash grid's interpolation on a CPU, compiled by numba: forward, and gradients to tables and positions.
+
+Each kernel is a loop over samples `[first, last)` of one level: one level after the other, so that its table
+stays in the cache. Imported when first needed, by `hash_grid`, whose torch route is the oracle.
+
+Arguments of all of them: positions `x` `[n, d]` in [-1, 1], tables `[rows, features]`, features of all levels
+`[n, levels * features]`, or gradients of such; fp32 and contiguous. A level is the first of its columns, its
+resolution, its first row in the tables, and the mask of its hash, which is 0 where the level is dense. Tuples
+of zeros, one a coordinate (`axes`) and one a feature (`columns`), tell the compiler how many there are.
+"""
+
+# No fastmath: sums in the order of the source, the same bits everywhere.
+# mypy does not look into compiled functions.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+SECOND, THIRD = np.uint32(2654435761), np.uint32(805459861)
+"""Factors of the spatial hash along the second and the third axis (Teschner et al. 2003)."""
+
+HALF, ONE, ZERO, NEXT = np.float32(0.5), np.float32(1.0), np.float32(0.0), np.uint32(1)
+
+
+@njit(inline="always", error_model="numpy")
+def _locate(coordinate, resolution):
+    """Cell of a coordinate, and its place in there from 0 to 1."""
+    scaled = (coordinate * HALF + HALF) * np.float32(resolution)
+    scaled = min(max(scaled, ZERO), np.float32(resolution))
+    cell = min(np.int32(scaled), np.int32(resolution - 1))
+    return np.uint32(cell), scaled - np.float32(cell)
+
+
+def _cell(x, s, resolution, mask, axes):
+    """Rows of the corners of a sample's cell, x running fastest, and the sample's place in it."""
+
+
+@overload(_cell, inline="always")
+def _cell_of(x, s, resolution, mask, axes):
+    def three(x, s, resolution, mask, axes):
+        cx, fx = _locate(x[s, 0], resolution)
+        cy, fy = _locate(x[s, 1], resolution)
+        cz, fz = _locate(x[s, 2], resolution)
+        dx = cx + NEXT
+        if mask == 0:
+            side = np.uint32(resolution + 1)
+            y0, z0 = cy * side, cz * side * side
+            y1, z1 = y0 + side, z0 + side * side
+            a, b, c, d = y0 + z0, y1 + z0, y0 + z1, y1 + z1
+            rows = (cx + a, dx + a, cx + b, dx + b, cx + c, dx + c, cx + d, dx + d)
+        else:
+            y0, z0 = cy * SECOND, cz * THIRD
+            y1, z1 = y0 + SECOND, z0 + THIRD
+            a, b, c, d = y0 ^ z0, y1 ^ z0, y0 ^ z1, y1 ^ z1
+            rows = (
+                (cx ^ a) & mask,
+                (dx ^ a) & mask,
+                (cx ^ b) & mask,
+                (dx ^ b) & mask,
+                (cx ^ c) & mask,
+                (dx ^ c) & mask,
+                (cx ^ d) & mask,
+                (dx ^ d) & mask,
+            )
+        return rows, (fx, fy, fz)
+
+    def two(x, s, resolution, mask, axes):
+        cx, fx = _locate(x[s, 0], resolution)
+        cy, fy = _locate(x[s, 1], resolution)
+        dx = cx + NEXT
+        if mask == 0:
+            side = np.uint32(resolution + 1)
+            y0 = cy * side
+            y1 = y0 + side
+            rows = (cx + y0, dx + y0, cx + y1, dx + y1)
+        else:
+            y0 = cy * SECOND
+            y1 = y0 + SECOND
+            rows = ((cx ^ y0) & mask, (dx ^ y0) & mask, (cx ^ y1) & mask, (dx ^ y1) & mask)
+        return rows, (fx, fy)
+
+    return three if len(axes) == 3 else two
+
+
+def _weights(place):
+    """Weights of the corners; they sum to one."""
+
+
+@overload(_weights, inline="always")
+def _weights_of(place):
+    def three(place):
+        fx, fy, fz = place
+        gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+        a, b, c, d = gy * gz, fy * gz, gy * fz, fy * fz
+        return gx * a, fx * a, gx * b, fx * b, gx * c, fx * c, gx * d, fx * d
+
+    def two(place):
+        fx, fy = place
+        gx, gy = ONE - fx, ONE - fy
+        return gx * gy, fx * gy, gx * fy, fx * fy
+
+    return three if len(place) == 3 else two
+
+
+def _slopes(place):
+    """Derivatives of the corners' weights along each axis, in cells."""
+
+
+@overload(_slopes, inline="always")
+def _slopes_of(place):
+    def three(place):
+        fx, fy, fz = place
+        gx, gy, gz = ONE - fx, ONE - fy, ONE - fz
+        a, b, c, d = gy * gz, fy * gz, gy * fz, fy * fz
+        e, f, g, h = gx * gz, fx * gz, gx * fz, fx * fz
+        i, j, k, m = gx * gy, fx * gy, gx * fy, fx * fy
+        return (-a, a, -b, b, -c, c, -d, d), (-e, -f, e, f, -g, -h, g, h), (-i, -j, -k, -m, i, j, k, m)
+
+    def two(place):
+        fx, fy = place
+        gx, gy = ONE - fx, ONE - fy
+        return (-gy, gy, -fy, fy), (-gx, -fx, gx, fx)
+
+    return three if len(place) == 3 else two
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward(x, tables, out, axes, columns, column, resolution, row, mask, first, last):
+    """Fill the level's columns of `out`."""
+    for s in range(first, last):
+        rows, place = _cell(x, s, resolution, mask, axes)
+        weights = _weights(place)
+        for f in range(len(columns)):
+            value = weights[0] * tables[row + np.int64(rows[0]), f]
+            for k in range(1, len(rows)):
+                value += weights[k] * tables[row + np.int64(rows[k]), f]
+            out[s, column + f] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_tables(x, grad_out, grad_tables, axes, columns, column, resolution, row, mask, first, last):
+    """Add to the gradients of the level's rows."""
+    for s in range(first, last):
+        rows, place = _cell(x, s, resolution, mask, axes)
+        weights = _weights(place)
+        for f in range(len(columns)):
+            g = grad_out[s, column + f]
+            for k in range(len(rows)):
+                grad_tables[row + np.int64(rows[k]), f] += weights[k] * g
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_positions(
+    x, tables, grad_out, grad_x, axes, columns, column, resolution, row, mask, first, last
+):
+    """Add the level's share to the gradients of positions; none along axes where the box holds them."""
+    scale = np.float32(resolution) * HALF
+    for s in range(first, last):
+        rows, place = _cell(x, s, resolution, mask, axes)
+        slopes = _slopes(place)
+        for a in range(len(axes)):
+            total = ZERO
+            for k in range(len(rows)):
+                product = ZERO
+                for f in range(len(columns)):
+                    product += grad_out[s, column + f] * tables[row + np.int64(rows[k]), f]
+                total += slopes[a][k] * product
+            if -ONE <= x[s, a] <= ONE:
+                grad_x[s, a] += scale * total
+
+
+def warm_up(dim, features):
+    """Call each kernel once, for so many coordinates and features a level."""
+    x, tables = np.zeros((1, dim), np.float32), np.zeros((3**dim, features), np.float32)
+    out = np.zeros((1, features), np.float32)
+    level = (0,) * dim, (0,) * features, 0, 2, 0, np.uint32(0), 0, 1
+    forward(x, tables, out, *level)
+    backward_tables(x, out, tables, *level)
+    backward_positions(x, tables, out, np.zeros_like(x), *level)

@@ -1,0 +1,22 @@
+"""Samples along rays behind an occupancy grid: marching, packed samples, compositing.
+
+Each part in torch, for any device, and in loops compiled for a CPU, which give the same.
+"""
+
+from bn_field_plugin.sampling.compositing import Composite, composite, median_depth, sample_weights
+from bn_field_plugin.sampling.marching import Cells, March, march
+from bn_field_plugin.sampling.occupancy import OccupancyGrid
+from bn_field_plugin.sampling.packed import PackedSamples, Rays
+
+__all__ = [
+    "Cells",
+    "Composite",
+    "March",
+    "OccupancyGrid",
+    "PackedSamples",
+    "Rays",
+    "composite",
+    "march",
+    "median_depth",
+    "sample_weights",
+]

@@ -1,0 +1,129 @@
+"""Colours and opacities of rays from packed samples: emission and absorption (Max 1995; NeRF's eq. 3)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bn_field_plugin.nn import products
+from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.sampling.packed import PackedSamples
+
+BLOCK = 512
+"""Rays that a thread takes at a time."""
+
+OPAQUE = 0.5
+"""Share of a ray's light that is absorbed before the depth that is its median."""
+
+
+class Composite(NamedTuple):
+    """What rays see."""
+
+    color: Float[Tensor, "r c"]
+    """Sum of the samples' colours by their weights: without any background."""
+    accumulation: Float[Tensor, " r"]
+    """Sum of the weights, in [0, 1]."""
+    weights: Float[Tensor, " n"]
+    """Share of a ray's light that comes from each sample."""
+
+
+def sample_weights(
+    density: Float[Tensor, " n"], samples: PackedSamples
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Weights of samples, and how much light gets from each to its ray's origin, by torch; differentiable."""
+    depth = (density * samples.length).double()
+    total = torch.nn.functional.pad(depth.cumsum(0), (1, 0))
+    light = torch.exp(-(total[:-1] - total[samples.first[:-1]][samples.ray])).to(density.dtype)
+    return light * -torch.expm1(-depth).to(density.dtype), light
+
+
+def composite(density: Float[Tensor, " n"], color: Float[Tensor, "n c"], samples: PackedSamples) -> Composite:
+    """Colour and opacity of rays; differentiable in densities and colours.
+
+    Args:
+        density: of each sample, at least 0, in 1 / unit of length.
+        color: of each sample.
+        samples: where they lie.
+    """
+    kernels = _kernels(density, color)
+    if kernels is None:
+        return composite_by_torch(density, color, samples)
+    return Composite(*_Compiled.apply(density, color, samples))
+
+
+def composite_by_torch(
+    density: Float[Tensor, " n"], color: Float[Tensor, "n c"], samples: PackedSamples
+) -> Composite:
+    """The route for any device, and the oracle of the compiled one."""
+    weights, _ = sample_weights(density, samples)
+    rays = samples.first.shape[0] - 1
+    sums = color.new_zeros(rays, color.shape[1]).index_add(0, samples.ray, weights[:, None] * color)
+    accumulation = weights.new_zeros(rays).index_add(0, samples.ray, weights)
+    return Composite(sums, accumulation, weights)
+
+
+def median_depth(weights: Float[Tensor, " n"], samples: PackedSamples) -> Float[Tensor, " r"]:
+    """Distance at which half of each ray's light has been absorbed; infinite where less than half is."""
+    total = torch.nn.functional.pad(weights.double().cumsum(0), (1, 0))
+    opacity = total[1:] - total[samples.first[:-1]][samples.ray]
+    middle = torch.where(opacity >= OPAQUE, samples.middle, torch.inf)
+    rays = samples.first.shape[0] - 1
+    return middle.new_full((rays,), torch.inf).scatter_reduce(0, samples.ray, middle, "amin")
+
+
+class _Compiled(torch.autograd.Function):
+    """Compositing by compiled loops, one ray after the other."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, density: Tensor, color: Tensor, samples: PackedSamples
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        density, color = density.contiguous(), color.contiguous()
+        rays = samples.first.shape[0] - 1
+        sums, accumulation = color.new_empty(rays, color.shape[1]), color.new_empty(rays)
+        weights = torch.empty_like(density)
+        kernels = _kernels(density, color)
+        _each_block(kernels.forward, rays, density, color, samples, sums, accumulation, weights)
+        ctx.save_for_backward(density, color)
+        ctx.samples = samples
+        return sums, accumulation, weights
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        density, color = ctx.saved_tensors
+        samples: PackedSamples = ctx.samples
+        if torch.is_grad_enabled():
+            outputs = composite_by_torch(density, color, samples)
+            wanted = [t for t, needed in zip((density, color), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None
+        grad_density, grad_color = torch.empty_like(density), torch.empty_like(color)
+        rays = samples.first.shape[0] - 1
+        given = [grad.contiguous() for grad in grads]
+        kernels = _kernels(density, color)
+        _each_block(kernels.backward, rays, density, color, samples, *given, grad_density, grad_color)
+        return grad_density, grad_color, None
+
+
+def _each_block(
+    kernel: Any, rays: int, density: Tensor, color: Tensor, samples: PackedSamples, *rest: Tensor
+) -> None:
+    """Run a kernel block by block of rays."""
+    tensors = density, color, samples.length, samples.first, *rest
+    arrays = [tensor.detach().numpy() for tensor in tensors]
+
+    def work(block: int) -> None:
+        kernel(*arrays, block * BLOCK, min((block + 1) * BLOCK, rays))
+
+    run_pieces(work, -(-rays // BLOCK))
+
+
+def _kernels(*tensors: Tensor) -> Any:
+    """The compiled loops; None where they do not serve."""
+    if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors) or products.is_traced():
+        return None
+    return load_compiled("bn_field_plugin.sampling.compositing_kernels")

@@ -1,0 +1,69 @@
+"""Compositing packed samples on a CPU, compiled by numba; `compositing` is the oracle."""
+
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+ONE, ZERO = np.float32(1.0), np.float32(0.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward(density, color, length, starts, sums, accumulation, weights, first, last):
+    """Colours, opacities and weights of rays `[first, last)`."""
+    channels = color.shape[1]
+    for r in range(first, last):
+        light, total = ONE, ZERO
+        for c in range(channels):
+            sums[r, c] = ZERO
+        for s in range(starts[r], starts[r + 1]):
+            weight = light * -np.expm1(-density[s] * length[s])
+            light *= np.exp(-density[s] * length[s])
+            weights[s] = weight
+            total += weight
+            for c in range(channels):
+                sums[r, c] += weight * color[s, c]
+        accumulation[r] = total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward(
+    density,
+    color,
+    length,
+    starts,
+    grad_sums,
+    grad_accumulation,
+    grad_weights,
+    grad_density,
+    grad_color,
+    first,
+    last,
+):
+    """Gradients to densities and colours: a sample adds light, and takes some from those behind it."""
+    channels = color.shape[1]
+    for r in range(first, last):
+        light, behind = ONE, ZERO
+        for s in range(starts[r], starts[r + 1]):
+            weight = light * -np.expm1(-density[s] * length[s])
+            light *= np.exp(-density[s] * length[s])
+            gain = grad_accumulation[r] + grad_weights[s]
+            for c in range(channels):
+                gain += grad_sums[r, c] * color[s, c]
+                grad_color[s, c] = weight * grad_sums[r, c]
+            behind += weight * gain
+            # For the second pass: the light behind the sample times its gain, and its share of the sum.
+            grad_density[s] = light * gain
+            # What is in front of the next sample so far.
+            grad_density[s] += behind
+        for s in range(starts[r], starts[r + 1]):
+            grad_density[s] = length[s] * (grad_density[s] - behind)
+
+
+def warm_up():
+    """Call each kernel once."""
+    one, rgb, starts = np.zeros(1, np.float32), np.zeros((1, 3), np.float32), np.zeros(2, np.int64)
+    forward(one, rgb, one, starts, rgb, one, one, 0, 1)
+    backward(one, rgb, one, starts, rgb, one, one, one.copy(), rgb.copy(), 0, 1)
