@@ -198,7 +198,7 @@ def without_lpips(folder: Path) -> dict[str, str]:
         import torch
         from torchvision.models import alexnet
 
-        from standalone.report import replacing
+        from bn_field_plugin.files import replacing
 
         with replacing(path) as temporary:
             torch.save(alexnet().state_dict(), temporary)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import NormName
 from standalone.networks import Variant
-from standalone.report import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What every result shares: facts about the machine, tables as Markdown and JSON, files written whole."""
+"""What every result shares: facts about the machine, tables as Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from bn_field_plugin.files import write_whole
 
 Cell = str | int | float | bool | None
 
@@ -83,7 +84,6 @@ def write_table(
         "rows": [dict(row) for row in rows],
         "notes": list(notes),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
     write_whole(folder / f"{name}.md", markdown)
     print(markdown)
@@ -113,33 +113,6 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 def say(text: str) -> None:
     """Tell the result of a command, in one line."""
     print(text, flush=True)
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file completely or not at all: what stood there before stays until the new content is whole.
-
-    Args:
-        path: the file; its folder is made if absent.
-        content: text (written as UTF-8) or bytes.
-    """
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with the same suffix, for libraries that write files by name.
-
-    It takes the place of `path` when the body ends, and is removed when the body raises. The folder is made
-    if absent.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _text(cell: Cell) -> str:

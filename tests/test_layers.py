@@ -17,19 +17,21 @@ PACKAGE = "bn_field_plugin"
 MAY_IMPORT = {
     "": {"nn"},  # the package's own __init__
     "nn": set(),
+    "exif": set(),
+    "files": set(),
     "lpips": set(),
     "sampling": {"nn"},
     "fields": {"nn"},
     "models": {"fields", "lpips", "nn", "sampling"},
-    "data": {"nn"},
+    "data": {"exif", "files", "nn"},
     "viewer": {"nn", "standalone"},
-    "engine": {"data", "nn", "viewer"},
-    "geometry": {"nn"},
+    "engine": {"data", "files", "nn", "viewer"},
+    "geometry": {"files", "nn"},
     "export": {"data", "engine", "fields", "geometry", "models", "nn"},
     "methods": {"data", "engine", "fields", "models", "nn"},
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
-    "standalone": {"geometry", "lpips", "nn"},
+    "standalone": {"exif", "files", "geometry", "lpips", "nn"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}

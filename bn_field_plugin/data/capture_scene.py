@@ -17,6 +17,7 @@ from bn_field_plugin.data.capture_objects import capture_renderer
 from bn_field_plugin.data.capture_walk import walk, with_errors
 from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
 from bn_field_plugin.data.view_files import write_views
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn.errors import UserError
 
 CAPTURE_VERSION = 1
@@ -115,7 +116,7 @@ def render_capture(folder: Path, config: CaptureConfig, *, show_progress: bool =
     """
     renderer, transforms = capture_renderer(), config.transforms()
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / "transforms.json").write_text(json.dumps(transforms, indent=2), encoding="utf-8")
+    write_whole(folder / "transforms.json", json.dumps(transforms, indent=2))
     size = (config.width, config.height)
     write_views(
         {

@@ -20,6 +20,7 @@ from bn_field_plugin.data.demo_shapes import Mesh
 from bn_field_plugin.data.rendering import import_open3d
 from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
 from bn_field_plugin.data.view_files import write_views
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def render_demo_scene(folder: Path, config: DemoSceneConfig, *, show_progress: b
             for index, pose in enumerate(poses)
         ]
         content = json.dumps({"camera_angle_x": CAMERA_ANGLE_X, "frames": frames}, indent=2)
-        (folder / f"transforms_{split}.json").write_text(content, encoding="utf-8")
+        write_whole(folder / f"transforms_{split}.json", content)
 
     write_views(
         views,

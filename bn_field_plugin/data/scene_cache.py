@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -80,7 +81,7 @@ def write_manifest(folder: Path) -> None:
         OSError: when the list cannot be written.
     """
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*.*"))}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=2), encoding="utf-8")
+    write_whole(folder / MANIFEST, json.dumps(sizes, indent=2))
 
 
 def is_whole(folder: Path) -> bool:

@@ -1,20 +1,20 @@
 """Check a data set before training, and say in one line what is wrong and what to do.
 
 nerfstudio would stop at the same faults, but with a traceback, often far from the cause, or not before the
-evaluation. Two formats are checked in depth, Blender and nerfstudio; of others only that the data exists. A
-check must never stop a data set that nerfstudio can use: unknown fields, extra files and odd names all pass.
+evaluation. Two formats are checked in depth, Blender and nerfstudio; of others that the data exists; of all,
+the pictures and masks that they name (`image_checks`). A check must never stop a data set that nerfstudio can
+use: unknown fields, extra files and odd names all pass.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,14 +24,17 @@ from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConf
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import MAX_AUTO_RESOLUTION, NerfstudioDataParserConfig
 from PIL import Image
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.data import image_checks
+from bn_field_plugin.data.image_checks import (
+    check_outputs,
+    fail,
+    fail_unreadable,
+    header,
+    in_threads,
+    is_file,
+    other_name,
+)
 
-DECODE_AT_MOST = 300
-"""Images; of larger data sets only the headers and checksums are read."""
-DECODE_PIXELS_AT_MOST = 400_000_000
-"""The same limit in pixels: a few seconds of decoding."""
-READABLE_MODES = ("L", "RGB", "RGBA")
-"""PIL's names of the pixel formats that nerfstudio reads rightly: 8 bits, 1, 3 or 4 channels."""
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 POSITIVE = ("fl_x", "fl_y", "w", "h")
 
@@ -55,11 +58,12 @@ def check_dataset(
         return
     path = Path(data)
     if not _exists(path):
-        _fail(f"the data path {path} does not exist: check --data")
+        fail(f"the data path {path} does not exist: check --data")
     if isinstance(dataparser_config, BlenderDataParserConfig):
         _check_blender(path, required_splits)
     elif isinstance(dataparser_config, NerfstudioDataParserConfig):
         _check_nerfstudio(path, dataparser_config)
+    check_outputs(dataparser_config, required_splits)
 
 
 @dataclass(frozen=True)
@@ -77,39 +81,37 @@ class _ImageUse:
 
 def _check_blender(folder: Path, required_splits: Sequence[str]) -> None:
     if not folder.is_dir():
-        _fail(f"{folder} is a file, but the Blender format needs the folder that holds transforms_train.json")
+        fail(f"{folder} is a file, but the Blender format needs the folder that holds transforms_train.json")
     _check_not_empty(folder, "transforms_train.json")
     for split in ("train", "val", "test"):
         file = folder / f"transforms_{split}.json"
-        if not _is_file(file):
+        if not is_file(file):
             if split in required_splits:
                 hint = "check --data"
-                if _is_file(folder / "transforms.json"):
+                if is_file(folder / "transforms.json"):
                     hint = "it looks like the nerfstudio format: end the command with nerfstudio-data"
                 elif split != "train":
                     hint = "copy another transforms file to that name if there are no such views"
-                _fail(f"{file} is missing ({hint})")
+                fail(f"{file} is missing ({hint})")
             continue
         meta = _read_transforms(file)
         angle = _number(meta.get("camera_angle_x"))
         if angle is None or not 0 < angle < math.pi:
-            _fail(f"{file}: camera_angle_x must be an angle in radians between 0 and pi")
+            fail(f"{file}: camera_angle_x must be an angle in radians between 0 and pi")
         images = []
         for number, frame in enumerate(_frames(meta, file)):
             source = f"{file}, frame {number}"
             name = _file_path(frame, source)
             _check_pose(frame, source, rows=(3, 4))
             path = folder / (name.replace("./", "") + ".png")  # as nerfstudio does
-            if not _is_file(path) and name.lower().endswith((".png", ".jpg", ".jpeg")):
-                _fail(
-                    f"{source}: write file_path {_quote(name)} without its suffix; the image must be a .png"
-                )
+            if not is_file(path) and name.lower().endswith((".png", ".jpg", ".jpeg")):
+                fail(f"{source}: write file_path {_quote(name)} without its suffix; the image must be a .png")
             images.append(_ImageUse(path, source))
         sizes = _check_images(images)
         first = images[0].path
         for path, size in sizes.items():
             if size != sizes[first]:
-                _fail(
+                fail(
                     f"{path} is {size[0]}x{size[1]} but {first} is {sizes[first][0]}x{sizes[first][1]}:"
                     " the Blender format needs images of one size, resize them or use nerfstudio-data"
                 )
@@ -121,28 +123,32 @@ def _check_blender(folder: Path, required_splits: Sequence[str]) -> None:
 def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
     if path.suffix == ".json":
         file, folder = path, path.parent
-        if not _is_file(file):
-            _fail(f"{file} is not a file: --data must be a folder or a .json file")
+        if not is_file(file):
+            fail(f"{file} is not a file: --data must be a folder or a .json file")
     else:
         file, folder = path / "transforms.json", path
         if not path.is_dir():
-            _fail(f"{path} is neither a folder nor a .json file: check --data")
+            fail(f"{path} is neither a folder nor a .json file: check --data")
         _check_not_empty(path, "transforms.json")
-        if not _is_file(file):
+        if not is_file(file):
             hint = "check --data, or make it with ns-process-data"
-            if _is_file(path / "transforms_train.json"):
+            if is_file(path / "transforms_train.json"):
                 hint = "it looks like the Blender format: end the command with blender-data"
-            _fail(f"{file} is missing ({hint})")
+            fail(f"{file} is missing ({hint})")
     meta = _read_transforms(file)
     frames = _frames(meta, file)
     model = meta.get("camera_model", "PERSPECTIVE")
     if "camera_model" in meta and (not isinstance(model, str) or model not in CAMERA_MODEL_TO_TYPE):
-        _fail(
-            f"{file}: camera_model {_quote(model)} is unknown, use one of {', '.join(CAMERA_MODEL_TO_TYPE)}"
-        )
+        fail(f"{file}: camera_model {_quote(model)} is unknown, use one of {', '.join(CAMERA_MODEL_TO_TYPE)}")
     for key in INTRINSICS:
         if key in meta:
             _check_intrinsic(meta, key, str(file))
+    _check_models(frames, meta.get("camera_model"), file)
+    if "camera_angle_x" in meta and "fl_x" not in meta and "fl_x" not in frames[0]:
+        fail(
+            f"{file} has camera_angle_x but no fl_x, as instant-ngp's files: end the command with "
+            f"instant-ngp-data, or give fl_x and fl_y{_focal_length(meta)}, cx, cy, w and h"
+        )
 
     names, intrinsics, positions = [], [], set()
     for number, frame in enumerate(frames):
@@ -156,11 +162,11 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
 
     if len(positions) == 1 and config.auto_scale_poses and config.center_method == "poses":
         if len(frames) == 1:
-            _fail(
+            fail(
                 f"{file} has a single image: add images taken from other places"
                 " (--auto-scale-poses False --eval-mode all trains on that one)"
             )
-        _fail(
+        fail(
             f"{file}: all cameras stand at one point, so their distances cannot be scaled:"
             " mend the poses or use --auto-scale-poses False"
         )
@@ -177,6 +183,25 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
     _check_split(meta, file, [image.path for image in images], folder, factor, config)
 
 
+def _check_models(frames: Sequence[Mapping[str, Any]], model: Any, file: Path) -> None:
+    """A camera model in a frame must be that of the file: nerfstudio reads no other."""
+    for number, frame in enumerate(frames):
+        own = frame.get("camera_model", model)
+        if own != model:
+            fail(
+                f"{file}, frame {number}: camera_model {_quote(own)} is ignored in a frame: give one for all "
+                "beside the frames; frames of several models do not go into one file"
+            )
+
+
+def _focal_length(meta: Mapping[str, Any]) -> str:
+    """What fl_x follows from camera_angle_x, where the width is known."""
+    angle, width = _number(meta.get("camera_angle_x")), _number(meta.get("w"))
+    if angle is None or width is None or not 0 < angle < math.pi:
+        return " = w / (2 tan(camera_angle_x / 2))"
+    return f" (w / (2 tan(camera_angle_x / 2)) = {0.5 * width / math.tan(0.5 * angle):.6g})"
+
+
 def _place(folder: Path, name: str, factor: int, kind: str = "images") -> Path:
     """Where nerfstudio looks for a file: copies made smaller by a factor have a folder of their own."""
     return folder / name if factor == 1 else folder / f"{kind}_{factor}" / Path(name).name
@@ -186,10 +211,11 @@ def _downscale_factor(folder: Path, names: Sequence[str], config: NerfstudioData
     """The factor that nerfstudio will choose: halved until small, as far as smaller copies exist."""
     if config.downscale_factor is not None:
         if config.downscale_factor < 1:
-            _fail(f"--downscale-factor must be 1 or more, not {config.downscale_factor}")
+            fail(f"--downscale-factor must be 1 or more, not {config.downscale_factor}")
         return int(config.downscale_factor)
     first = folder / names[0]
-    largest = max(_header(_ImageUse(first, str(folder)))[:2])
+    _check_exists(_ImageUse(first, str(folder)))
+    largest = max(header(first)[1])
     power = 0
     while largest / 2**power > MAX_AUTO_RESOLUTION and _exists(
         folder / f"images_{2 ** (power + 1)}" / first.name
@@ -203,14 +229,14 @@ def _check_extra_files(frames: Sequence[Mapping[str, Any]], file: Path, folder: 
     for key in ("mask_path", "depth_file_path"):
         count = sum(key in frame for frame in frames)
         if 0 < count < len(frames):
-            _fail(f"{file}: {count} of {len(frames)} frames have {key}: give it to all of them or to none")
+            fail(f"{file}: {count} of {len(frames)} frames have {key}: give it to all of them or to none")
     for number, frame in enumerate(frames):
         if "mask_path" not in frame:
             return
         name = _file_path(frame, f"{file}, frame {number}", key="mask_path")
         path = _place(folder, name, factor, kind="masks")
-        if not _is_file(path):
-            _fail(f"{file}, frame {number}: the mask {path} does not exist")
+        if not is_file(path):
+            fail(f"{file}, frame {number}: the mask {path} does not exist")
 
 
 def _check_split(
@@ -231,15 +257,15 @@ def _check_split(
         known = set(images)
         for split in ("train", "val"):
             if not lists.get(split):
-                _fail(
+                fail(
                     f"{file}: {split}_filenames must list at least one image, since the file lists its splits"
                 )
         for split, names in lists.items():
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                _fail(f"{file}: {split}_filenames must be a list of file names")
+                fail(f"{file}: {split}_filenames must be a list of file names")
             for name in names:
                 if _place(folder, name, factor) not in known:
-                    _fail(
+                    fail(
                         f"{file}: {split}_filenames names {_quote(name)}, which no frame has as its file_path"
                     )
         return
@@ -256,13 +282,13 @@ def _check_split(
         remedy = "--eval-mode filename"
         if train + evaluation < count:
             other = next(image for image in images if "train" not in image.name and "eval" not in image.name)
-            _fail(
+            fail(
                 f"{file}: {other.name} has neither train nor eval in its name, as --eval-mode filename needs"
             )
     else:  # all images for both
         return
     if train < 1 or evaluation < 1:
-        _fail(
+        fail(
             f"{file}: {count} images are too few for {remedy} (training {train}, evaluation {evaluation}):"
             " add images, change that option or use --eval-mode all"
         )
@@ -273,56 +299,57 @@ def _check_split(
 
 def _read_transforms(file: Path) -> Mapping[str, Any]:
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        data = file.read_bytes()
+        if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            fail(f"{file} begins with a byte-order mark: save it as UTF-8 without one")
+        meta = json.loads(data.decode("utf-8"))
     except OSError as error:
-        _fail(f"cannot read {file}: {error.strerror or error}")
+        fail(f"cannot read {file}: {error.strerror or error}")
     except (ValueError, RecursionError) as error:
-        _fail(f"{file} is not valid JSON ({error}): it may be cut off, write it again")
+        fail(f"{file} is not valid JSON ({error}): it may be cut off, write it again")
     if not isinstance(meta, dict):
-        _fail(f"{file} must hold a JSON object with a list of frames")
+        fail(f"{file} must hold a JSON object with a list of frames")
     return meta
 
 
 def _frames(meta: Mapping[str, Any], file: Path) -> Sequence[Mapping[str, Any]]:
     frames = meta.get("frames")
     if not isinstance(frames, list) or not frames:
-        _fail(f"{file} has no frames: it needs a list of frames with file_path and transform_matrix")
+        fail(f"{file} has no frames: it needs a list of frames with file_path and transform_matrix")
     for number, frame in enumerate(frames):
         if not isinstance(frame, dict):
-            _fail(f"{file}, frame {number}: must be an object with file_path and transform_matrix")
+            fail(f"{file}, frame {number}: must be an object with file_path and transform_matrix")
     return frames
 
 
 def _file_path(frame: Mapping[str, Any], source: str, key: str = "file_path") -> str:
     name = frame.get(key)
     if not isinstance(name, str) or not name.strip():
-        _fail(f"{source}: {key} is missing or no text: it should name the image")
+        fail(f"{source}: {key} is missing or no text: it should name the image")
     return name
 
 
 def _check_pose(frame: Mapping[str, Any], source: str, rows: tuple[int, ...]) -> Float[np.ndarray, "r 4"]:
     if "transform_matrix" not in frame:
-        _fail(f"{source}: transform_matrix is missing: it should be the 4x4 camera-to-world matrix")
+        fail(f"{source}: transform_matrix is missing: it should be the 4x4 camera-to-world matrix")
     try:
         matrix = np.asarray(frame["transform_matrix"], dtype=np.float64)
     except (ValueError, TypeError, OverflowError):
         matrix = np.empty(0)
     if matrix.ndim != 2 or matrix.shape[0] not in rows or matrix.shape[1] != 4:
-        _fail(f"{source}: transform_matrix must be a 4x4 matrix of numbers")
+        fail(f"{source}: transform_matrix must be a 4x4 matrix of numbers")
     if not (np.abs(matrix) < np.finfo(np.float32).max).all():  # false for NaN too
-        _fail(
-            f"{source}: transform_matrix has a value that is not finite: remove this frame or mend its pose"
-        )
+        fail(f"{source}: transform_matrix has a value that is not finite: remove this frame or mend its pose")
     return matrix
 
 
 def _check_intrinsic(holder: Mapping[str, Any], key: str, source: str) -> None:
     if key not in holder:
-        _fail(f"{source}: {key} is missing, give it there or once for all frames")
+        fail(f"{source}: {key} is missing, give it there or once for all frames")
     value = _number(holder[key])
     positive = key in POSITIVE
     if value is None or (positive and value <= 0) or (key in ("w", "h") and value < 1):
-        _fail(f"{source}: {key} must be a {'positive ' * positive}number, not {_quote(holder[key])}")
+        fail(f"{source}: {key} must be a {'positive ' * positive}number, not {_quote(holder[key])}")
 
 
 def _number(value: Any) -> float | None:
@@ -351,39 +378,28 @@ def _check_images(images: Iterable[_ImageUse], advice: str = "") -> dict[Path, t
     images = list(images)
     unique = list({image.path: image for image in images}.values())
     for image in unique:
-        if not _is_file(image.path):
-            _fail(f"{image.source}: the image {image.path} does not exist{advice}")
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        headers = list(pool.map(_header, unique))
-        few = (
-            len(unique) <= DECODE_AT_MOST
-            and sum(width * height for width, height in headers) <= DECODE_PIXELS_AT_MOST
-        )
-        list(pool.map(_decode if few else _verify, unique))
+        _check_exists(image, advice)
+    headers = in_threads(lambda image: header(image.path)[1], unique)
+    few = (
+        len(unique) <= image_checks.DECODE_AT_MOST
+        and sum(width * height for width, height in headers) <= image_checks.DECODE_PIXELS_AT_MOST
+    )
+    in_threads(_decode if few else _verify, unique)
     sizes = dict(zip((image.path for image in unique), headers, strict=True))
     for image in images:
         width, height = sizes[image.path]
         if image.size and max(abs(width - image.size[0]), abs(height - image.size[1])) > image.tolerance:
             expected = f"{image.size[0]}x{image.size[1]}{advice}"
-            _fail(
+            fail(
                 f"{image.path} is {width}x{height}, but {image.source} expects {expected}:"
                 " mend w and h (with fl_x, fl_y, cx, cy) or the image"
             )
     return sizes
 
 
-def _header(image: _ImageUse) -> tuple[int, int]:
-    """Width and height, once the format is known to be one that nerfstudio reads."""
-    if not _is_file(image.path):
-        _fail(f"{image.source}: the image {image.path} does not exist")
-    try:
-        with Image.open(image.path) as picture:
-            mode, size = picture.mode, picture.size
-    except Exception as error:  # PIL's decoders raise almost anything on a damaged file
-        _fail_unreadable(image.path, error)
-    if mode not in READABLE_MODES:
-        _fail(f"{image.path} has pixels of the kind {mode}: convert it to 8-bit RGB or RGBA")
-    return size
+def _check_exists(image: _ImageUse, advice: str = "") -> None:
+    if not is_file(image.path):
+        fail(f"{image.source}: the image {image.path} does not exist{other_name(image.path)}{advice}")
 
 
 def _verify(image: _ImageUse) -> None:
@@ -392,7 +408,7 @@ def _verify(image: _ImageUse) -> None:
         with Image.open(image.path) as picture:
             picture.verify()
     except Exception as error:
-        _fail_unreadable(image.path, error)
+        fail_unreadable(image.path, error)
 
 
 def _decode(image: _ImageUse) -> None:
@@ -401,22 +417,10 @@ def _decode(image: _ImageUse) -> None:
         with Image.open(image.path) as picture:
             picture.load()
     except Exception as error:
-        _fail_unreadable(image.path, error)
-
-
-def _fail_unreadable(path: Path, error: Exception) -> NoReturn:
-    _fail(
-        f"cannot read the image {path} ({str(error) or type(error).__name__}): replace it or remove its frame"
-    )
+        fail_unreadable(image.path, error)
 
 
 # -------------------------------------------------------------------------------------------------- helpers
-
-
-def _fail(message: str) -> NoReturn:
-    """Raise the user's error as one printable line."""
-    line = " ".join(message.split())
-    raise UserError("".join(letter if letter.isprintable() else "?" for letter in line)) from None
 
 
 def _quote(value: Any) -> str:
@@ -431,17 +435,9 @@ def _check_not_empty(folder: Path, expected: str) -> None:
     try:
         empty = next(folder.iterdir(), None) is None
     except OSError as error:
-        _fail(f"cannot read the data folder {folder}: {error.strerror or error}")
+        fail(f"cannot read the data folder {folder}: {error.strerror or error}")
     if empty:
-        _fail(f"the data folder {folder} is empty: it should hold {expected} and its images")
-
-
-def _is_file(path: Path) -> bool:
-    """Like Path.is_file, and False for a name that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+        fail(f"the data folder {folder} is empty: it should hold {expected} and its images")
 
 
 def _exists(path: Path) -> bool:

@@ -14,6 +14,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bn_field_plugin.files import replacing
+
 DrawView = Callable[[Float[ndarray, "4 4"]], Float[ndarray, "h w c"]]
 """A picture with values in [0, 1], from a camera-to-world matrix."""
 
@@ -35,7 +37,8 @@ def write_views(
 
     def write(view: tuple[Path, Float[ndarray, "4 4"]]) -> None:
         path, pose = view
-        Image.fromarray(np.rint(255 * draw(pose)).astype(np.uint8)).save(path)
+        with replacing(path) as partial:
+            Image.fromarray(np.rint(255 * draw(pose)).astype(np.uint8)).save(partial)
 
     columns = (
         TextColumn("{task.description}"),

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
-import tempfile
 import zipfile
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from bn_field_plugin import files
 from bn_field_plugin.nn.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed anyway
-    fcntl = None  # type: ignore[assignment]
-
 NAME = re.compile(r"step-(\d{9,})\.ckpt")
-PARTIAL_SUFFIX = ".partial"
 
 
 def checkpoint_name(step: int) -> str:
@@ -61,51 +53,12 @@ def save_atomically(obj: Any, path: Path) -> None:
     content = io.BytesIO()  # in memory first, so that below only the disk can fail
     torch.save(_with_plain_numbers(obj), content)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(content, path)
+        files.write_whole(path, content.getbuffer(), partial_folder=_partial_folder(path.parent))
     except OSError as error:
         raise UserError(
             f"cannot write checkpoint {path} ({error.strerror or error}): free disk space or choose another "
             "--output-dir; checkpoints written before are whole"
         ) from error
-
-
-def _write(content: io.BytesIO, path: Path) -> None:
-    """Write to a temporary file beside the folder, then move it into place."""
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent.resolve().parent
-    )
-    partial = Path(name)
-    try:
-        with open(handle, "wb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)  # tells `remove_partial_files` that the writer lives
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes files private
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
-    _sync_directory(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a move into a directory survive a power cut, where the system can."""
-    with suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _with_plain_numbers(obj: Any) -> Any:
@@ -128,24 +81,12 @@ def remove_partial_files(checkpoint_dir: Path) -> list[Path]:
     Returns:
         What was removed.
     """
-    removed = []
-    for partial in checkpoint_dir.resolve().parent.glob(f".step-*.ckpt.*{PARTIAL_SUFFIX}"):
-        with suppress(OSError):
-            if not _is_being_written(partial):
-                partial.unlink()
-                removed.append(partial)
-    return removed
+    return files.remove_partial_files(_partial_folder(checkpoint_dir), "step-*.ckpt")
 
 
-def _is_being_written(partial: Path) -> bool:
-    if fcntl is None:
-        return False
-    with partial.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def _partial_folder(checkpoint_dir: Path) -> Path:
+    """Where checkpoints are written before they are moved into their folder: beside it."""
+    return checkpoint_dir.resolve().parent
 
 
 def list_checkpoints(directory: Path) -> list[Path]:

@@ -21,8 +21,10 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch import Tensor
 
 from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
+from bn_field_plugin.nn.errors import tell_uncaught_user_errors
 from bn_field_plugin.nn.memory import keep_freed_memory
 from bn_field_plugin.viewer.panel import NormPanel
 
@@ -64,6 +66,7 @@ class BNPipeline(VanillaPipeline):
         **kwargs: Any,
     ) -> None:
         keep_freed_memory()
+        tell_uncaught_user_errors()
         config = copy.deepcopy(config)
         parser, model = self._parts(config)
         if config.datamanager.data is not None:
@@ -81,6 +84,7 @@ class BNPipeline(VanillaPipeline):
                 )
             if world_size > 1 and test_mode != "inference":
                 self._take_share(config, world_size)
+            sample_masks_rightly(config.datamanager)
             with same_order_of_images(world_size):
                 super().__init__(config, device, test_mode, world_size, *args, **kwargs)
         self._is_stale = False
@@ -185,10 +189,14 @@ class BNPipeline(VanillaPipeline):
         return super().get_average_eval_image_metrics(*args, **kwargs)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Load a checkpoint; one that does not fit the model ends the command with one line."""
-        with exit_on_user_error():
-            check_model_state(self.model.state_dict(), loaded_state)
-            super().load_pipeline(loaded_state, step)
+        """Load a checkpoint.
+
+        Raises:
+            UserError: it does not fit the model. Where nobody catches it, as in nerfstudio's commands, it
+                ends the process with one line.
+        """
+        check_model_state(self.model.state_dict(), loaded_state)
+        super().load_pipeline(loaded_state, step)
         self._is_stale = False
         self.norm_panel.step = step
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import trimesh
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 
 
@@ -31,15 +30,10 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
         UserError: an unknown ending, or the file cannot be written.
     """
     kind = mesh_format(path)
-    partial = path.with_name(f".{path.name}.partial")
+    data: Any = mesh.export(file_type=kind)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data: Any = mesh.export(file_type=kind)
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        os.replace(partial, path)
+        write_whole(path, data)
     except OSError as error:
-        with suppress(OSError):  # as where the folder is none
-            partial.unlink()
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another --output-dir"
         ) from None

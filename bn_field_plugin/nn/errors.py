@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 EXIT_CODE = 2
 """Exit status of a command that stops because of a user's mistake."""
@@ -30,6 +31,26 @@ def exit_on_user_error() -> Iterator[None]:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_CODE) from None
+
+
+def tell_uncaught_user_errors() -> None:
+    """Let a `UserError` that nobody catches end the process as `exit_on_user_error` does.
+
+    For commands that are not ours; errors of all other kinds go to the hook that was there.
+    """
+    before = sys.excepthook
+    if getattr(before, "tells_user_errors", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, UserError):
+            before(kind, error, traceback)
+            return
+        with exit_on_user_error():  # an exit inside the hook gives its status to the process
+            raise error
+
+    hook.tells_user_errors = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
 
 
 def tell(line: str) -> None:

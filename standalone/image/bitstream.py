@@ -20,9 +20,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from bn_field_plugin.nn import UserError
+from standalone.image.decoded import MAX_PIXELS
 from standalone.image.entropy import SymbolModel, decode_symbols, encode_symbols, fit_model, geometric
 from standalone.image.exact import MAX_INPUTS, CodedLayer, CodedNetwork, CodedTensor
-from standalone.image.images import CHANNELS, DEPTHS, MAX_PIXELS, DepthName, FormatName, ValueRange
+from standalone.image.images import CHANNELS, DEPTHS, DepthName, FormatName, ValueRange
 
 MAGIC = b"BNIF"
 """First bytes of every file."""

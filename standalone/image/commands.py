@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
 from standalone.image.codec import PrecisionOptions
@@ -19,13 +20,17 @@ from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
-from standalone.report import say, write_whole
+from standalone.report import say
+from standalone.results import Source
 
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
 
 ENCODE_BATCH = 2**14
 """Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
+
+BUILT_IN = "astronaut"
+"""Name of the image that is there without a file."""
 
 OUTPUTS = Path("outputs/image")
 """Folder of results, unless another is given."""
@@ -47,7 +52,7 @@ class Fit:
     image: tyro.conf.Positional[Path | None] = None
     """PNG, JPEG, TIFF or EXR; grey, RGB or RGBA; 8, 16 bit or float. scikit-image's astronaut by default."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/image/NAME by default."""
+    """Folder for the results; outputs/image/NAME by default, with a number where that is another image's."""
     config: Path | None = None
     """YAML file of options, such as configs/image/coin.yaml; options given here override it."""
     resume: Path | None = None
@@ -66,7 +71,7 @@ class Fit:
             FitInterrupted: Ctrl-C.
         """
         from standalone.image.fit import fit_image
-        from standalone.image.outputs import CHECKPOINT, write_fit
+        from standalone.image.outputs import CHECKPOINT, RESULTS, write_fit
         from standalone.interrupts import FitInterrupted
 
         picture = load_picture(self.image, self.max_side)
@@ -74,6 +79,12 @@ class Fit:
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
         check_options(picture, self.network, self.run, self.optimization)
+        folder = RESULTS.begin(
+            folder,
+            Source.of(self.image, BUILT_IN),
+            chosen=bool(self.resume or self.output_dir),
+            resume=self.resume is not None,
+        )
         write_whole(folder / CONFIG, dump_preset(self.options()))
         try:
             result = fit_image(
@@ -124,7 +135,7 @@ class Compare:
     siren: bool = False
     """Add SIREN."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/image/NAME-compare by default."""
+    """Folder for the results; outputs/image/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
     """YAML file of options, such as configs/image/fig2.yaml; options given here override it."""
     resume: bool = False
@@ -149,7 +160,7 @@ class Compare:
             UserError: an image or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.image.compare import Zoom, compare, write_comparison
+        from standalone.image.compare import RESULTS, Zoom, compare, write_comparison
         from standalone.interrupts import FitInterrupted
         from standalone.networks import parse_variants
 
@@ -165,6 +176,9 @@ class Compare:
             raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
         size = NetworkOptions(width=self.width, depth=self.depth)
         check_options(picture, size, self.run, self.optimization)
+        folder = RESULTS.begin(
+            folder, Source.of(self.image, BUILT_IN), chosen=self.output_dir is not None, resume=self.resume
+        )
         try:
             fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
         except FitInterrupted as stop:
@@ -267,7 +281,7 @@ class Render:
         from standalone.image.bitstream import unpack
         from standalone.image.codec import render
         from standalone.image.coordinates import SampleGrid
-        from standalone.image.images import SUFFIXES, check_holds, write_picture
+        from standalone.image.images import SUFFIXES, check_holds, in_format, write_picture
 
         try:
             image = unpack(self.encoded.read_bytes())
@@ -291,8 +305,7 @@ class Render:
         rows = self.height or max(1, round(height * self.scale))
         columns = self.width or max(1, round(width * self.scale))
         grid = SampleGrid(image.height, image.width, rows, columns, self.crop)
-        picture = render(image, grid)
-        write_picture(path, Picture(picture.pixels, kind))
+        write_picture(path, in_format(render(image, grid), kind))
         say(f"{path}: {columns} x {rows} pixels")
 
 
@@ -311,10 +324,15 @@ def check_options(
 
 
 def load_picture(path: Path | None, max_side: int | None) -> Picture:
-    """The image that a command is given, shrunk if asked; the astronaut for None."""
-    return shrunk(astronaut() if path is None else read_picture(path), max_side)
+    """The image that a command is given, shrunk if asked; the astronaut for None. Says what it converts."""
+    if path is None:
+        return shrunk(astronaut(), max_side)
+    picture = read_picture(path, max_side)
+    for note in picture.notes:
+        say(f"{path} {note}")
+    return picture
 
 
 def picture_name(path: Path | None) -> str:
     """Name for the results of an image."""
-    return "astronaut" if path is None else path.stem
+    return BUILT_IN if path is None else path.stem

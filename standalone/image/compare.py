@@ -6,26 +6,35 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
+from bn_field_plugin.files import write_whole
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
-from standalone.image.outputs import draw_curves
+from standalone.image.outputs import draw_curves, psnr_as_written
 from standalone.image.task import ImageTask
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, csv_text, device_name, machine_facts, write_table, write_whole
+from standalone.report import Cell, csv_text, device_name, machine_facts, write_table
+from standalone.results import Results
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
 """Networks of the source's Fig 2."""
+
+RESULTS = Results(
+    "bn-image compare",
+    (
+        *("compare.png", "compare.md", "compare.csv", "compare.json", "curves.png", "reconstructions/*"),
+        "checkpoints/*.pt",
+    ),
+    kept=("checkpoints/*.pt",),
+)
+"""What a comparison leaves in its folder."""
 
 PANEL_INCHES = 2.1
 """Side of a panel of the figure."""
@@ -99,10 +108,15 @@ def write_comparison(
     rows: list[dict[str, Cell]] = []
     for variant, result in fits.items():
         ours = task.to_8bit(result.pixels)
+        reconstruction = dataclasses.replace(picture, pixels=result.pixels)
+        of_file: dict[str, Cell] = {}
+        if picture.is_lossy:
+            of_file["PSNR of the file dB"] = round(psnr_as_written(truth, reconstruction), 2)
         rows.append(
             {
                 "network": variant.label,
                 "PSNR dB": round(result.psnr, 2),
+                **of_file,
                 **{name: value for name, value in image_metrics(truth, ours).items() if name != "psnr"},
                 "parameters": result.parameters,
                 "steps": result.steps,
@@ -110,7 +124,7 @@ def write_comparison(
             }
         )
         name = f"{variant.slug}{picture.suffix}"
-        write_picture(folder / "reconstructions" / name, Picture(result.pixels, picture.format))
+        write_picture(folder / "reconstructions" / name, reconstruction)
     notes = [
         "PSNR of the final network, folded, with exact statistics, on 8-bit clamped output.",
         "Seconds are those of optimisation, evaluations apart.",

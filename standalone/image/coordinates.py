@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from bn_field_plugin.nn import UserError
-from standalone.image.images import MAX_PIXELS
+from standalone.image.decoded import MAX_PIXELS
 
 CHUNK = 2**16
 """Points that are evaluated at a time."""

@@ -7,21 +7,35 @@ from dataclasses import dataclass
 
 from bn_field_plugin.nn import UserError
 
-HALF = 1
-"""Number of the 16-bit float among the types of a channel."""
+WHOLE, HALF = 0, 1
+"""Numbers of the whole number and of the 16-bit float among the types of a channel."""
 
 TILED, MULTI_PART, DEEP = 0x200, 0x1000, 0x800
 """Bits of the version field."""
 
 
 @dataclass(frozen=True)
+class Window:
+    """A part of the plane of pixels."""
+
+    left: int
+    """First column."""
+    top: int
+    """First row."""
+    width: int
+    """Columns."""
+    height: int
+    """Rows."""
+
+
+@dataclass(frozen=True)
 class ExrHeader:
     """The part of a header that decides whether and how pixels are read."""
 
-    width: int
-    """Columns of the data window."""
-    height: int
-    """Rows of the data window."""
+    data: Window
+    """Where the file has pixels."""
+    display: Window
+    """What a viewer shows."""
     channels: tuple[str, ...]
     """Names of the channels, in the order of the file (alphabetic)."""
     is_half: bool
@@ -39,13 +53,20 @@ def read_exr_header(data: bytes) -> ExrHeader:
         if version & (MULTI_PART | DEEP):
             raise UserError("has several parts or deep pixels: flatten it")
         attributes = _attributes(data)
-        left, top, right, bottom = struct.unpack("<4i", attributes["dataWindow"])
+        data_window, display_window = (_window(attributes[name]) for name in ("dataWindow", "displayWindow"))
         names, types = _channels(attributes["channels"])
     except (KeyError, IndexError, ValueError, struct.error) as error:
         if isinstance(error, UserError):
             raise
         raise UserError("has a damaged header: save it anew") from error
-    return ExrHeader(right - left + 1, bottom - top + 1, names, all(kind == HALF for kind in types))
+    if WHOLE in types:
+        raise UserError("has whole numbers: save it in half or single precision")
+    return ExrHeader(data_window, display_window, names, all(kind == HALF for kind in types))
+
+
+def _window(data: bytes) -> Window:
+    left, top, right, bottom = struct.unpack("<4i", data)
+    return Window(left, top, right - left + 1, bottom - top + 1)
 
 
 def _attributes(data: bytes) -> dict[str, bytes]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
-from standalone.report import write_whole
+from standalone.image.decoded import MAX_PIXELS
+from standalone.image.samples import area_means, associated, unassociated
 
 FormatName = Literal["png", "jpeg", "tiff", "exr"]
 """File formats that can be read and written."""
@@ -41,9 +43,6 @@ CHANNELS: dict[FormatName, tuple[int, ...]] = {
     "exr": (1, 3, 4),
 }
 """Numbers of channels that each format holds: grey, RGB, RGBA."""
-
-MAX_PIXELS = 2**26
-"""Most pixels of a picture, read or decoded: a header that claims more is refused before memory is taken."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,11 @@ class Picture:
     pixels: Shaped[np.ndarray, "h w c"]
     """Values at the depth of the file."""
     format: FormatName
-    """Format of the file that it came from or belongs in."""
+    """Format of the file that it came from or belongs in; EXR has colours that are multiplied by alpha."""
+    profile: bytes | None = None
+    """ICC profile of the values, where the file had one."""
+    notes: tuple[str, ...] = ()
+    """What reading converted or left out, each as the end of a sentence that begins with the file's name."""
 
     @property
     def depth(self) -> DepthName:
@@ -113,6 +116,11 @@ class Picture:
         """Usual ending of the format's file names."""
         return SUFFIXES[self.format][0]
 
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the format changes pixels as it stores them."""
+        return self.format == "jpeg"
+
     def value_range(self) -> ValueRange:
         """Range of the values: of the depth for integers, [0, 1] for floats unless they leave it."""
         if self.depth in INTEGERS:
@@ -123,15 +131,18 @@ class Picture:
         return ValueRange(low, high) if high > low else ValueRange(low - 1.0, low + 1.0)
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a PNG, JPEG, TIFF or EXR file; the content tells the format, not the name.
+def read_picture(path: Path, longer_side: int | None = None) -> Picture:
+    """Read a PNG, JPEG, TIFF or EXR file as a viewer shows it; the content tells the format, not the name.
+
+    Args:
+        path: the file.
+        longer_side: shrink the picture to this longer side (see `shrunk`), which lets larger files in.
 
     Raises:
-        UserError: no such file, another format, damage, a palette, several frames, an unsupported depth or
-            number of channels, no pixels, too many, or values that are not finite.
+        UserError: no such file, another format, damage, a flavour that is not read, no pixels, too many, or
+            values that are not finite.
     """
-    from standalone.image.formats import decode_file
-
+    check_side(longer_side)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -139,11 +150,28 @@ def read_picture(path: Path) -> Picture:
         raise UserError(
             f"the image {path} cannot be read ({reason}): give a PNG, JPEG, TIFF or EXR"
         ) from error
+    return picture_of(data, f"the image {path}", longer_side)
+
+
+def picture_of(data: bytes, name: str, longer_side: int | None = None) -> Picture:
+    """The picture in a file's content.
+
+    Args:
+        data: the content.
+        name: what messages call it.
+        longer_side: as of `read_picture`.
+
+    Raises:
+        UserError: as of `read_picture`.
+    """
+    from standalone.image.formats import decode_file
+
     try:
-        pixels, found = decode_file(data)
+        read, kind = decode_file(data, longer_side)
     except UserError as error:
-        raise UserError(f"the image {path} {error}") from error
-    return checked(Picture(pixels if pixels.ndim == 3 else pixels[..., None], found), f"the image {path}")
+        raise UserError(f"{name} {error}") from error
+    pixels = read.pixels if read.pixels.ndim == 3 else read.pixels[..., None]
+    return checked(shrunk(Picture(pixels, kind, read.profile, read.notes), longer_side), name)
 
 
 def checked(picture: Picture, name: str) -> Picture:
@@ -206,10 +234,8 @@ def write_picture(path: Path, picture: Picture) -> None:
     Raises:
         UserError: the format cannot hold it, or the file cannot be written.
     """
-    from standalone.image.formats import encode_file
-
     check_holds(path.with_suffix(picture.suffix), picture.depth, picture.channels)
-    data = encode_file(picture.pixels, picture.format)
+    data = encoded_picture(picture)
     try:
         write_whole(path, data)
     except OSError as error:
@@ -218,8 +244,35 @@ def write_picture(path: Path, picture: Picture) -> None:
         ) from error
 
 
+def encoded_picture(picture: Picture) -> bytes:
+    """Content of the file of a picture."""
+    from standalone.image.formats import encode_file
+
+    return encode_file(picture.pixels, picture.format, picture.profile)
+
+
+def in_format(picture: Picture, kind: FormatName) -> Picture:
+    """The picture for a file of another format: where only one of them is EXR, alpha means another thing."""
+    pixels = picture.pixels
+    if picture.channels == 4 and (kind == "exr") != (picture.format == "exr"):
+        pixels = associated(pixels) if kind == "exr" else unassociated(pixels)
+    return replace(picture, pixels=pixels, format=kind)
+
+
+def check_side(longer_side: int | None) -> None:
+    """Look at the longer side that a picture is to be shrunk to.
+
+    Raises:
+        UserError: a number below 2.
+    """
+    if longer_side is not None and longer_side < 2:
+        raise UserError(f"--max-side is {longer_side}: it must be at least 2")
+
+
 def shrunk(picture: Picture, longer_side: int | None) -> Picture:
     """The picture with its longer side reduced to a number of pixels, by averaging over areas.
+
+    Colours count by their alpha: what is transparent does not show at the edges of what is not.
 
     Args:
         picture: the picture.
@@ -228,17 +281,15 @@ def shrunk(picture: Picture, longer_side: int | None) -> Picture:
     Raises:
         UserError: a number below 2.
     """
+    check_side(longer_side)
     if longer_side is None or longer_side >= max(picture.height, picture.width):
         return picture
-    if longer_side < 2:
-        raise UserError(f"--max-side is {longer_side}: it must be at least 2")
-    from skimage.transform import resize_local_mean
-
     scale = longer_side / max(picture.height, picture.width)
-    shape = (max(1, round(picture.height * scale)), max(1, round(picture.width * scale)))
-    means = resize_local_mean(picture.pixels.astype(np.float64), shape, preserve_range=True, channel_axis=-1)
+    rows, columns = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
+    weighs = picture.channels == 4 and picture.format != "exr"
+    means = area_means(picture.pixels, rows, columns, weighted=weighs)
     pixels = np.floor(means + 0.5) if picture.depth in INTEGERS else means
-    return Picture(pixels.astype(picture.pixels.dtype), picture.format)
+    return replace(picture, pixels=pixels.astype(picture.pixels.dtype))
 
 
 def astronaut() -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,20 +12,40 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
+from standalone.command_line import CONFIG
 from standalone.image.codec import PrecisionOptions, bits_per_pixel, encode_network
 from standalone.image.fit import ImageFit, ImageRunOptions
-from standalone.image.images import Picture, write_picture
-from standalone.image.metrics import Image8, image_metrics
+from standalone.image.images import Picture, encoded_picture, picture_of, write_picture
+from standalone.image.metrics import Image8, image_metrics, psnr
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.plots import color, linestyle, new_figure, save_figure
-from standalone.report import csv_text, device_name, versions, write_whole
+from standalone.report import csv_text, device_name, versions
+from standalone.results import Results
 
 CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
 ENCODED = "image.bni"
 """File of the image in half precision, for `bn-image render` and `decode`."""
+RESULTS = Results(
+    "bn-image fit",
+    (
+        *(
+            "reconstruction.*",
+            "error.png",
+            "curve.csv",
+            "curve.png",
+            "bands.csv",
+            "bands.png",
+            "metrics.json",
+        ),
+        *(ENCODED, CHECKPOINT, CONFIG),
+    ),
+    kept=(CHECKPOINT, CONFIG),
+)
+"""What a fit leaves in its folder."""
 FULL_SCALE_ERROR = 64
 """Error in 8-bit levels that the error map shows at its brightest."""
 
@@ -46,7 +67,8 @@ def write_fit(
     """
     task = ImageTask(picture)
     truth, ours = task.to_8bit(picture.pixels), task.to_8bit(result.pixels)
-    write_picture(folder / f"reconstruction{picture.suffix}", Picture(result.pixels, picture.format))
+    reconstruction = dataclasses.replace(picture, pixels=result.pixels)
+    write_picture(folder / f"reconstruction{picture.suffix}", reconstruction)
     write_picture(folder / "error.png", Picture(error_map(truth, ours), "png"))
     bands = [name for name in (result.history[-1] if result.history else {}) if name.startswith(BAND)]
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "psnr"]))
@@ -55,6 +77,7 @@ def write_fit(
     draw_bands(result.history, bands, folder / "bands.png")
     metrics = {
         **image_metrics(truth, ours),
+        **({"psnr_of_file": psnr_as_written(truth, reconstruction)} if picture.is_lossy else {}),
         "steps": result.steps,
         "seconds": round(result.seconds, 3),
         "parameters": result.parameters,
@@ -120,6 +143,12 @@ def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: ImageRun
         return None
     write_whole(path, data)
     return bits_per_pixel(data, picture)
+
+
+def psnr_as_written(truth: Image8, reconstruction: Picture) -> float:
+    """PSNR of the pixels that are read back from the file of a lossy format."""
+    written = picture_of(encoded_picture(reconstruction), "the reconstruction")
+    return psnr(truth, written.value_range().to_8bit(written.pixels))
 
 
 def _without_infinity(metrics: Mapping[str, Any]) -> dict[str, Any]:

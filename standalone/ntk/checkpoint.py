@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import UserError
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.kernel import eigenvalues_of, jacobian, need_of, num_statistics
@@ -25,7 +26,7 @@ from standalone.ntk.module_function import Statistics
 from standalone.ntk.progress import Tracker, silent
 from standalone.ntk.spectrum import statistics_of
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, replacing, write_table
+from standalone.report import Cell, machine_facts, write_table
 
 Output = Literal["density", "rgb"]
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bn_field_plugin.files import write_whole
 from standalone.ntk import dynamics, figure, frequency, scaling
 from standalone.ntk.dynamics import DynamicsConfig
 from standalone.ntk.figure import FigureConfig
@@ -18,7 +19,7 @@ from standalone.ntk.progress import Tracker, silent
 from standalone.ntk.scaling import ScalingConfig
 from standalone.ntk.studies import Interval
 from standalone.ntk.warning import warning_facts, warning_table, warning_verdict
-from standalone.report import Cell, machine_facts, markdown_table, write_whole
+from standalone.report import Cell, machine_facts, markdown_table
 
 IN_ORDER = 0.8
 """Rank correlation from which on eigenvalues count as ordering the speeds."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP, UserError, batch_statistics
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram
@@ -18,7 +19,7 @@ from standalone.ntk.points import grid
 from standalone.ntk.progress import Tracker, silent
 from standalone.ntk.studies import Interval, NetworkSize, build, interval
 from standalone.plots import color, new_figure, save_figure
-from standalone.report import Cell, machine_facts, replacing, write_table
+from standalone.report import Cell, machine_facts, write_table
 
 GROUPS = 8
 """Groups of eigenvectors, equally many in each, in the order of their eigenvalues."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bn_field_plugin.files import replacing
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.points import grid
@@ -13,7 +14,7 @@ from standalone.ntk.progress import Tracker, silent
 from standalone.ntk.spectrum import RESOLVED, statistics_of
 from standalone.ntk.studies import Interval, NetworkSize, geometric_interval, interval, spectrum_of
 from standalone.plots import color, new_figure, save_figure
-from standalone.report import Cell, machine_facts, replacing, write_table
+from standalone.report import Cell, machine_facts, write_table
 
 NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """The networks of the figure."""

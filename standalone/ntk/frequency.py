@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError, batch_statistics
 from standalone.fitting import Budget, Callback, FitState, fit
 from standalone.image.bands import band_errors
@@ -25,7 +26,7 @@ from standalone.ntk.progress import Tracker, silent
 from standalone.ntk.studies import Interval, NetworkSize, build, geometric_interval, interval
 from standalone.optimization import OptimizationConfig
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table, write_whole
+from standalone.report import Cell, machine_facts, write_table
 from standalone.sampling import FullBatch
 
 LEARNED = 0.5

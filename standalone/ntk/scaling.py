@@ -200,7 +200,7 @@ def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Cell]]:
 
 def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: str) -> None:
     """Write the table `scaling` (.md, .json), all measurements (`measurements.csv`) and `scaling.png`."""
-    from standalone.report import write_whole
+    from bn_field_plugin.files import write_whole
 
     lines = [",".join(("kind", *Measurement._fields))]
     for kind, rows in (("measured", result.measurements), ("closed form", result.predictions)):

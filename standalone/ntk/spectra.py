@@ -1,7 +1,6 @@
 """The spectrum of one network, as `bn-ntk spectrum` reports it: coupled and frozen side by side."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
-import importlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bn_field_plugin.nn import CoordinateMLP, UserError
+from bn_field_plugin.files import replacing
+from bn_field_plugin.nn import CoordinateMLP
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.imported import imported_module
 from standalone.ntk.kernel import (
     Backend,
     eigenvalues_of,
@@ -22,12 +23,12 @@ from standalone.ntk.kernel import (
     num_statistics,
 )
 from standalone.ntk.memory import Route, available_bytes, choose_route
-from standalone.ntk.module_function import Statistics
+from standalone.ntk.module_function import CoupledError, Statistics
 from standalone.ntk.points import grid, random_points, read_points
 from standalone.ntk.progress import track
 from standalone.ntk.spectrum import log_histogram, statistics_of
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, replacing, write_table
+from standalone.report import Cell, machine_facts, write_table
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class SpectrumConfig:
     network: str = "mlp+batch"
     """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, siren; norm batch, layer, global, cross."""
     module: str | None = None
-    """PACKAGE.MODULE:FUNCTION that returns a torch module of your own, instead of --network."""
+    """A torch module of your own instead of --network: PACKAGE.MODULE:NAME or FILE.py:NAME of the module, or
+    of a class or function that returns it without arguments. The current folder is searched."""
     width: int = 64
     """Units of each hidden layer."""
     depth: int = 3
@@ -88,7 +90,7 @@ class SpectrumConfig:
             UserError: an unknown network, or a module that cannot be made.
         """
         if self.module is not None:
-            return _imported(self.module)
+            return imported_module(self.module)
         variant = Variant.parse(self.network)
         network = variant.config(
             in_dim, self.out_dim, self.width, self.depth, placement=self.placement, init=self.init
@@ -108,6 +110,8 @@ class SpectrumResult:
     """Densities where the route is matrix-free."""
     rows: list[dict[str, Cell]] = field(default_factory=list)
     """The table."""
+    notes: list[str] = field(default_factory=list)
+    """What is missing, and why."""
     seconds: float = 0.0
     """Time for all of it."""
 
@@ -130,9 +134,15 @@ def run(config: SpectrumConfig) -> SpectrumResult:
         wanted = ("batch",)  # nothing couples: both are one
     for statistics in wanted:
         began = time.perf_counter()
-        found = jacobian(
-            module, points, statistics=statistics, backend=config.backend, dtype=dtype, tracker=track
-        )
+        try:
+            found = jacobian(
+                module, points, statistics=statistics, backend=config.backend, dtype=dtype, tracker=track
+            )
+        except CoupledError as error:
+            if config.statistics != "both":
+                raise
+            result.notes.append(f"{statistics} is left out: {error}.")
+            continue
         route = choose_route(need_of(found, dtype), config.route, available_bytes())
         row: dict[str, Cell] = {
             "statistics": statistics,
@@ -189,6 +199,7 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
     save_figure(figure, folder / "spectrum.png")
     facts = machine_facts() | {"seed": config.seed, "dtype": "fp32" if config.single_precision else "fp64"}
     notes = ["batch: the statistics move with the parameters and couple the samples; frozen: the same, held."]
+    notes += result.notes
     if result.densities:
         notes.append("Matrix-free: moments are estimates from random probes.")
     write_table("spectrum", f"Spectrum of {label}", command, result.rows, facts, notes, folder=folder)
@@ -209,18 +220,3 @@ def _matrix_free(config: SpectrumConfig, name: str, found: Any, result: Spectrum
         "top_share": float(top[0]) / (mean * found.num_outputs),
         "median_to_mean": estimate.quantile(0.5) / mean,
     }
-
-
-def _imported(reference: str) -> nn.Module:
-    name, colon, attribute = reference.partition(":")
-    if not colon or not attribute:
-        raise UserError(f"--module {reference}: give PACKAGE.MODULE:FUNCTION")
-    try:
-        made = getattr(importlib.import_module(name), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"--module {reference} cannot be made ({error}): give PACKAGE.MODULE:FUNCTION"
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise UserError(f"--module {reference} returns {type(made).__name__}: it must return a torch module")
-    return made

@@ -11,6 +11,7 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
 from standalone.fitting import Callback, CheckpointOptions, FitState
@@ -18,7 +19,8 @@ from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions, RunOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
-from standalone.report import say, write_whole
+from standalone.report import say
+from standalone.results import Source
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.shading import Viewpoint
 from standalone.shape.task import (
@@ -52,7 +54,7 @@ class Fit:
     """Closed mesh (OBJ, PLY, STL, OFF, GLB), point cloud with normals (PLY), or occupancy volume (.npy, .npz,
     .mat). A knurled torus by default."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/shape/NAME by default."""
+    """Folder for the results; outputs/shape/NAME by default, with a number where that is another shape's."""
     config: Path | None = None
     """YAML file of options, such as configs/shape/preview.yaml; options given here override it."""
     resume: Path | None = None
@@ -79,7 +81,7 @@ class Fit:
         """
         from standalone.interrupts import FitInterrupted
         from standalone.shape.contender import contend
-        from standalone.shape.outputs import CHECKPOINT, label_of, write_fit
+        from standalone.shape.outputs import CHECKPOINT, RESULTS, label_of, write_fit
         from standalone.shape.page import ShapePage
 
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
@@ -89,6 +91,9 @@ class Fit:
         folder = self.resume or self.output_dir or OUTPUTS / shape.name
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
+        source = Source.of(self.shape, shape.name)
+        chosen = bool(self.resume or self.output_dir)
+        folder = RESULTS.begin(folder, source, chosen=chosen, resume=self.resume is not None)
         write_whole(folder / CONFIG, dump_preset(self.options()))
         page = ShapePage(shape.solid.surface, f"{shape.name}: fit", port=self.port) if self.view else None
         callbacks = []
@@ -98,7 +103,7 @@ class Fit:
         checkpoint = CheckpointOptions(
             folder / CHECKPOINT,
             resume=self.resume is not None,
-            identity={"shape": shape.name, **options.identity()},
+            identity={"shape": shape.name, "input": source.checksum, **options.identity()},
         )
         try:
             result = contend(shape, options, self.measuring, checkpoint=checkpoint, callbacks=callbacks)
@@ -149,7 +154,7 @@ class Compare:
     )
     """Networks: mlp, pemlp-K, fourier or siren, each alone or with +batch, +layer, +global or +cross."""
     output_dir: Path | None = None
-    """Folder for the results; outputs/shape/NAME-compare by default."""
+    """Folder for the results; outputs/shape/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
     """YAML file of options; options given here override it."""
     repair: bool = False
@@ -170,14 +175,18 @@ class Compare:
             FitInterrupted: Ctrl-C.
         """
         from standalone.networks import parse_variants
-        from standalone.shape.compare import compare, write_comparison
+        from standalone.shape.compare import RESULTS, compare, write_comparison
 
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
         options.check()
         self.measuring.check()
         variants = parse_variants(self.variants)
         shape = load_input(self.shape, self.repair, self.target.voxels)
-        folder = self.output_dir or OUTPUTS / f"{shape.name}-compare"
+        folder = RESULTS.begin(
+            self.output_dir or OUTPUTS / f"{shape.name}-compare",
+            Source.of(self.shape, shape.name),
+            chosen=self.output_dir is not None,
+        )
         contenders = compare(shape, variants, options, self.measuring)
         command = command_behind(f"bn-shape compare {shape.name}", self, leave_out=("shape",))
         write_comparison(folder, shape, contenders, options, command, self.camera)

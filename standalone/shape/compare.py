@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from bn_field_plugin.files import write_whole
 from standalone.networks import Variant
 from standalone.plots import save_figure
-from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
+from standalone.report import Cell, csv_text, machine_facts, write_table
+from standalone.results import Results
 from standalone.shape.contender import Contender, contend
 from standalone.shape.inputs import ShapeInput
 from standalone.shape.outputs import draw_curves
@@ -18,6 +20,11 @@ from standalone.shape.task import FitOptions, MeasureOptions
 
 FIG_3D = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren")
 """The networks of the source's shape experiment, each without and with batch norm, and SIREN."""
+
+RESULTS = Results(
+    "bn-shape compare", ("compare.png", "compare.md", "compare.csv", "compare.json", "curves.png")
+)
+"""What a comparison leaves in its folder."""
 
 COLUMNS = {
     "iou_uniform": "IoU uniform",

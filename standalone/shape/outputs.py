@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.geometry import write_mesh
+from standalone.command_line import CONFIG
 from standalone.networks import Variant
 from standalone.options import RunOptions
 from standalone.plots import color, linestyle, new_figure, save_figure
-from standalone.report import csv_text, device_name, versions, write_whole
+from standalone.report import csv_text, device_name, versions
+from standalone.results import Results
 from standalone.shape.contender import Contender
 from standalone.shape.fitted import FILE_NAME
 from standalone.shape.inputs import ShapeInput
@@ -20,6 +23,12 @@ from standalone.shape.shading import Viewpoint
 
 CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
+RESULTS = Results(
+    "bn-shape fit",
+    (*(FILE_NAME, "mesh.ply", "picture.png", "curve.png", "curve.csv", "metrics.json", CHECKPOINT, CONFIG),),
+    kept=(CHECKPOINT, CONFIG),
+)
+"""What a fit leaves in its folder."""
 
 
 def write_fit(

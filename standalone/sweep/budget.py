@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
 from standalone.nerfstudio_commands import is_ours, train, without_lpips
-from standalone.report import write_whole
 from standalone.sweep.runs import Run
 
 FIRST_PILOT, GROWTH = 20, 4

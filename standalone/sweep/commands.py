@@ -1,6 +1,8 @@
 """The commands of `bn-sweep`: options, and what each does with them."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import hashlib
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +137,8 @@ class Run:
         if self.train_views is None and self.test_views is None:
             return scene
         counts = f"{self.train_views or 'all'}-{self.test_views or 'all'}"
-        folder = self.output_dir.resolve() / "scenes" / f"{scene.name}-{counts}"
+        source = hashlib.sha256(json.dumps(scene.words).encode()).hexdigest()[:10]  # names may be of several
+        folder = self.output_dir.resolve() / "scenes" / f"{scene.name}-{counts}-{source}"
         return scene.fewer_views(folder, train=self.train_views, test=self.test_views)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import UserError
-from standalone.report import write_whole
 
 BLENDER_SPLITS = ("train", "val", "test")
 """Names in Blender-format scenes' transforms files."""

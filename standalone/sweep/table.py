@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from standalone.report import Cell, csv_text, machine_facts, write_table, write_whole
+from bn_field_plugin.files import write_whole
+from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.sweep.runs import Result, Run
+from standalone.sweep.scenes import Scene
 
 NAME = "table"
 """File name of the table, without ending."""
@@ -27,8 +30,9 @@ def summary_rows(results: Mapping[Run, Result]) -> list[dict[str, Cell]]:
     for each method has the mean over scenes of its PSNR and SSIM means.
     """
     groups: dict[tuple[str, str, int], list[Result]] = {}
+    names = _scene_names(results)
     for run, result in results.items():
-        groups.setdefault((run.scene.name, run.method.label, run.steps), []).append(result)
+        groups.setdefault((names[run.scene], run.method.label, run.steps), []).append(result)
     rows = [_row(*key, group) for key, group in groups.items()]
     scenes = {scene for scene, *_ in groups}
     if len(scenes) < 2:
@@ -43,6 +47,16 @@ def summary_rows(results: Mapping[Run, Result]) -> list[dict[str, Cell]]:
             mean[METRICS[name]] = round(statistics.fmean(values), DIGITS[name])
         rows.append(mean)
     return rows
+
+
+def _scene_names(runs: Iterable[Run]) -> dict[Scene, str]:
+    """What each scene is called: its name, or all that it is where another one has the same."""
+    scenes = list(dict.fromkeys(run.scene for run in runs))
+    names = [scene.name for scene in scenes]
+    return {
+        scene: scene.name if names.count(scene.name) == 1 else f"{scene.name} ({shlex.join(scene.words)})"
+        for scene in scenes
+    }
 
 
 def write_summary(

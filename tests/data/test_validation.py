@@ -14,7 +14,7 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from bn_field_plugin.data import validation
+from bn_field_plugin.data import image_checks
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn.errors import UserError
@@ -182,7 +182,8 @@ def test_listed_splits_pass(capture):
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_pixel_formats_that_nerfstudio_reads(capture, mode):
     folder, _ = capture
-    _picture(folder / "images/f_0.png", mode=mode)
+    for i in range(10):
+        _picture(folder / f"images/f_{i}.png", mode=mode)
     check_dataset(NerfstudioDataParserConfig(data=folder))
 
 
@@ -358,7 +359,7 @@ def _damage(path, fault):
 @pytest.mark.parametrize("many", [False, True], ids=["decoded", "headers only"])
 def test_damaged_images(blender, capture, fault, many, monkeypatch):
     if many:
-        monkeypatch.setattr(validation, "DECODE_AT_MOST", 1)
+        monkeypatch.setattr(image_checks, "DECODE_AT_MOST", 1)
     _damage(blender[0] / "val/r_1.png", fault)
     _fails(BlenderDataParserConfig(data=blender[0]), blender[0] / "val/r_1.png")
     _damage(capture[0] / "images/f_7.png", fault)
@@ -592,3 +593,146 @@ def test_extra_fields_never_raise(playground, extra):
         frames = [{**extra, "file_path": "images/f_0", "transform_matrix": POSE}]
         _write(playground / f"transforms_{split}.json", {**extra, "camera_angle_x": 0.7, "frames": frames})
     check_dataset(BlenderDataParserConfig(data=playground))
+
+
+# ----------------------------------------------------------------------- what nerfstudio reads of any format
+
+
+def _masks(folder, meta, sizes=(8, 6), mode="L", value=255, frames=None):
+    """Give every frame a mask; of `frames`, or all, with one value."""
+    for i, frame in enumerate(meta["frames"]):
+        frame["mask_path"] = f"masks/m_{i}.png"
+        path = folder / frame["mask_path"]
+        path.parent.mkdir(exist_ok=True)
+        odd = frames is None or i in frames
+        width, height = sizes if odd else (8, 6)
+        Image.new("L", (width, height), value if odd else 255).convert(mode if odd else "L").save(path)
+    _write(folder / "transforms.json", meta)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "RGB", "frames": [4]}, ("m_4.png", "kind RGB", "8-bit grey")),
+        ({"mode": "P"}, ("kind P", "8-bit grey")),
+        ({"sizes": (4, 3), "frames": [5]}, ("m_5.png", "is 4x3", "f_5.png is 8x6")),
+        ({"value": 0}, ("masks of all train images are black",)),
+        ({"value": 0, "frames": [9]}, ("masks of all val images are black", "m_9.png")),
+    ],
+)
+def test_masks_that_nerfstudio_cannot_use(capture, options, words):
+    folder, meta = capture
+    _masks(folder, meta, **options)
+    config = NerfstudioDataParserConfig(data=folder, eval_mode="fraction", train_split_fraction=0.9)
+    if 9 in options.get("frames", ()):
+        config.eval_mode = "filename"
+        for i, frame in enumerate(meta["frames"]):
+            name = f"images/{'eval' if i == 9 else 'train'}_{i}.png"
+            (folder / frame["file_path"]).rename(folder / name)
+            frame["file_path"] = name
+        _write(folder / "transforms.json", meta)
+    _fails(config, *words)
+
+
+def test_sound_masks_pass_and_one_black_one_does(capture):
+    folder, meta = capture
+    _masks(folder, meta, mode="1")
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+    _masks(folder, meta, value=0, frames=[3])
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+
+
+def test_of_several_sizes_every_mask_must_leave_something(capture):
+    folder, meta = capture
+    camera = {key: meta.pop(key) for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")}
+    for frame in meta["frames"]:
+        frame.update(camera)
+    meta["frames"][4].update(w=12, h=10)
+    _picture(folder / "images/f_4.png", size=(12, 10))
+    _masks(folder, meta, value=0, frames=[3])
+    Image.new("L", (12, 10), 255).save(folder / "masks/m_4.png")
+    _fails(NerfstudioDataParserConfig(data=folder), "m_3.png is black", "several sizes")
+
+
+def test_alpha_is_of_all_images_of_a_split_or_of_none(capture, blender):
+    folder, _ = capture
+    _picture(folder / "images/f_1.png", mode="RGBA")
+    _fails(NerfstudioDataParserConfig(data=folder), "1 of 9 train images", "f_1.png", "alpha")
+    _picture(blender[0] / "train/r_0.png", mode="RGB")
+    check_dataset(BlenderDataParserConfig(data=blender[0]))  # laid on white, each as it is
+
+
+@pytest.mark.parametrize(("ending", "orientation"), [("jpg", 6), ("jpg", 3), ("png", 8)])
+def test_pictures_that_a_tag_turns_are_named(capture, ending, orientation):
+    folder, meta = capture
+    for i, frame in enumerate(meta["frames"]):
+        frame["file_path"] = f"images/f_{i}.{ending}"
+        exif = Image.Exif()
+        exif[0x0112] = orientation if i == 7 else 1
+        Image.new("RGB", (6, 8) if orientation == 6 else (8, 6)).save(folder / frame["file_path"], exif=exif)
+    _write(folder / "transforms.json", meta | ({"w": 6, "h": 8} if orientation == 6 else {}))
+    _fails(
+        NerfstudioDataParserConfig(data=folder), f"f_7.{ending}", f"orientation {orientation}", "-auto-orient"
+    )
+
+
+def test_other_parsers_get_the_checks_of_pictures(blender):
+    """D-NeRF's has Blender's files."""
+    folder, metas = blender
+    for split, meta in metas.items():
+        for frame in meta["frames"]:
+            frame["time"] = 0.5
+        _write(folder / f"transforms_{split}.json", meta)
+    config = DNeRFDataParserConfig(data=folder)
+    check_dataset(config)
+    _picture(folder / "val/r_1.png", mode="LA")
+    _fails(config, "val/r_1.png", "kind LA")
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    Image.new("RGBA", (8, 6)).save(folder / "train/r_1.png", exif=exif)
+    _fails(config, "train/r_1.png", "orientation 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("images/f_3", ("write its ending too, as f_3.png",)),
+        ("images\\f_3.png", ("write / for each \\",)),
+        ("images/F_3.PNG", ("write its name as it is, f_3.png",)),
+        ("images/f_33.png", ("f_33.png does not exist",)),
+    ],
+)
+@pytest.mark.parametrize("frame", [0, 3])
+def test_names_that_nearly_fit(capture, name, words, frame):
+    folder, meta = capture
+    meta["frames"][frame]["file_path"] = name
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), *words)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(capture, encoding):
+    folder, meta = capture
+    (folder / "transforms.json").write_text(json.dumps(meta), encoding=encoding)
+    _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", "byte-order mark")
+
+
+def test_files_of_instant_ngp_are_named(capture):
+    folder, meta = capture
+    for key in ("fl_x", "fl_y", "cx", "cy"):
+        del meta[key]
+    meta["camera_angle_x"] = math.pi / 2
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), "camera_angle_x", "instant-ngp-data", "= 4)")
+
+
+def test_camera_models_of_frames(capture):
+    folder, meta = capture
+    meta["camera_model"] = "OPENCV"
+    for frame in meta["frames"]:
+        frame["camera_model"] = "OPENCV"
+    _write(folder / "transforms.json", meta)
+    check_dataset(NerfstudioDataParserConfig(data=folder))
+    meta["frames"][2]["camera_model"] = "OPENCV_FISHEYE"
+    _write(folder / "transforms.json", meta)
+    _fails(NerfstudioDataParserConfig(data=folder), "frame 2", "OPENCV_FISHEYE", "ignored")

@@ -172,8 +172,8 @@ def test_the_file_of_a_living_writer_stays(tmp_path: Path) -> None:
         print("locked", flush=True)
         time.sleep(60)
     """
-    living = tmp_path / ".step-000000001.ckpt.a.partial"
-    dead = tmp_path / ".step-000000001.ckpt.b.partial"
+    living = tmp_path / ".step-000000001.a.partial.ckpt"
+    dead = tmp_path / ".step-000000001.b.partial.ckpt"
     dead.touch()
     others = [tmp_path / "config.yml", tmp_path / "models" / checkpoint_name(0)]
     others[1].parent.mkdir()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from bn_field_plugin.geometry import mesh_files, write_mesh
+from bn_field_plugin import files
+from bn_field_plugin.geometry import write_mesh
 from bn_field_plugin.nn import UserError
 
 
@@ -46,7 +47,7 @@ def test_a_write_that_fails_leaves_the_older_mesh(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mesh_files.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         write_mesh(trimesh.creation.icosphere(subdivisions=1), path)
     assert path.read_bytes() == older

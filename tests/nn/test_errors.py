@@ -58,3 +58,25 @@ def test_a_user_error_is_a_value_error_and_exits_in_process(capsys):
     assert stop.value.code == 2
     assert stop.value.__suppress_context__, "the traceback would show the error again"
     assert capsys.readouterr().err == "error: width is 0: it must be at least 1\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "told"),
+    [("UserError('first\\n second')", 2, "error: first second\n"), ("KeyError('k')", 1, "KeyError: 'k'\n")],
+)
+def test_in_commands_of_others_a_mistake_that_nobody_catches_is_one_line(
+    raised: str, status: int, told: str
+) -> None:
+    script = (
+        "from bn_field_plugin.nn.errors import *\nimport sys\n"
+        "tell_uncaught_user_errors(); hook = sys.excepthook\n"
+        "tell_uncaught_user_errors(); assert sys.excepthook is hook\n"
+        "try:\n    raise UserError('caught')\nexcept UserError:\n    pass\n"
+        f"raise {raised}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == status
+    assert done.stderr.endswith(told)
+    assert ("Traceback" in done.stderr) is (status == 1)

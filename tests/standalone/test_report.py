@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-from standalone.report import csv_text, machine_facts, markdown_table, replacing, write_table, write_whole
+from standalone.report import csv_text, machine_facts, markdown_table, write_table
 
 
 def test_a_table_keeps_its_numbers(tmp_path: Path) -> None:
@@ -25,30 +23,6 @@ def test_a_table_keeps_its_numbers(tmp_path: Path) -> None:
 
 def test_columns_come_in_the_order_of_first_appearance() -> None:
     assert markdown_table([{"b": 1}, {"a": 2, "b": 3}]).splitlines()[0] == "| b | a |"
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file.txt"
-    write_whole(path, "first")
-    write_whole(path, b"second")
-    assert path.read_text() == "second"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "file.png"
-    write_whole(path, "old")
-
-    def fail() -> None:
-        with replacing(path) as temporary:
-            assert temporary.suffix == ".png"
-            temporary.write_text("half")
-            raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        fail()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_csv_keeps_its_columns_in_order() -> None:

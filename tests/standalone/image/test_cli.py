@@ -49,7 +49,7 @@ def test_fit_writes_its_folder(image: Path, tmp_path: Path, capsys: pytest.Captu
     run("fit", image, "--output-dir", folder, *TINY)
     assert {path.name for path in folder.iterdir()} == {
         *("reconstruction.png", "error.png", "curve.csv", "curve.png", "bands.csv", "bands.png"),
-        *("checkpoint.pt", "config.yaml", "metrics.json", "image.bni"),
+        *("checkpoint.pt", "config.yaml", "input.json", "metrics.json", "image.bni"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(METRICS) <= metrics.keys()
@@ -197,3 +197,34 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_image(image: Path, 
     subprocess.run([*base, "--resume", stopped], check=True, env=environment)
     a, b = (read_picture(folder / "reconstruction.png").pixels for folder in (straight, stopped))
     np.testing.assert_array_equal(a, b)
+
+
+def test_pictures_of_one_stem_do_not_share_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, source in {"a/1.jpg": picture(16, 20, format="jpeg"), "b/1.png": picture(18, 12)}.items():
+        write_picture(tmp_path / name, source)
+    run("fit", "a/1.jpg", *TINY)
+    run("fit", "b/1.png", *TINY, "--norm", "layer")
+    first, second = Path("outputs/image/1"), Path("outputs/image/1-2")
+    assert not (second / "image.bni").exists()
+    assert json.loads((second / "metrics.json").read_text())["bpp"] is None
+    metrics = json.loads((first / "metrics.json").read_text())
+    assert metrics["bpp"] is not None
+    assert metrics["psnr_of_file"] != metrics["psnr"]
+    # The same picture again: nothing of the run before stays.
+    run("fit", "a/1.jpg", *TINY, "--norm", "layer")
+    assert not (first / "image.bni").exists()
+    assert "holds results of" in fails(capsys, "fit", "a/1.jpg", "--output-dir", second, *TINY)
+    write_picture(tmp_path / "b/1.png", picture(18, 13))
+    assert "has changed" in fails(capsys, "fit", "--resume", second)
+
+
+def test_what_a_file_is_converted_from_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    path = tmp_path / "drawing.png"
+    Image.fromarray(picture().pixels).quantize(8).save(path)
+    run("fit", path, "--output-dir", tmp_path / "out", *TINY)
+    assert "drawing.png has a palette: read as RGB" in capsys.readouterr().out

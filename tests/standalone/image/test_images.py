@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bn_field_plugin import UserError
+from standalone.image.decoded import MAX_PIXELS
 from standalone.image.formats import decode_file, encode_file
 from standalone.image.images import (
     CHANNELS,
     DEPTHS,
-    MAX_PIXELS,
     SUFFIXES,
     Picture,
     ValueRange,
@@ -103,28 +103,13 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "empty": (b"", "no PNG, JPEG, TIFF or EXR"),
         "text": (b"hello", "no PNG, JPEG, TIFF or EXR"),
         "gif": (b"GIF89a" + bytes(20), "no PNG, JPEG, TIFF or EXR"),
-        "palette": (png_bytes(rgb.convert("P")), "palette"),
         "animated": (png_bytes(rgb, save_all=True, append_images=[rgb.rotate(90)]), "2 frames"),
-        "grey with alpha": (png_bytes(rgb.convert("LA")), "grey with alpha"),
         "cut png": (whole[: len(whole) // 2], "damaged"),
         "cut header": (whole[:20], "damaged"),
         "absurd png": (absurd, "claims"),
-        "cmyk": (_jpeg(rgb.convert("CMYK")), "colour mode CMYK"),
-        "five channels": (
-            tiff_bytes(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
-            "5 channels",
-        ),
-        "pages": (tiff_bytes(np.zeros((3, 4, 4), np.uint8), photometric="minisblack"), "3 pages"),
-        "double": (tiff_bytes(np.zeros((4, 4))), "float64"),
         "cut tiff": (tiff_bytes(picture().pixels, photometric="rgb")[:60], "damaged"),
         "exr": (b"\x76\x2f\x31\x01\x02\x00\x00\x00", "damaged header"),
     }
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", list(bad_files()))
@@ -153,7 +138,7 @@ def test_damaged_files_never_crash(data: bytes, format, at: int) -> None:
     at %= len(whole)
     damaged = whole[:at] + data + whole[at + len(data) :]
     try:
-        pixels, _ = decode_file(damaged)
+        pixels = decode_file(damaged)[0].pixels
     except UserError:
         return
     assert pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS

@@ -59,6 +59,50 @@ def test_spectrum_of_a_module_of_ones_own(tmp_path: Path, capsys: pytest.Capture
         assert status == 2 and wrong in message
 
 
+def test_modules_of_the_current_folder_are_found_ready_or_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_me.py").write_text("width = 4\n")
+    (tmp_path / "mine_of_test.py").write_text(
+        "import torch\nfrom torch import nn\nimport beside_me\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Linear(2, beside_me.width), nn.Tanh(), nn.Linear(beside_me.width, 1))\n"
+        "net = ready = Net()\n"
+        "def missing(): return torch.load('missing.pt')\n"
+        "def wants(size): return Net()\n"
+        "number = 3\n"
+        "def no_module(): return 3\n"
+    )
+    (tmp_path / "broken_of_test.py").write_text("def f(:\n")
+    (tmp_path / "needs_of_test.py").write_text("import absent_package\n")
+    for name in ("mine_of_test:ready", "mine_of_test:Net", "mine_of_test.py:Net"):
+        main(["spectrum", "--module", name, "--side", "3", "--output-dir", "out"])
+    capsys.readouterr()
+    for name, wanted in {
+        "mine_of_test:missing": "missing.pt",
+        "mine_of_test:wants": "missing a required argument: 'size'",
+        "mine_of_test:number": "is of type int",
+        "mine_of_test:no_module": "must return a torch module",
+        "mine_of_test:nothing": "has no nothing",
+        "broken_of_test:f": "SyntaxError",
+        "needs_of_test:f": "needs absent_package, which is not installed",
+        "absent_of_test:f": f"there is no absent_of_test in {tmp_path}",
+        "absent_of_test.py:f": "absent_of_test.py",
+    }.items():
+        status, message = exit_of(["spectrum", "--module", name, "--side", "3"], capsys)
+        assert status == 2 and wanted in message and message.count("\n") == 1
+
+
+def test_a_row_that_cannot_be_held_is_left_out_and_said(tmp_path: Path) -> None:
+    module = "tests.standalone.ntk.test_module_function:own_norm"
+    main(["spectrum", "--module", module, "--side", "4", "--output-dir", str(tmp_path)])
+    text = (tmp_path / "spectrum.md").read_text()
+    assert "| batch |" in text and "| frozen |" not in text and "frozen is left out: " in text
+
+
 def test_points_of_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "points.npy", np.random.default_rng(0).uniform(-1, 1, (9, 3)))
     main(["spectrum", "--points", str(tmp_path / "points.npy"), "--output-dir", str(tmp_path)])

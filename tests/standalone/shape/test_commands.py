@@ -51,7 +51,7 @@ def test_a_fit_leaves_what_its_help_names(fitted: Path) -> None:
     names = {path.name for path in fitted.iterdir()}
     assert names == {
         *("shape.pt", "mesh.ply", "picture.png", "curve.csv", "curve.png", "metrics.json"),
-        *("checkpoint.pt", "config.yaml"),
+        *("checkpoint.pt", "config.yaml", "input.json"),
     }
     metrics = json.loads((fitted / "metrics.json").read_text())
     assert metrics["iou_uniform"] > 0.85

@@ -1,0 +1,36 @@
+"""Which way up a picture is, as EXIF or XMP say it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+TAG = 0x0112
+"""Number of the orientation tag in EXIF and TIFF."""
+
+IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+"""The same as XMP spells it."""
+
+
+def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """The orientation that meta data give: 1 to 8, and 1 (upright) where none is sound.
+
+    Args:
+        exif: an EXIF block, with or without its opening "Exif".
+        xmp: an XMP packet, which counts where EXIF says nothing.
+    """
+    from PIL import Image
+
+    if exif:
+        tags = Image.Exif()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about damage, which is taken for silence
+                tags.load(exif)
+                value = tags.get(TAG)
+        except Exception:  # damaged blocks make Pillow raise almost anything
+            value = None
+        if isinstance(value, int):
+            return value if 1 <= value <= 8 else 1
+    found = IN_XMP.search(xmp) if xmp else None
+    return int(found[1]) if found else 1
