@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import trimesh
 
+from bn_field_plugin.geometry.mesh_encoding import encode_mesh
 from bn_field_plugin.nn import UserError
 
 
@@ -34,8 +34,7 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        data: Any = mesh.export(file_type=kind)
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.write_bytes(encode_mesh(mesh, kind))
         os.replace(partial, path)
     except OSError as error:
         with suppress(OSError):  # as where the folder is none
