@@ -1,13 +1,15 @@
 """Generalised winding number: how often triangles go around a point, whether they close or not.
 
 Inside a closed surface with outward faces it is 1, outside 0; beside a hole it changes smoothly (Jacobson et
-al., *Robust Inside-Outside Segmentation using Generalized Winding Numbers*, 2013). `exact_winding_number` sums
-over all triangles. `WindingTree` sums far ones in groups, by the expansion of Barill et al. (*Fast Winding
-Numbers for Soups and Clouds*, 2018).
+al., *Robust Inside-Outside Segmentation Using Generalized Winding Numbers*, 2013). `exact_winding_number`
+sums over all triangles; `WindingTree` sums far ones in groups, by the expansion of Barill et al. (*Fast
+Winding Numbers for Soups and Clouds*, 2018).
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -138,13 +140,26 @@ class WindingTree:
         return np.asarray(out / (4 * np.pi))
 
 
+@functools.cache
 def compiled() -> Any | None:
-    """The compiled kernel, or None where numba is absent; compiles at the first call on a machine."""
+    """The compiled kernel; None, after one line on stderr, where numba does not work.
+
+    numba compiles at the first call on a machine, and reads the result from disk at others.
+    """
     try:
-        from standalone.shape.winding_kernel import add_winding_numbers
-    except ImportError:
+        from standalone.shape import winding_kernel
+
+        winding_kernel.warm_up()
+    except Exception as error:  # a numba that does not fit numpy or the processor raises anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        print(
+            "numba cannot be used here, numpy takes the place of winding_kernel, fifteen times slower: "
+            f"{reason} (pip install numba)",
+            file=sys.stderr,
+            flush=True,
+        )
         return None
-    return add_winding_numbers
+    return winding_kernel.add_winding_numbers
 
 
 def _threads() -> int:

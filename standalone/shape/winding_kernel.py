@@ -62,3 +62,10 @@ def add_winding_numbers(
                         + (cx * ax + cy * ay + cz * az) * lb,
                     )
         out[p] = total / (4.0 * math.pi)
+
+
+def warm_up() -> None:
+    """Call the kernel once, so that numba compiles it, or reads what it has compiled before."""
+    add_winding_numbers(
+        np.zeros((1, 3)), np.zeros((1, 27)), np.array([0, 1]), np.zeros((1, 3, 3)), np.empty(1)
+    )

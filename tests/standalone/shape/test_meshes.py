@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
 from standalone.shape.demo import knurled_torus
-from standalone.shape.meshes import Frame, boundary_edges, load_mesh, weld
+from standalone.shape.frames import Frame, boundary_edges, load_mesh, weld
 
 
 def ball(scale: float = 1.0, subdivisions: int = 2) -> trimesh.Trimesh:

@@ -11,7 +11,7 @@ import trimesh
 
 from bn_field_plugin import UserError
 from standalone.shape.demo import knurled_torus
-from standalone.shape.meshes import Frame
+from standalone.shape.frames import Frame
 from standalone.shape.solids import MeshSolid, Solid, VolumeSolid, load_volume, winding_number
 
 
