@@ -60,8 +60,8 @@ def solid_of_mesh(prepared: PreparedMesh, in_box: trimesh.Trimesh, name: str) ->
     forks = f", {prepared.forks:,} of them with three faces or more" if prepared.forks else ""
     note = (
         f"{name} is open ({prepared.open_edges:,} edges{forks}): inside is where its faces go around by more "
-        f"than half (generalised winding number); {doubtful:.1%} of the sampled points are doubtful (between "
-        f"{DOUBTFUL[0]} and {DOUBTFUL[1]})"
+        f"than half (generalised winding number); {100 * doubtful:.2g}% of the sampled points are doubtful "
+        f"(between {DOUBTFUL[0]} and {DOUBTFUL[1]})"
     )
     return MeshInside(WindingSolid(in_box, tree, False, extremes), (note,))
 
@@ -79,19 +79,17 @@ def _closed(
     several, backward = float(np.mean(whole > 1)), float(np.mean(whole < 0))
     if several == 0 and backward == 0:
         solid = MeshSolid(in_box)
-        if np.mean((whole > 0) != solid.inside(points)) <= DISAGREEMENT:
+        if np.mean((whole > 0) != solid.tested(points)) <= DISAGREEMENT:
             return MeshInside(solid, ())
         return MeshInside(WindingSolid(in_box, tree, True, extremes), ())
     notes = []
     if several:
         notes.append(
-            f"{name} has parts that overlap or cuts itself ({several:.1%} of the sampled points lie in it "
-            "more than once): they are united (winding number above 0.5)"
+            f"{name} has parts that overlap or cuts itself ({100 * several:.2g}% of the sampled points lie "
+            "in it more than once): they are united (winding number above 0.5)"
         )
     if backward:
-        notes.append(
-            f"{name} is inside out in places ({backward:.1%} of the sampled points): these count as outside"
-        )
+        notes.append(f"{name} is inside out in places ({100 * backward:.2g}% of the sampled points): outside")
     return MeshInside(WindingSolid(in_box, tree, True, extremes), tuple(notes))
 
 

@@ -94,7 +94,10 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
         notes.append(f"{opposed:,} pairs of faces stand back to back: they bound nothing")
     corner, side = vertices[faces].min(axis=(0, 1)), float(np.ptp(vertices[faces], axis=(0, 1)).max())
     scaled = (vertices - corner) / side
-    turned = turned_alike(faces, _areas(scaled, faces))
+    areas = _areas(scaled, faces)
+    if areas.sum() < SMALLEST_VOLUME:
+        raise UserError(f"{name} has no area: give a mesh that encloses a volume")
+    turned = turned_alike(faces, areas)
     faces, patch = turned.faces, turned.patch
     if turned.turned:
         notes.append(f"{turned.turned:,} of its {len(faces):,} faces pointed against the others: turned")
