@@ -29,6 +29,7 @@ def surface_of_cloud(cloud: MeshContent, name: str) -> tuple[MeshContent, list[s
         UserError: no normals or too few, points that are not finite, or no surface.
     """
     import open3d as o3d
+    import torch
 
     points, normals = cloud.vertices, cloud.normals
     if normals is None:
@@ -56,7 +57,10 @@ def surface_of_cloud(cloud: MeshContent, name: str) -> tuple[MeshContent, list[s
     given.normals = o3d.utility.Vector3dVector(normals)
     try:
         with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-            mesh, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(given, depth=POISSON_DEPTH)
+            # its threads wait by spinning: no more than there is room for
+            mesh, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(
+                given, depth=POISSON_DEPTH, n_threads=torch.get_num_threads()
+            )
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{name} is a point cloud without a surface ({reason}): give more points") from None

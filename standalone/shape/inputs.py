@@ -45,22 +45,21 @@ def load_shape(
     Raises:
         UserError: the file cannot be read, or holds nothing with an inside.
     """
+    is_volume = path is not None and path.suffix.lower() in VOLUME_ENDINGS
+    if not is_volume and (threshold is not None or inside is not None):
+        option = "--threshold" if threshold is not None else "--inside"
+        raise UserError(f"{option} is for volumes ({', '.join(VOLUME_ENDINGS)}) alone: leave it out")
     if path is None:
         mesh = knurled_torus()
         frame = Frame.around(mesh.vertices)
         return ShapeInput("knurled-torus", MeshSolid(frame.mesh_to_box(mesh)), frame)
-    if path.suffix.lower() in VOLUME_ENDINGS:
+    if is_volume:
         occupancy, notes = load_volume(path, threshold, inside)
         solid = VolumeSolid(occupancy, str(path))
         shape = np.array(solid.occupancy.shape)
         middle = (shape - 1) / 2
         frame = Frame((float(middle[0]), float(middle[1]), float(middle[2])), float(shape.max()) / 2)
         return ShapeInput(path.stem, solid, frame, notes)
-    if threshold is not None or inside is not None:
-        option = "--threshold" if threshold is not None else "--inside"
-        raise UserError(
-            f"{option} is for volumes ({', '.join(VOLUME_ENDINGS)}), and {path} is none: leave it out"
-        )
     prepared = load_mesh(path, repair)
     frame = Frame.around(prepared.mesh.vertices)
     found = solid_of_mesh(prepared, frame.mesh_to_box(prepared.mesh), str(path))

@@ -21,6 +21,9 @@ from standalone.shape.welding import REPAIR_TOLERANCES, TOLERANCES, weld, weld_n
 SMALLEST_VOLUME = 1e-9
 """Volume, as a share of the cube of the longest side, below which a closed mesh encloses nothing."""
 
+COARSE = 1e-4
+"""Steps of 32-bit coordinates, as shares of the longest side, from which on a line says so."""
+
 
 @dataclass(frozen=True)
 class PreparedMesh:
@@ -78,7 +81,7 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
     vertices, faces = weld(content.vertices, content.faces)
     if len(faces) == 0:
         raise UserError(f"{name} has no area: give a mesh that encloses a volume")
-    notes: list[str] = []
+    notes = _coarseness(vertices)
     faces, repeated, opposed = without_doubles(faces)
     welded = weld_nearly(vertices, faces, REPAIR_TOLERANCES if repair else TOLERANCES)
     if welded.closed:
@@ -89,9 +92,9 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
         faces, more, pairs = without_doubles(welded.faces)
         repeated, opposed = repeated + more, opposed + pairs
     if repeated:
-        notes.append(f"{repeated:,} faces that are there twice count once")
+        notes.append(f"{counted(repeated, 'face')} of those there twice left out")
     if opposed:
-        notes.append(f"{opposed:,} pairs of faces stand back to back: they bound nothing")
+        notes.append(f"{counted(opposed, 'pair')} of faces back to back, which bound nothing, left out")
     corner, side = vertices[faces].min(axis=(0, 1)), float(np.ptp(vertices[faces], axis=(0, 1)).max())
     scaled = (vertices - corner) / side
     areas = _areas(scaled, faces)
@@ -142,6 +145,21 @@ def _check_coordinates(content: MeshContent, name: str) -> None:
         raise UserError(f"{name} has {broken} vertices that are not finite: mend the file")
     if not np.ptp(corners, axis=0).max() > 0:
         raise UserError(f"{name} has all its vertices at one point: give a solid shape")
+
+
+def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
+    """A line where the file's coordinates have 32 bits, which are too few this far from the origin."""
+    if not np.array_equal(vertices, vertices.astype(np.float32)):
+        return []
+    step = float(np.spacing(np.abs(vertices).max().astype(np.float32)) / np.ptp(vertices, axis=0).max())
+    if step < COARSE or np.array_equal(vertices, np.rint(vertices)):
+        return []
+    return [f"its coordinates have 32 bits, this far from the origin steps of {step:.1e} of its side"]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _areas(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> Float[np.ndarray, " f"]:

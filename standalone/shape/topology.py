@@ -68,8 +68,7 @@ def without_doubles(faces: Faces) -> Doubles:
     # the corners sorted, and the way round: even or odd orders of them
     order = np.argsort(faces, axis=1)
     even = (order[:, 1] - order[:, 0]) % 3 == 1
-    _, first, index = np.unique(np.sort(faces, axis=1), axis=0, return_index=True, return_inverse=True)
-    index = index.reshape(-1)
+    first, index = _same_rows(np.sort(faces, axis=1))
     ways = np.stack([np.bincount(index, even), np.bincount(index, ~even)])
     net = ways[0] - ways[1]
     kept_even = np.where(net != 0, net > 0, even[first])
@@ -84,6 +83,15 @@ def without_doubles(faces: Faces) -> Doubles:
     repeated = len(faces) - int(2 * pairs.sum()) - int(np.count_nonzero(net))
     # as in the file
     return Doubles(chosen[np.argsort(first[keep], kind="stable")], repeated, int(pairs.sum()))
+
+
+def _same_rows(rows: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " f"]]:
+    """The first of each kind of row, and the kind of each."""
+    stride = int(rows.max(initial=0)) + 1
+    # two columns in one number: three would not fit for millions of vertices
+    pairs = np.unique(rows[:, 0] * stride + rows[:, 1], return_inverse=True)[1].reshape(-1)
+    _, first, index = np.unique(pairs * stride + rows[:, 2], return_index=True, return_inverse=True)
+    return first, index.reshape(-1)
 
 
 def _parts(faces: Faces) -> Int[np.ndarray, " f"]:

@@ -18,7 +18,7 @@ SLACK = 0.02
 STEP = 1e-4
 """Distance from a face at which its two sides are looked at."""
 
-LARGEST_PIECE = 0.05
+LARGEST_PIECE = 0.08
 """Longest edge of the pieces that are looked at where parts overlap."""
 
 

@@ -118,7 +118,7 @@ def test_faces_that_are_there_twice_count_once() -> None:
         found = prepared(doubled)
         assert found.closed
         assert found.mesh.volume == pytest.approx(whole.volume)
-        assert f"{len(faces):,} faces that are there twice count once" in found.notes[0]
+        assert f"{len(faces):,} faces of those there twice left out" in found.notes[0]
 
 
 def test_a_front_and_a_back_for_each_face_are_one_surface() -> None:
@@ -138,7 +138,7 @@ def test_the_wall_between_touching_boxes_goes() -> None:
     assert found.closed
     assert found.mesh.volume == pytest.approx(2)
     assert len(found.mesh.faces) == 20
-    assert "2 pairs of faces stand back to back" in found.notes[0]
+    assert "2 pairs of faces back to back" in found.notes[0]
 
 
 def test_an_inner_wall_is_an_edge_of_three_faces_and_is_mended() -> None:
@@ -166,6 +166,12 @@ def test_repair_closes_every_hole(noise: float) -> None:
     height = 0.2
     assert found.mesh.volume == pytest.approx(ball(4).volume - np.pi * height**2 * (1 - height / 3), rel=0.02)
     assert any("--repair closed" in note for note in found.notes)
+
+
+def test_coordinates_that_the_file_has_rounded_are_told() -> None:
+    """As in an STL at 1e6: nothing can be done, but said."""
+    rounded = (ball().vertices + 1e6).astype(np.float32).astype(np.float64)
+    assert "steps of 3.1e-02 of its side" in notes_of(trimesh.Trimesh(rounded, ball().faces, process=False))
 
 
 def test_several_parts_are_one_shape() -> None:

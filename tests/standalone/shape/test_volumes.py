@@ -53,7 +53,7 @@ VALUES = {
     "in voxels, far from 0": (DISTANCE * 1000, "inside is below 0"),
     "logits": (np.where(FULL, 8.0, -9.0), "inside is above 0"),
     "8 bits": (FULL.astype(np.uint8) * 255, "inside is above 127.5"),
-    "grey": (np.clip(200 - 300 * DISTANCE, 10, 390), "inside is above 200"),
+    "grey": (np.clip(200 - 300 * DISTANCE, 100, 300), "inside is above 200"),
     "labels": (FULL * (1 + (AXES[0] > 0)).astype(np.int16), "inside is above 0.5 (labels"),
 }
 
