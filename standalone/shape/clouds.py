@@ -11,6 +11,9 @@ from standalone.shape.frames import Frame
 POISSON_DEPTH = 8
 """Octree depth of the Poisson reconstruction."""
 
+FEWEST_POINTS = 4
+"""Points of the smallest cloud: fewer enclose nothing."""
+
 FEWEST_NORMALS = 0.5
 """Share of the points that must have a normal."""
 
@@ -52,6 +55,8 @@ def surface_of_cloud(cloud: MeshContent, name: str) -> tuple[MeshContent, list[s
     if bad:
         notes.append(f"{name}: {bad:,} points whose normals are zero or not finite are left out")
     points, normals = points[good], normals[good] / length[good, None]
+    if len(points) < FEWEST_POINTS:
+        raise UserError(f"{name} is a point cloud of {len(points)} points: give at least {FEWEST_POINTS}")
     frame = Frame.around(points)
     given = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(frame.to_box(points)))
     given.normals = o3d.utility.Vector3dVector(normals)
