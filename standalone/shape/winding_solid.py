@@ -103,15 +103,28 @@ def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh
 
     Large faces are cut, as overlapping parts may hide some of them.
     """
-    vertices, faces = trimesh.remesh.subdivide_to_size(mesh.vertices, mesh.faces, LARGEST_PIECE, max_iter=12)
-    triangles = vertices[faces]
+    triangles = halved(np.asarray(mesh.triangles), LARGEST_PIECE)
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
     centers = triangles.mean(axis=1)
     outer, inner = (tree(centers + step * normals) > LEVEL for step in (STEP, -STEP))
-    turned = np.where((outer & ~inner)[:, None], faces[:, ::-1], faces)[outer != inner]
+    turned = np.where((outer & ~inner)[:, None, None], triangles[:, ::-1], triangles)[outer != inner]
     if len(turned) == 0:
         return mesh
-    pieces = trimesh.Trimesh(vertices, turned, process=False)
-    pieces.remove_unreferenced_vertices()
-    return pieces
+    corners, index = np.unique(turned.reshape(-1, 3), axis=0, return_inverse=True)
+    return trimesh.Trimesh(corners, index.reshape(-1, 3), process=False)
+
+
+def halved(triangles: Float[np.ndarray, "t 3 3"], longest: float) -> Float[np.ndarray, "u 3 3"]:
+    """Triangles cut in the middle of their longest side until none is longer; slivers stay few."""
+    done = []
+    while len(triangles):
+        sides = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
+        large = sides.max(axis=1) > longest
+        done.append(triangles[~large])
+        # turn the longest side to the front
+        turn = (sides[large].argmax(axis=1)[:, None] + np.arange(3)) % 3
+        a, b, c = np.take_along_axis(triangles[large], turn[:, :, None], axis=1).swapaxes(0, 1)
+        middle = (a + b) / 2
+        triangles = np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
+    return np.concatenate(done)
