@@ -148,13 +148,18 @@ def _check_coordinates(content: MeshContent, name: str) -> None:
 
 
 def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
-    """A line where the file's coordinates have 32 bits, which are too few this far from the origin."""
-    if not np.array_equal(vertices, vertices.astype(np.float32)):
+    """A line where coordinates are those of 32 bits, which are too few this far from the origin.
+
+    Few corners, or whole numbers, may be meant so.
+    """
+    if len(vertices) < 100 or not np.array_equal(vertices, vertices.astype(np.float32)):
         return []
     step = float(np.spacing(np.abs(vertices).max().astype(np.float32)) / np.ptp(vertices, axis=0).max())
     if step < COARSE or np.array_equal(vertices, np.rint(vertices)):
         return []
-    return [f"its coordinates have 32 bits, this far from the origin steps of {step:.1e} of its side"]
+    return [
+        f"its corners lie on steps of {step:.1e} of its side, as 32-bit numbers do this far from the origin"
+    ]
 
 
 def counted(count: int, noun: str) -> str:
