@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import trimesh
 
 from bn_field_plugin.files import write_whole
+from bn_field_plugin.geometry.mesh_encoding import encode_mesh
 from bn_field_plugin.nn import UserError
 
 
@@ -30,9 +30,8 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
         UserError: an unknown ending, or the file cannot be written.
     """
     kind = mesh_format(path)
-    data: Any = mesh.export(file_type=kind)
     try:
-        write_whole(path, data)
+        write_whole(path, encode_mesh(mesh, kind))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); choose another --output-dir"

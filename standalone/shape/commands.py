@@ -31,6 +31,7 @@ from standalone.shape.task import (
     check_resolution,
     shape_network,
 )
+from standalone.shape.volumes import Side
 
 OUTPUTS = Path("outputs/shape")
 """Folder of results, unless another is given."""
@@ -51,8 +52,8 @@ class Fit:
     """
 
     shape: tyro.conf.Positional[Path | None] = None
-    """Closed mesh (OBJ, PLY, STL, OFF, GLB), point cloud with normals (PLY), or occupancy volume (.npy, .npz,
-    .mat). A knurled torus by default."""
+    """Mesh (OBJ, PLY, STL, OFF, GLB, glTF), closed or open, point cloud with normals (PLY), or volume of
+    occupancies or signed distances (.npy, .npz, .mat). A knurled torus by default."""
     output_dir: Path | None = None
     """Folder for the results; outputs/shape/NAME by default, with a number where that is another shape's."""
     config: Path | None = None
@@ -60,7 +61,11 @@ class Fit:
     resume: Path | None = None
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
     repair: bool = False
-    """Close holes and turn faces of a mesh that needs it."""
+    """Close holes of a mesh by caps. Without, inside is where its faces go around by more than half."""
+    threshold: float | None = None
+    """Value at the surface of a volume; by its values if not given, in a line."""
+    inside: Side | None = None
+    """Which side of the threshold is inside; by its values if not given, in a line."""
     view: bool = False
     """Show the fit in the browser while it runs."""
     port: int = 8080
@@ -87,7 +92,7 @@ class Fit:
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
         options.check()
         self.measuring.check()
-        shape = load_input(self.shape, self.repair, self.target.voxels)
+        shape = load_input(self, self.target.voxels)
         folder = self.resume or self.output_dir or OUTPUTS / shape.name
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
@@ -131,6 +136,8 @@ class Fit:
         flat: dict[str, Any] = {
             "shape": None if self.shape is None else str(self.shape.resolve()),
             "repair": self.repair,
+            "threshold": self.threshold,
+            "inside": self.inside,
         }
         for part in parts:
             flat |= dataclasses.asdict(part)
@@ -148,7 +155,7 @@ class Compare:
     """
 
     shape: tyro.conf.Positional[Path | None] = None
-    """Closed mesh, point cloud with normals, or occupancy volume. A knurled torus by default."""
+    """Mesh, point cloud with normals, or volume. A knurled torus by default."""
     variants: tuple[str, ...] = (
         *("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren"),
     )
@@ -158,7 +165,11 @@ class Compare:
     config: Path | None = None
     """YAML file of options; options given here override it."""
     repair: bool = False
-    """Close holes and turn faces of a mesh that needs it."""
+    """Close holes of a mesh by caps. Without, inside is where its faces go around by more than half."""
+    threshold: float | None = None
+    """Value at the surface of a volume; by its values if not given, in a line."""
+    inside: Side | None = None
+    """Which side of the threshold is inside; by its values if not given, in a line."""
     network: NetworkOptions = field(default_factory=shape_network)
     target: TargetOptions = field(default_factory=TargetOptions)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -181,7 +192,7 @@ class Compare:
         options.check()
         self.measuring.check()
         variants = parse_variants(self.variants)
-        shape = load_input(self.shape, self.repair, self.target.voxels)
+        shape = load_input(self, self.target.voxels)
         folder = RESULTS.begin(
             self.output_dir or OUTPUTS / f"{shape.name}-compare",
             Source.of(self.shape, shape.name),
@@ -213,13 +224,16 @@ class Mesh:
         Raises:
             UserError: no fitted shape, an unknown ending, or a shape without surface.
         """
-        from bn_field_plugin.geometry import mesh_format, write_mesh
+        from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
         from standalone.shape.fitted import FittedShape
 
-        mesh_format(self.output)  # mistakes before the work
+        kind = mesh_format(self.output)  # mistakes before the work
         check_resolution(self.resolution)
         mesh = FittedShape.load(self.fit, RunOptions().torch_device()).mesh(self.resolution)
         write_mesh(mesh, self.output)
+        note = precision_note(mesh, kind)
+        if note is not None:
+            say(note)
         say(f"{self.output}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles")
 
 
@@ -235,6 +249,10 @@ class View:
     shape: tyro.conf.Positional[Path | None] = None
     """The shape that was fitted; the knurled torus by default."""
     repair: bool = False
+    """As in the fit."""
+    threshold: float | None = None
+    """As in the fit."""
+    inside: Side | None = None
     """As in the fit."""
     resolution: int = 192
     """Grid points along each side of the box."""
@@ -254,8 +272,8 @@ class View:
 
         check_resolution(self.resolution)
         fitted = FittedShape.load(self.fit, RunOptions().torch_device())
-        shape = load_input(self.shape, self.repair, None)
-        if shape.frame != fitted.frame:
+        shape = load_input(self, None)
+        if not shape.frame.is_near(fitted.frame):
             raise UserError(
                 f"{self.shape or shape.name} is not what {self.fit} was fitted to: give that file"
             )
@@ -264,11 +282,13 @@ class View:
         wait_on(page)
 
 
-def load_input(path: Path | None, repair: bool, voxels: int | None) -> Any:
-    """The shape that a command is given, as voxels if asked."""
+def load_input(command: Fit | Compare | View, voxels: int | None) -> Any:
+    """The shape that a command is given, as voxels if asked; says what is to be known of it."""
     from standalone.shape.inputs import load_shape, voxelized
 
-    shape = load_shape(path, repair)
+    shape = load_shape(command.shape, command.repair, command.threshold, command.inside)
+    for note in shape.notes:
+        say(note)
     return shape if voxels is None else voxelized(shape, voxels)
 
 

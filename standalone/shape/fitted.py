@@ -14,7 +14,7 @@ from bn_field_plugin.nn import CoordinateMLP, UserError
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.networks import Variant
 from standalone.shape import inference
-from standalone.shape.meshes import Frame
+from standalone.shape.frames import Frame
 
 FILE_NAME = "shape.pt"
 """Name of the file in a fit's folder."""

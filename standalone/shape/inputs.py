@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import trimesh
 
 from bn_field_plugin.nn import UserError
 from standalone.shape.demo import knurled_torus
-from standalone.shape.meshes import Frame, load_mesh
+from standalone.shape.frames import Frame
+from standalone.shape.mesh_inside import solid_of_mesh
+from standalone.shape.meshes import load_mesh
 from standalone.shape.metrics import grid_over
-from standalone.shape.solids import MeshSolid, Solid, VolumeSolid, load_volume
-
-VOLUME_ENDINGS = (".npy", ".npz", ".mat")
-"""File endings that are read as occupancy volumes."""
+from standalone.shape.solids import MeshSolid, Solid, VolumeSolid
+from standalone.shape.volumes import VOLUME_ENDINGS, Side, load_volume
 
 
 @dataclass(frozen=True)
@@ -28,27 +27,43 @@ class ShapeInput:
     """The shape in the box [-1, 1]^3."""
     frame: Frame
     """From its own coordinates (of a volume: voxel indices) to the box."""
+    notes: tuple[str, ...] = ()
+    """What was done to it and what is wrong with it, a line each."""
 
 
-def load_shape(path: Path | None, repair: bool = False) -> ShapeInput:
-    """Read a shape: a closed mesh, a point cloud with normals, or an occupancy volume.
+def load_shape(
+    path: Path | None, repair: bool = False, threshold: float | None = None, inside: Side | None = None
+) -> ShapeInput:
+    """Read a shape: a mesh, a point cloud with normals, or an occupancy volume.
 
     Args:
         path: the file; None is the built-in knurled torus.
-        repair: close holes and turn faces of meshes that need it.
+        repair: close holes of meshes.
+        threshold: value at the surface of a volume; by its values if not given.
+        inside: the side of it that is inside; by its values if not given.
 
     Raises:
         UserError: the file cannot be read, or holds nothing with an inside.
     """
+    is_volume = path is not None and path.suffix.lower() in VOLUME_ENDINGS
+    if not is_volume and (threshold is not None or inside is not None):
+        option = "--threshold" if threshold is not None else "--inside"
+        raise UserError(f"{option} is for volumes ({', '.join(VOLUME_ENDINGS)}) alone: leave it out")
     if path is None:
-        return _from_mesh("knurled-torus", knurled_torus(), check=False)
-    if path.suffix.lower() in VOLUME_ENDINGS:
-        solid = VolumeSolid(load_volume(path), str(path))
+        mesh = knurled_torus()
+        frame = Frame.around(mesh.vertices)
+        return ShapeInput("knurled-torus", MeshSolid(frame.mesh_to_box(mesh)), frame)
+    if is_volume:
+        occupancy, notes = load_volume(path, threshold, inside)
+        solid = VolumeSolid(occupancy, str(path))
         shape = np.array(solid.occupancy.shape)
         middle = (shape - 1) / 2
         frame = Frame((float(middle[0]), float(middle[1]), float(middle[2])), float(shape.max()) / 2)
-        return ShapeInput(path.stem, solid, frame)
-    return _from_mesh(path.stem, load_mesh(path, repair), check=True, label=str(path))
+        return ShapeInput(path.stem, solid, frame, notes)
+    prepared = load_mesh(path, repair)
+    frame = Frame.around(prepared.mesh.vertices)
+    found = solid_of_mesh(prepared, frame.mesh_to_box(prepared.mesh), str(path))
+    return ShapeInput(path.stem, found.solid, frame, (*prepared.notes, *found.notes))
 
 
 def voxelized(shape: ShapeInput, resolution: int) -> ShapeInput:
@@ -72,10 +87,4 @@ def voxelized(shape: ShapeInput, resolution: int) -> ShapeInput:
     middle = low + cell * np.array(sizes) / 2
     center = shape.frame.from_box(middle[None])[0]
     frame = Frame((float(center[0]), float(center[1]), float(center[2])), shape.frame.scale * float(half))
-    return ShapeInput(shape.name, solid, frame)
-
-
-def _from_mesh(name: str, mesh: trimesh.Trimesh, check: bool, label: str | None = None) -> ShapeInput:
-    frame = Frame.around(mesh.vertices)
-    in_box = trimesh.Trimesh(frame.to_box(mesh.vertices), mesh.faces, process=False)
-    return ShapeInput(name, MeshSolid(in_box, label or name, check=check), frame)
+    return ShapeInput(shape.name, solid, frame, shape.notes)

@@ -1,4 +1,4 @@
-"""Meshes of shapes: read, welded by position, checked, repaired on request."""
+"""Meshes of shapes: read, welded, turned outwards, and diagnosed; repaired on request."""
 
 from __future__ import annotations
 
@@ -10,168 +10,170 @@ import trimesh
 from jaxtyping import Float
 
 from bn_field_plugin.nn import UserError
-
-MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
-"""File endings that are read as meshes; a .ply without faces is a point cloud."""
-
-POISSON_DEPTH = 8
-"""Octree depth of the Poisson reconstruction of point clouds."""
+from standalone.shape.clouds import surface_of_cloud
+from standalone.shape.formats.content import MeshContent
+from standalone.shape.formats.reading import read_mesh_file
+from standalone.shape.holes import fill_holes
+from standalone.shape.topology import Faces, edges_of, turned_alike, without_doubles
+from standalone.shape.turning import outward
+from standalone.shape.welding import REPAIR_TOLERANCES, TOLERANCES, weld, weld_nearly
 
 SMALLEST_VOLUME = 1e-9
-"""Volume, as a share of the cube of the longest side, below which a mesh encloses nothing."""
+"""Volume, as a share of the cube of the longest side, below which a closed mesh encloses nothing."""
 
-
-def load_mesh(path: Path, repair: bool = False) -> trimesh.Trimesh:
-    """Read a closed mesh, or reconstruct one from a point cloud with normals.
-
-    Vertices of one position are one vertex (UV seams), triangles without area are left out.
-
-    Args:
-        path: OBJ, PLY, STL, OFF or GLB file.
-        repair: close holes and turn faces outwards instead of refusing such meshes.
-
-    Returns:
-        The mesh in the file's own coordinates: watertight, faces counter-clockwise seen from outside.
-
-    Raises:
-        UserError: a file that is no mesh, and a mesh that encloses no volume.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: check the path")
-    if path.suffix.lower() not in MESH_ENDINGS:
-        raise UserError(f"{path}: unknown ending; give a mesh ({', '.join(MESH_ENDINGS)}) or a volume")
-    vertices, faces = _read(path)
-    mesh = weld(vertices, faces)
-    return closed(mesh, str(path), repair)
-
-
-def weld(vertices: Float[np.ndarray, "v 3"], faces: np.ndarray) -> trimesh.Trimesh:
-    """Make vertices of exactly one position one, and drop unused ones and triangles that lost a side."""
-    unique, index = np.unique(vertices, axis=0, return_inverse=True)
-    faces = index.reshape(-1)[faces]
-    a, b, c = faces.T
-    mesh = trimesh.Trimesh(unique, faces[(a != b) & (b != c) & (c != a)], process=False)
-    mesh.remove_unreferenced_vertices()
-    return mesh
-
-
-def closed(mesh: trimesh.Trimesh, name: str, repair: bool = False) -> trimesh.Trimesh:
-    """Check that a mesh encloses a volume, its faces turned outwards.
-
-    Args:
-        mesh: a welded mesh.
-        name: what messages call it.
-        repair: close holes and turn faces, where that is needed.
-
-    Raises:
-        UserError: holes, faces that point inwards or both ways, or no volume.
-    """
-    side = float(np.ptp(mesh.vertices, axis=0).max())
-    scaled = trimesh.Trimesh((mesh.vertices - mesh.vertices.min(axis=0)) / side, mesh.faces, process=False)
-    if scaled.area < SMALLEST_VOLUME:
-        raise UserError(f"{name} has no area: give a mesh that encloses a volume")
-    open_edges = boundary_edges(scaled)
-    if open_edges and not repair:
-        raise UserError(f"{name} is not watertight ({open_edges} boundary edges): close it, or pass --repair")
-    if open_edges:
-        trimesh.repair.fill_holes(scaled)
-        left = boundary_edges(scaled)
-        if left:
-            raise UserError(
-                f"{name} has holes that --repair cannot close ({left} boundary edges left of {open_edges}): "
-                "close it in a mesh editor"
-            )
-    if repair:
-        trimesh.repair.fix_normals(scaled, multibody=False)
-    if not scaled.is_winding_consistent:
-        raise UserError(f"{name} has faces that point both ways: pass --repair to turn them outwards")
-    volume = float(scaled.volume)
-    if abs(volume) < SMALLEST_VOLUME:
-        raise UserError(f"{name} encloses no volume: give a solid shape")
-    if volume < 0:
-        raise UserError(f"{name} has all its faces turned inwards: pass --repair to turn them outwards")
-    return trimesh.Trimesh(scaled.vertices * side + mesh.vertices.min(axis=0), scaled.faces, process=False)
-
-
-def boundary_edges(mesh: trimesh.Trimesh) -> int:
-    """Number of edges that do not belong to exactly two faces."""
-    _, counts = np.unique(mesh.edges_sorted, axis=0, return_counts=True)
-    return int((counts != 2).sum())
+COARSE = 1e-4
+"""Steps of 32-bit coordinates, as shares of the longest side, from which on a line says so."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The similarity that takes a shape's own coordinates into the box [-1, 1]^3 of the networks."""
+class PreparedMesh:
+    """A mesh whose inside can be told."""
 
-    center: tuple[float, float, float]
-    """The point that becomes the origin, in the shape's units."""
-    scale: float
-    """Length that becomes 1, in the shape's units."""
+    mesh: trimesh.Trimesh
+    """In the file's own coordinates, exactly; faces counter-clockwise seen from outside."""
+    open_edges: int
+    """Edges around which the faces leave a gap; none in a closed mesh."""
+    forks: int
+    """Those of them with three or more faces."""
+    notes: tuple[str, ...] = ()
+    """What was done to it, and what is wrong with it, a line each."""
 
-    @classmethod
-    def around(cls, points: Float[np.ndarray, "n 3"], filled: float = 0.9) -> Frame:
-        """The frame that centres the points' bounding box and lets its longest side fill a share of the box.
+    @property
+    def closed(self) -> bool:
+        """Whether it goes around every point a whole number of times."""
+        return self.open_edges == 0
 
-        Args:
-            points: at least two different points.
-            filled: share of the box's side, in (0, 1].
-        """
-        low, high = points.min(axis=0), points.max(axis=0)
-        middle = low + (high - low) / 2
-        return cls(
-            (float(middle[0]), float(middle[1]), float(middle[2])), float((high - low).max()) / 2 / filled
+
+def load_mesh(path: Path, repair: bool = False) -> PreparedMesh:
+    """Read any mesh, or reconstruct one from a point cloud with normals.
+
+    Args:
+        path: OBJ, PLY, STL, OFF, GLB or glTF file.
+        repair: close holes.
+
+    Raises:
+        UserError: a file that is no mesh, and a closed mesh that encloses no volume.
+    """
+    content = read_mesh_file(path)
+    notes: list[str] = []
+    if len(content.faces) == 0:
+        content, notes = surface_of_cloud(content, str(path))
+    prepared = prepare(content, str(path), repair)
+    return PreparedMesh(prepared.mesh, prepared.open_edges, prepared.forks, (*notes, *prepared.notes))
+
+
+def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMesh:
+    """Make of a file's triangles a mesh whose inside can be told, as far as they have one.
+
+    Corners of one position are one, nearly equal ones too where that closes edges; faces that are there twice
+    stay once, pairs back to back go; faces turn the way of their neighbours, and parts outwards. Corners keep
+    their coordinates to the last digit.
+
+    Args:
+        content: corners and triangles.
+        name: what messages call it.
+        repair: close holes by caps, and weld corners farther apart.
+
+    Raises:
+        UserError: coordinates that are not finite, or a closed mesh without volume.
+    """
+    _check_coordinates(content, name)
+    vertices, faces = weld(content.vertices, content.faces)
+    if len(faces) == 0:
+        raise UserError(f"{name} has no area: give a mesh that encloses a volume")
+    notes = _coarseness(vertices)
+    faces, repeated, opposed = without_doubles(faces)
+    welded = weld_nearly(vertices, faces, REPAIR_TOLERANCES if repair else TOLERANCES)
+    if welded.closed:
+        notes.append(
+            f"{welded.corners:,} corners within {welded.tolerance:.0e} of its side of others are welded: "
+            f"that closes {welded.closed:,} edges"
         )
-
-    def to_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """From the shape's coordinates to the box."""
-        return (points - np.array(self.center)) / self.scale
-
-    def from_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """From the box to the shape's coordinates."""
-        return points * self.scale + np.array(self.center)
-
-    def mesh_from_box(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """A mesh in the box in the shape's coordinates."""
-        return trimesh.Trimesh(self.from_box(mesh.vertices), mesh.faces, process=False)
-
-
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces of a file, reconstructed where it holds points with normals only."""
-    import open3d as o3d
-
-    with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-        read = o3d.io.read_triangle_mesh(str(path))
-        vertices, faces = np.asarray(read.vertices), np.asarray(read.triangles)
-        if len(vertices) == 0 and path.suffix.lower() != ".ply":
-            raise UserError(f"{path} holds no mesh: it is empty or no {path.suffix} file")
-        if len(faces) == 0:
-            vertices, faces = _reconstruct(path)
-    if not np.isfinite(vertices).all():
-        broken = int((~np.isfinite(vertices)).any(axis=1).sum())
-        raise UserError(f"{path} has {broken} vertices that are not finite: mend the file")
-    if not np.ptp(vertices, axis=0).max() > 0:
-        raise UserError(f"{path} has all its vertices at one point: give a solid shape")
-    return vertices, faces
-
-
-def _reconstruct(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Poisson surface (Kazhdan & Hoppe 2013) of a point cloud with normals, in its own units."""
-    import open3d as o3d
-
-    cloud = o3d.io.read_point_cloud(str(path))
-    points = np.asarray(cloud.points)
-    if len(points) == 0:
-        raise UserError(f"{path} holds neither faces nor points: it is empty or no mesh file")
-    if not cloud.has_normals():
-        raise UserError(
-            f"{path} is a point cloud without normals: inside and outside need them; estimate and orient "
-            "normals first, or give a mesh"
+        faces, more, pairs = without_doubles(welded.faces)
+        repeated, opposed = repeated + more, opposed + pairs
+    if repeated:
+        notes.append(f"{counted(repeated, 'face')} of those there twice left out")
+    if opposed:
+        notes.append(f"{counted(opposed, 'pair')} of faces back to back, which bound nothing, left out")
+    corner, side = vertices[faces].min(axis=(0, 1)), float(np.ptp(vertices[faces], axis=(0, 1)).max())
+    scaled = (vertices - corner) / side
+    areas = _areas(scaled, faces)
+    if areas.sum() < SMALLEST_VOLUME:
+        raise UserError(f"{name} has no area: give a mesh that encloses a volume")
+    turned = turned_alike(faces, areas)
+    faces, patch = turned.faces, turned.patch
+    if turned.turned:
+        notes.append(f"{turned.turned:,} of its {len(faces):,} faces pointed against the others: turned")
+    if turned.one_sided:
+        notes.append(f"{turned.one_sided:,} faces form a surface of one side (as a Moebius band)")
+    if repair:
+        before = _gaps(faces)[0]
+        vertices, filled, caps = fill_holes(vertices, faces)
+        if caps:
+            notes.append(
+                f"--repair closed {before:,} open edges by {caps:,} caps ({len(filled) - len(faces):,} faces)"
+            )
+            faces = without_doubles(filled).faces
+            scaled = (vertices - corner) / side
+            turned = turned_alike(faces, _areas(scaled, faces))
+            faces, patch = turned.faces, turned.patch
+    if len(faces) == 0:
+        raise UserError(f"{name} encloses no volume: give a solid shape")
+    result = outward(scaled, faces, patch)
+    if result.all_turned:
+        notes.append("its faces pointed inwards: turned outwards")
+    if result.parts:
+        notes.append(
+            f"{result.parts:,} of {result.of_parts:,} parts were inside out, as mirrored copies are: turned"
         )
-    if not np.isfinite(points).all():
-        raise UserError(f"{path} has points that are not finite: mend the file")
-    if not np.ptp(points, axis=0).max() > 0:
-        raise UserError(f"{path} has all its points at one place: give a solid shape")
-    frame = Frame.around(points)
-    cloud.points = o3d.utility.Vector3dVector(frame.to_box(points))
-    mesh, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(cloud, depth=POISSON_DEPTH)
-    return frame.from_box(np.asarray(mesh.vertices)), np.asarray(mesh.triangles)
+    open_edges, forks = _gaps(result.faces)
+    if open_edges == 0:
+        triangles = scaled[result.faces] - 0.5
+        volume = np.einsum("ti,ti->", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6
+        if volume < SMALLEST_VOLUME:
+            raise UserError(f"{name} encloses no volume: give a solid shape")
+    mesh = trimesh.Trimesh(vertices, result.faces, process=False)
+    mesh.remove_unreferenced_vertices()
+    return PreparedMesh(mesh, open_edges, forks, tuple(f"{name}: {note}" for note in notes))
+
+
+def _check_coordinates(content: MeshContent, name: str) -> None:
+    """Refuse corners of faces that are not finite, or all at one place."""
+    corners = content.vertices[content.faces.reshape(-1)]
+    if not np.isfinite(corners).all():
+        broken = len(np.unique(content.faces.reshape(-1)[~np.isfinite(corners).all(axis=1)]))
+        raise UserError(f"{name} has {broken} vertices that are not finite: mend the file")
+    if not np.ptp(corners, axis=0).max() > 0:
+        raise UserError(f"{name} has all its vertices at one point: give a solid shape")
+
+
+def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
+    """A line where coordinates are those of 32 bits, which are too few this far from the origin.
+
+    Few corners, or whole numbers, may be meant so.
+    """
+    if len(vertices) < 100 or not np.array_equal(vertices, vertices.astype(np.float32)):
+        return []
+    step = float(np.spacing(np.abs(vertices).max().astype(np.float32)) / np.ptp(vertices, axis=0).max())
+    if step < COARSE or np.array_equal(vertices, np.rint(vertices)):
+        return []
+    return [
+        f"its corners lie on steps of {step:.1e} of its side, as 32-bit numbers do this far from the origin"
+    ]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _areas(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> Float[np.ndarray, " f"]:
+    a, b, c = vertices[faces].swapaxes(0, 1)
+    return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
+
+
+def _gaps(faces: Faces) -> tuple[int, int]:
+    """Edges that are open, and those of them with three or more faces."""
+    edges = edges_of(faces)
+    gap = edges.balance != 0
+    return int(np.count_nonzero(gap)), int(np.count_nonzero(gap & (edges.uses > 2)))

@@ -54,6 +54,7 @@ def write_fit(
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
     metrics = {
         **result.metrics,
+        "notes": list(shape.notes),
         "seed": run.seed,
         "versions": versions(),
         "device": device_name(run.torch_device()),

@@ -94,6 +94,28 @@ def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) 
     assert "--steps 30" in record["command"]
 
 
+def test_an_open_mesh_is_fitted_and_said_to_be_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A box of quads without its lid, in UTM coordinates: no digit is lost on the way out."""
+    corners = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4)]
+    lines = [f"v {x + 500000.25} {y + 4000000.5} {z}" for x, y, z in corners]
+    lines += ["f " + " ".join(str(i + 1) for i in quad) for quad in quads]
+    (tmp_path / "crate.obj").write_text("\n".join(lines))
+    folder = tmp_path / "fit"
+    command = ["fit", str(tmp_path / "crate.obj"), "--output-dir", str(folder), "--steps", "60"]
+    main([*command, *SMALL, *QUICK])
+    notes = json.loads((folder / "metrics.json").read_text())["notes"]
+    assert "crate.obj is open (4 edges)" in notes[0]
+    assert notes[0] in capsys.readouterr().out
+    mesh = trimesh.load(folder / "mesh.ply", process=False)
+    assert len(np.unique(mesh.vertices[:, 1])) > 20
+    np.testing.assert_allclose(mesh.bounds.mean(axis=0), [500000.75, 4000001.0, 0.5], atol=0.2)
+    main(["mesh", str(folder), str(tmp_path / "crate.stl"), "--resolution", "24"])
+    assert "STL has 32-bit coordinates" in capsys.readouterr().out
+
+
 def test_help_teaches() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "standalone.shape", "fit", "--help"],
@@ -112,6 +134,8 @@ def test_help_teaches() -> None:
         (["fit", "--steps", "0"], "--steps is 0"),
         (["fit", "--network", "pemlp"], "the network 'pemlp' is unknown"),
         (["fit", "--points", "1"], "--points is 1"),
+        (["fit", "--threshold", "0.3"], "--threshold is for volumes"),
+        (["fit", "--inside", "below"], "--inside is for volumes"),
         (["fit", "--config", "none.yaml"], "the config none.yaml cannot be read"),
         (["fit", "--resume", "none"], "--resume none: there is no config.yaml"),
         (["mesh", "none", "out.ply"], "there is no checkpoint"),

@@ -1,4 +1,4 @@
-"""Meshes: welded by position, refused or repaired where they enclose nothing, whatever their scale."""
+"""Meshes: welded, turned outwards, diagnosed and repaired, whatever their scale and place."""
 
 from __future__ import annotations
 
@@ -7,86 +7,191 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
-from standalone.shape.demo import knurled_torus
-from standalone.shape.meshes import Frame, boundary_edges, load_mesh, weld
+from standalone.shape.formats.content import MeshContent
+from standalone.shape.mesh_inside import solid_of_mesh
+from standalone.shape.meshes import PreparedMesh, load_mesh, prepare
+from tests.standalone.shape.broken_meshes import (
+    ball,
+    box,
+    content,
+    holed,
+    in_box,
+    soup,
+    together,
+    turned,
+    write,
+)
 
 
-def ball(scale: float = 1.0, subdivisions: int = 2) -> trimesh.Trimesh:
-    mesh = trimesh.creation.icosphere(subdivisions=subdivisions)
-    return trimesh.Trimesh(mesh.vertices * scale, mesh.faces, process=False)
+def prepared(mesh: trimesh.Trimesh, repair: bool = False) -> PreparedMesh:
+    return prepare(content(mesh), "it", repair)
 
 
-def write(mesh: trimesh.Trimesh, path: Path) -> Path:
-    path.write_bytes(
-        data.encode() if isinstance(data := mesh.export(file_type=path.suffix[1:]), str) else data
-    )
-    return path
+def notes_of(mesh: trimesh.Trimesh, repair: bool = False) -> str:
+    return "; ".join(prepared(mesh, repair).notes)
 
 
 @pytest.mark.parametrize("ending", ["obj", "ply", "stl", "off", "glb"])
-def test_every_format_is_read(ending: str, tmp_path: Path) -> None:
-    mesh = load_mesh(write(ball(), tmp_path / f"ball.{ending}"))
-    assert mesh.is_watertight
-    assert mesh.volume == pytest.approx(ball().volume, rel=1e-4)
+def test_every_format_is_closed_and_has_no_notes(ending: str, tmp_path: Path) -> None:
+    found = load_mesh(write(ball(2), tmp_path / f"ball.{ending}"))
+    assert found.closed
+    assert found.mesh.is_watertight
+    assert found.notes == ()
+    assert found.mesh.volume == pytest.approx(ball(2).volume, rel=1e-4)
 
 
-def test_seams_are_welded_by_position() -> None:
-    """Every triangle with vertices of its own, as along a seam of texture coordinates."""
-    torn = ball()
-    vertices, faces = torn.triangles.reshape(-1, 3), np.arange(3 * len(torn.faces)).reshape(-1, 3)
-    assert boundary_edges(trimesh.Trimesh(vertices, faces, process=False)) > 0
-    welded = weld(vertices, faces)
-    assert boundary_edges(welded) == 0
-    assert len(welded.vertices) == len(torn.vertices)
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("far", [0.0, 1e6])
+def test_neither_scale_nor_place_matters(scale: float, far: float) -> None:
+    """A ball of radius 1 at 1e6 is one: nothing is welded at a distance of its own, no digit is lost."""
+    mesh = ball(2)
+    placed = trimesh.Trimesh((mesh.vertices + far) * scale, mesh.faces, process=False)
+    found = prepared(placed)
+    assert found.closed
+    np.testing.assert_array_equal(np.unique(found.mesh.vertices), np.unique(placed.vertices))
+    local = trimesh.Trimesh(found.mesh.vertices / scale - far, found.mesh.faces, process=False)
+    assert local.volume == pytest.approx(mesh.volume, rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-9, 1e9])
-def test_scale_does_not_matter(scale: float, tmp_path: Path) -> None:
-    mesh = load_mesh(write(ball(scale), tmp_path / "ball.ply"))
-    assert mesh.is_watertight
-    assert mesh.volume / scale**3 == pytest.approx(ball().volume, rel=1e-4)
+@pytest.mark.parametrize("noise", [0.0, 1e-16, 1e-12, 1e-9, 1e-7, 1e-6])
+def test_corners_that_differ_in_some_digit_are_welded(noise: float) -> None:
+    found = prepared(soup(ball(), noise))
+    assert found.closed
+    assert found.mesh.volume == pytest.approx(ball().volume, rel=1e-4)
+    assert len(found.notes) == (1 if noise >= 1e-12 else len(found.notes))
+    if noise >= 1e-12:
+        assert "welded: that closes 3,840 edges" in found.notes[0]
 
 
-def test_an_open_mesh_is_told_and_closed_on_request(tmp_path: Path) -> None:
-    torn = ball()
-    path = write(trimesh.Trimesh(torn.vertices, torn.faces[1:], process=False), tmp_path / "open.ply")
-    with pytest.raises(UserError, match=r"open.ply is not watertight \(3 boundary edges\).*--repair"):
-        load_mesh(path)
-    assert load_mesh(path, repair=True).volume == pytest.approx(torn.volume, rel=1e-3)
+def test_detail_below_the_weld_survives() -> None:
+    """A bump of a closed mesh that is smaller than the tolerances of the weld beside it."""
+    small = ball(1, 2e-7, (0, 0, 1.5))
+    found = prepared(together(soup(ball(), 1e-9), small))
+    assert found.closed
+    assert len(found.mesh.vertices) == len(ball().vertices) + len(small.vertices)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.3])
-def test_turned_faces_are_told_and_mended_on_request(share: float, tmp_path: Path) -> None:
-    whole = ball()
-    faces = whole.faces.copy()
-    faces[: int(share * len(faces))] = faces[: int(share * len(faces)), ::-1]
-    path = write(trimesh.Trimesh(whole.vertices, faces, process=False), tmp_path / "turned.ply")
-    with pytest.raises(UserError, match="--repair"):
-        load_mesh(path)
-    assert load_mesh(path, repair=True).volume == pytest.approx(whole.volume, rel=1e-6)
+def test_corners_farther_apart_need_repair() -> None:
+    torn = soup(ball(), 3e-5)
+    assert not prepared(torn).closed
+    assert prepared(torn, repair=True).closed
 
 
-def test_several_parts_are_one_shape(tmp_path: Path) -> None:
-    two = trimesh.util.concatenate(
-        [ball(), trimesh.Trimesh(ball().vertices + 3, ball().faces, process=False)]
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.7])
+def test_faces_against_the_others_are_turned(share: float) -> None:
+    found = prepared(turned(ball(), share))
+    count = round(min(share, 1 - share) * 1280)
+    assert found.closed
+    assert found.mesh.volume == pytest.approx(ball().volume)
+    assert any(
+        f"{count:,} of its 1,280 faces pointed against the others: turned" in note for note in found.notes
     )
-    assert load_mesh(write(two, tmp_path / "two.ply")).volume == pytest.approx(2 * ball().volume, rel=1e-4)
 
 
-def broken(name: str) -> trimesh.Trimesh:
+@pytest.mark.parametrize("mesh", [ball(), holed(ball(), 0.9)], ids=["closed", "open"])
+def test_a_mesh_inside_out_is_turned(mesh: trimesh.Trimesh) -> None:
+    found = prepared(turned(mesh))
+    assert "pointed inwards: turned outwards" in found.notes[0]
+    np.testing.assert_allclose(found.mesh.volume, mesh.volume)
+
+
+@pytest.mark.parametrize("part", [ball(), holed(ball(), 0.9)], ids=["closed", "open"])
+def test_a_mirrored_part_is_turned_and_a_cavity_is_not(part: trimesh.Trimesh) -> None:
+    big = ball(3, 4.0)
+    beside = trimesh.Trimesh(part.vertices + 6, part.faces, process=False)
+    assert "1 of 2 parts were inside out" in notes_of(together(big, turned(beside)))
+    assert notes_of(together(big, beside)) == ""
+    cavity = prepared(together(big, turned(part)))
+    assert cavity.notes == ()
+    assert cavity.mesh.volume == pytest.approx(big.volume - part.volume, rel=1e-6)
+    # all turned: first the whole, then nothing more
+    both = prepared(turned(together(big, turned(part))))
+    assert both.mesh.volume == pytest.approx(big.volume - part.volume, rel=1e-6)
+
+
+def test_faces_that_are_there_twice_count_once() -> None:
     whole = ball()
+    for faces in (whole.faces, whole.faces[:7]):
+        doubled = trimesh.Trimesh(whole.vertices, np.concatenate([whole.faces, faces]), process=False)
+        found = prepared(doubled)
+        assert found.closed
+        assert found.mesh.volume == pytest.approx(whole.volume)
+        assert f"{len(faces):,} faces of those there twice left out" in found.notes[0]
+
+
+def test_a_front_and_a_back_for_each_face_are_one_surface() -> None:
+    whole = ball()
+    both = trimesh.Trimesh(whole.vertices, np.concatenate([whole.faces, whole.faces[:, ::-1]]), process=False)
+    found = prepared(both)
+    assert found.closed
+    assert found.mesh.volume == pytest.approx(whole.volume)
+
+
+def test_the_wall_between_touching_boxes_goes() -> None:
+    one = box()
+    other = trimesh.Trimesh(
+        np.multiply(one.vertices, [-1, 1, 1]) + np.array([2, 0, 0]), one.faces[:, ::-1], process=False
+    )
+    found = prepared(together(one, other))
+    assert found.closed
+    assert found.mesh.volume == pytest.approx(2)
+    assert len(found.mesh.faces) == 20
+    assert "2 pairs of faces back to back" in found.notes[0]
+
+
+def test_an_inner_wall_is_an_edge_of_three_faces_and_is_mended() -> None:
+    cut = trimesh.Trimesh(
+        box().vertices, np.concatenate([box().faces, [[0, 3, 7], [0, 7, 4]]]), process=False
+    )
+    found = prepared(cut)
+    assert not found.closed
+    assert found.forks > 0
+    mended = prepared(cut, repair=True)
+    assert mended.closed
+    assert mended.mesh.volume == pytest.approx(1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7])
+def test_repair_closes_every_hole(noise: float) -> None:
+    """Three holes, one of them of many corners, in a mesh that is also torn."""
+    mesh = holed(ball(4), 0.8)
+    kept = np.ones(len(mesh.faces), bool)
+    kept[[5, 900, 901]] = False
+    torn = soup(trimesh.Trimesh(mesh.vertices, mesh.faces[kept], process=False), noise)
+    assert not prepared(torn).closed
+    found = prepared(torn, repair=True)
+    assert found.closed
+    height = 0.2
+    assert found.mesh.volume == pytest.approx(ball(4).volume - np.pi * height**2 * (1 - height / 3), rel=0.02)
+    assert any("--repair closed" in note for note in found.notes)
+
+
+def test_coordinates_that_the_file_has_rounded_are_told() -> None:
+    """As in an STL at 1e6: nothing can be done, but said."""
+    rounded = (ball().vertices + 1e6).astype(np.float32).astype(np.float64)
+    assert "steps of 3.1e-02 of its side" in notes_of(trimesh.Trimesh(rounded, ball().faces, process=False))
+
+
+def test_several_parts_are_one_shape() -> None:
+    assert prepared(together(ball(), ball(center=3.0))).mesh.volume == pytest.approx(2 * ball().volume)
+
+
+def broken(name: str) -> MeshContent:
+    whole = content(ball(2))
     vertices = np.array(whole.vertices)
     if name == "nan":
         vertices[3, 1] = np.nan
     if name == "point":
         vertices[:] = 1.0
+    if name == "line":
+        vertices[:, :2] = 0
     if name == "flat":
-        return trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 1]], process=False)
-    return trimesh.Trimesh(vertices, whole.faces, process=False)
+        vertices[:, 2] = 0
+    if name == "no triangle":
+        return MeshContent(vertices, np.array([[0, 0, 1]]))
+    return MeshContent(vertices, whole.faces)
 
 
 @pytest.mark.parametrize(
@@ -94,61 +199,26 @@ def broken(name: str) -> trimesh.Trimesh:
     [
         ("nan", "1 vertices that are not finite"),
         ("point", "at one point"),
-        ("flat", "encloses no volume"),
+        ("line", "has no area"),
+        ("flat", "encloses nothing"),
+        ("no triangle", "has no area"),
     ],
 )
-def test_a_mesh_that_encloses_nothing_is_one_clear_line(name: str, message: str, tmp_path: Path) -> None:
+def test_a_mesh_that_encloses_nothing_is_one_clear_line(name: str, message: str) -> None:
+    def read() -> None:
+        found = prepare(broken(name), "it")
+        solid_of_mesh(found, in_box(found.mesh), "it")
+
     with pytest.raises(UserError, match=message):
-        load_mesh(write(broken(name), tmp_path / "mesh.ply"))
+        read()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.obj", b"", "a.obj holds no mesh"),
-        ("a.ply", b"not a ply", "neither faces nor points"),
-        ("a.stl", b"x" * 200, "holds no mesh"),
-        ("a.txt", b"", "unknown ending"),
-    ],
-)
-def test_no_mesh_is_one_clear_line(name: str, content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        load_mesh(tmp_path / name)
+def test_corners_of_no_face_do_not_matter() -> None:
+    whole = content(ball(2))
+    stray = MeshContent(np.concatenate([whole.vertices, [[np.nan, 0, 0], [1e9, 0, 0]]]), whole.faces)
+    assert prepare(stray, "it").mesh.bounds.max() == pytest.approx(1)
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_mesh(tmp_path / "none.ply")
-
-
-def test_a_cloud_with_normals_becomes_a_solid_and_one_without_is_refused(tmp_path: Path) -> None:
-    import open3d as o3d
-
-    points = ball(subdivisions=4).vertices * 7 + 3
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    o3d.io.write_point_cloud(str(tmp_path / "bare.ply"), cloud)
-    with pytest.raises(UserError, match="point cloud without normals"):
-        load_mesh(tmp_path / "bare.ply")
-    cloud.normals = o3d.utility.Vector3dVector((points - 3) / 7)
-    o3d.io.write_point_cloud(str(tmp_path / "cloud.ply"), cloud)
-    mesh = load_mesh(tmp_path / "cloud.ply")
-    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 343, rel=0.02)
-
-
-@given(scale=st.floats(1e-9, 1e9), x=st.floats(-1e3, 1e3), y=st.floats(-1e3, 1e3), z=st.floats(-1e3, 1e3))
-def test_the_frame_goes_there_and_back(scale: float, x: float, y: float, z: float) -> None:
-    points = np.random.default_rng(0).normal(size=(20, 3)) * scale + np.array([x, y, z]) * scale
-    frame = Frame.around(points)
-    inside = frame.to_box(points)
-    assert np.ptp(inside, axis=0).max() == pytest.approx(1.8, rel=1e-6)
-    assert np.abs(inside).max() <= 0.9 + 1e-6
-    np.testing.assert_allclose(frame.from_box(inside), points, rtol=1e-9, atol=1e-9 * scale)
-
-
-def test_the_default_shape_is_a_closed_ring() -> None:
-    mesh = knurled_torus(180, 90)
-    assert mesh.is_watertight
-    assert mesh.is_winding_consistent
-    assert mesh.euler_number == 0
-    assert mesh.volume > 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import scipy.io
 import trimesh
 
 from bn_field_plugin import UserError
 from standalone.shape.demo import knurled_torus
-from standalone.shape.meshes import Frame
-from standalone.shape.solids import MeshSolid, Solid, VolumeSolid, load_volume, winding_number
+from standalone.shape.frames import Frame
+from standalone.shape.solids import MeshSolid, Solid, VolumeSolid
 
 
 def in_box(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
@@ -38,25 +35,8 @@ def test_the_cells_change_nothing() -> None:
         [uniform(4000, -1, 1), near + np.random.default_rng(1).normal(0, 0.01, near.shape)]
     )
     found = solid.inside(points)
-    np.testing.assert_array_equal(found, solid._cast(points))
+    np.testing.assert_array_equal(found, solid.tested(points))
     assert np.mean(found != solid.surface.contains(points)) < 1e-3
-
-
-def test_the_winding_number_counts() -> None:
-    mesh = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
-    points = uniform(500)
-    inside = np.linalg.norm(points, axis=1) < 0.5
-    clear = np.abs(np.linalg.norm(points, axis=1) - 0.5) > 0.02
-    np.testing.assert_allclose(winding_number(mesh, points)[clear], inside[clear], atol=1e-9)
-    twice = trimesh.util.concatenate([mesh, mesh])
-    np.testing.assert_allclose(winding_number(twice, points)[clear], 2 * inside[clear], atol=1e-9)
-
-
-def test_a_mesh_that_cuts_itself_is_refused() -> None:
-    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
-    shifted = trimesh.Trimesh(ball.vertices + np.array([0.4, 0, 0]), ball.faces, process=False)
-    with pytest.raises(UserError, match="cuts itself or overlaps"):
-        MeshSolid(in_box(trimesh.util.concatenate([ball, shifted])), "two.ply")
 
 
 def test_surface_points_lie_on_the_surface_evenly() -> None:
@@ -94,32 +74,6 @@ def test_a_volume_is_its_voxels() -> None:
 def test_a_volume_without_surface_is_refused(solid: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"all full|all empty|three axes"):
         VolumeSolid(solid)
-
-
-def test_volumes_are_read_in_every_format(tmp_path: Path) -> None:
-    full = volume()
-    np.save(tmp_path / "a.npy", full.astype(np.float32))
-    np.savez(tmp_path / "a.npz", data=full, step=3)
-    scipy.io.savemat(tmp_path / "a.mat", {"hypercube": full.astype(np.uint8)})
-    for name in ("a.npy", "a.npz", "a.mat"):
-        np.testing.assert_array_equal(load_volume(tmp_path / name), full)
-
-
-@pytest.mark.parametrize("content", [b"", b"junk", b"\x93NUMPY\x01\x00junk"])
-def test_a_broken_volume_is_one_clear_line(content: bytes, tmp_path: Path) -> None:
-    for name in ("a.npy", "a.npz", "a.mat"):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="cannot be read"):
-            load_volume(tmp_path / name)
-
-
-def test_a_file_without_one_volume_is_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "flat.npy", np.zeros((3, 3)))
-    with pytest.raises(UserError, match="0 three-dimensional arrays"):
-        load_volume(tmp_path / "flat.npy")
-    np.save(tmp_path / "nan.npy", np.full((3, 3, 3), np.nan))
-    with pytest.raises(UserError, match="not finite"):
-        load_volume(tmp_path / "nan.npy")
 
 
 def test_every_solid_has_a_surface() -> None:

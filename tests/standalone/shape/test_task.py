@@ -15,8 +15,8 @@ from standalone.fitting import CheckpointOptions
 from standalone.options import NetworkOptions, RunOptions
 from standalone.shape.contender import contend
 from standalone.shape.fitted import FittedShape
+from standalone.shape.frames import Frame
 from standalone.shape.inputs import ShapeInput, load_shape, voxelized
-from standalone.shape.meshes import Frame
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.solids import MeshSolid, VolumeSolid
 from standalone.shape.task import FitOptions, MeasureOptions, TargetOptions, fit_shape

@@ -1,0 +1,89 @@
+"""STL, and the scenes of glTF (.glb, .gltf), as trimesh reads them.
+
+Both hold triangles only. trimesh keeps the coordinates of the file (ASCII STL in 64 bits) and knows glTF's
+nodes; Open3D leaves out the turn of faces in mirrored nodes. Nodes are applied here, in 64 bits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from standalone.shape.formats.content import MeshContent
+
+_UNREAD = {
+    "KHR_draco_mesh_compression": "Draco compression",
+    "EXT_meshopt_compression": "meshopt compression",
+    "KHR_mesh_quantization": "quantized coordinates",
+}
+"""Extensions of glTF without which its coordinates are not known."""
+
+
+def read_stl(data: bytes) -> MeshContent:
+    """Read all solids of a binary or ASCII STL file.
+
+    Raises:
+        ValueError: no STL file.
+    """
+    return _scene(io.BytesIO(data), "stl", None)
+
+
+def read_gltf(path: Path) -> MeshContent:
+    """Read all meshes of a scene where its nodes put them, faces of mirrored ones turned (as the standard).
+
+    Raises:
+        ValueError: no glTF file, or one with compressed coordinates.
+    """
+    data = path.read_bytes()
+    for name in _gltf_header(data).get("extensionsRequired", []):
+        if name in _UNREAD:
+            raise ValueError(f"it has {_UNREAD[name]} ({name}): export it without")
+    kind = path.suffix.lower().removeprefix(".")
+    if kind == "gltf":
+        import trimesh
+
+        resolver = trimesh.resolvers.FilePathResolver(str(path))
+        return _scene(io.BytesIO(data), kind, resolver)
+    return _scene(io.BytesIO(data), kind, None)
+
+
+def _gltf_header(data: bytes) -> dict:
+    """The JSON of a .gltf or .glb file."""
+    if data[:4] == b"glTF":
+        if len(data) < 20:
+            raise ValueError("it ends early")
+        (length,) = struct.unpack_from("<I", data, 12)
+        data = data[20 : 20 + length]
+    header = json.loads(data)
+    if not isinstance(header, dict):
+        raise ValueError("it is no glTF file")
+    return header
+
+
+def _scene(file: io.BytesIO, kind: str, resolver: Any) -> MeshContent:
+    """All triangles of a file in the coordinates of the world."""
+    import trimesh
+
+    loaded = trimesh.load(file, file_type=kind, resolver=resolver, process=False)
+    scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
+    vertices, faces, count = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
+    for node in scene.graph.nodes_geometry:
+        matrix, name = scene.graph[node]
+        mesh = scene.geometry[name]
+        if not isinstance(mesh, trimesh.Trimesh):  # lines and points
+            continue
+        matrix = np.asarray(matrix, dtype=np.float64)
+        corners = np.asarray(mesh.vertices, dtype=np.float64)
+        if not np.array_equal(matrix, np.eye(4)):
+            corners = corners @ matrix[:3, :3].T + matrix[:3, 3]
+        mirrored = np.linalg.det(matrix[:3, :3]) < 0
+        triangles = np.asarray(mesh.faces, dtype=np.int64)
+        vertices.append(corners)
+        faces.append((triangles[:, ::-1] if mirrored else triangles) + count)
+        count += len(corners)
+    return MeshContent(np.concatenate(vertices), np.concatenate(faces))

@@ -1,0 +1,30 @@
+"""What a mesh file holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True)
+class MeshContent:
+    """Corners and triangles, as the file has them: nothing is welded or left out."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    """64-bit coordinates."""
+    faces: Int[np.ndarray, "f 3"]
+    """Corners of each triangle; none in a point cloud."""
+    normals: Float[np.ndarray, "v 3"] | None = None
+    """Normals of the vertices, where the reader gives them: point clouds need them."""
+
+
+def check_corners(faces: Int[np.ndarray, "f 3"], vertices: int) -> None:
+    """Refuse faces with corners that the file does not have.
+
+    Raises:
+        ValueError: an index below 0, or not below the number of vertices.
+    """
+    if len(faces) and (faces.min() < 0 or faces.max() >= vertices):
+        raise ValueError(f"a face has a corner that is not among its {vertices} vertices")

@@ -1,0 +1,109 @@
+"""Polygons cut into triangles, concave ones too: what modelling programs write where they are not asked."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def triangulate(
+    vertices: Float[np.ndarray, "v 3"], counts: Int[np.ndarray, " p"], corners: Int[np.ndarray, " c"]
+) -> Int[np.ndarray, "f 3"]:
+    """Cut polygons into triangles of the same corners and the same side.
+
+    Triangles stay as they are; quads are cut along the diagonal that lies in them; convex polygons are cut
+    from their first corner, others by ears. Those with fewer than three corners are left out.
+
+    Args:
+        vertices: coordinates.
+        counts: corners of each polygon.
+        corners: vertices of all polygons, one after the other.
+
+    Raises:
+        ValueError: corners that are none of the vertices.
+    """
+    if len(corners) and (corners.min() < 0 or corners.max() >= len(vertices)):
+        raise ValueError(f"a face has a corner that is not among its {len(vertices)} vertices")
+    starts = np.cumsum(counts) - counts
+    found, order = [np.empty((0, 3), np.int64)], [np.empty(0, np.int64)]
+    for count in np.unique(counts[counts >= 3]):
+        which = np.flatnonzero(counts == count)
+        polygons = corners[starts[which, None] + np.arange(count)]
+        triangles = _of_one_size(vertices, polygons)
+        found.append(triangles.reshape(-1, 3))
+        order.append(np.repeat(which, count - 2))
+    # as in the file: triangles of one polygon side by side
+    return np.concatenate(found)[np.argsort(np.concatenate(order), kind="stable")]
+
+
+def _of_one_size(
+    vertices: Float[np.ndarray, "v 3"], polygons: Int[np.ndarray, "p k"]
+) -> Int[np.ndarray, "p k-2 3"]:
+    """Triangles of polygons with k corners each."""
+    count = polygons.shape[1]
+    fan = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], axis=-1)
+    triangles = polygons[:, fan]
+    if count == 3:
+        return triangles
+    points = vertices[polygons]
+    points = points - points[:, :1]  # far from the origin products would cancel
+    normals = np.cross(points, np.roll(points, -1, axis=1)).sum(axis=1)
+    sides = np.roll(points, -1, axis=1) - points
+    turns = np.einsum("pki,pi->pk", np.cross(np.roll(sides, 1, axis=1), sides), normals)
+    concave = (turns < 0).any(axis=1)
+    if count == 4:
+        other = concave & (
+            (turns[:, 1] < 0) | (turns[:, 3] < 0)
+        )  # the corner that points in is an end of the cut
+        triangles[other] = polygons[other][:, [[1, 2, 3], [1, 3, 0]]]
+        return triangles
+    for index in np.flatnonzero(concave):
+        triangles[index] = polygons[index][_ears(_flat(points[index], normals[index]))]
+    return triangles
+
+
+def _flat(points: Float[np.ndarray, "k 3"], normal: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "k 2"]:
+    """Points seen from the tip of a normal."""
+    normal = normal / np.linalg.norm(normal)
+    x = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
+    x /= np.linalg.norm(x)
+    return points @ np.stack([x, np.cross(normal, x)], axis=-1)
+
+
+def _ears(points: Float[np.ndarray, "k 2"]) -> Int[np.ndarray, "k-2 3"]:
+    """Triangles of a simple polygon, counter-clockwise, by cutting off ears (Meisters 1975).
+
+    Where no ear is left, as in polygons that cut themselves, the corner that turns most is cut off.
+    """
+    left = list(range(len(points)))
+    triangles = []
+    while len(left) > 3:
+        ring = points[left]
+        before, after = np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0)
+        turns = _cross(ring - before, after - ring)
+        reflex = ring[turns <= 0]
+        for place in np.argsort(-turns, kind="stable"):
+            if turns[place] <= 0 or not _holds_any(before[place], ring[place], after[place], reflex):
+                break
+        else:
+            place = int(np.argmax(turns))
+        triangles.append([left[place - 1], left[place], left[(place + 1) % len(left)]])
+        del left[place]
+    return np.array([*triangles, left])
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0])
+
+
+def _holds_any(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: Float[np.ndarray, "n 2"]) -> bool:
+    """Tell whether a triangle holds a point; its own corners do not count, also as others at their place."""
+    own = (points == a).all(axis=1) | (points == b).all(axis=1) | (points == c).all(axis=1)
+    others = points[~own]
+    return bool(
+        (
+            (_cross(b - a, others - a) >= 0)
+            & (_cross(c - b, others - b) >= 0)
+            & (_cross(a - c, others - c) >= 0)
+        ).any()
+    )

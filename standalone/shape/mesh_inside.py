@@ -1,0 +1,101 @@
+"""How the inside of a mesh is told: by rays where they are right, else by the winding number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import trimesh
+from jaxtyping import Float
+
+from bn_field_plugin.nn import UserError
+from standalone.shape.meshes import PreparedMesh
+from standalone.shape.metrics import BOX_SIDE, SIGMA
+from standalone.shape.solids import MeshSolid, Solid
+from standalone.shape.winding import WindingTree
+from standalone.shape.winding_solid import WindingSolid
+
+DISAGREEMENT = 2e-3
+"""Share of points on which ray parity and winding number may differ: those too near to the surface."""
+
+PROBES = 2**14
+"""Points at which a mesh is looked at before it is fitted: half near the surface, half all over the box."""
+
+DOUBTFUL = (0.25, 0.75)
+"""Winding numbers between which inside is a matter of opinion."""
+
+
+class MeshInside(NamedTuple):
+    """A mesh as a solid."""
+
+    solid: Solid
+    """The solid in the box."""
+    notes: tuple[str, ...]
+    """Lines on what it is, where that is not as the file says."""
+
+
+def solid_of_mesh(prepared: PreparedMesh, in_box: trimesh.Trimesh, name: str) -> MeshInside:
+    """The solid that a mesh bounds.
+
+    Args:
+        prepared: the mesh.
+        in_box: the same in the box.
+        name: what messages call it.
+
+    Raises:
+        UserError: an open mesh that goes around nothing.
+    """
+    tree = WindingTree(np.asarray(in_box.triangles))
+    points = probes(in_box)
+    winding = tree(points)
+    extremes = float(winding.min()), float(winding.max())
+    if prepared.closed:
+        return _closed(in_box, name, tree, points, winding, extremes)
+    if extremes[1] < DOUBTFUL[1]:
+        raise UserError(
+            f"{name} encloses nothing: its faces go around no point by more than "
+            f"{max(0.0, extremes[1]):.0%}; give a solid shape"
+        )
+    doubtful = float(np.mean((winding > DOUBTFUL[0]) & (winding < DOUBTFUL[1])))
+    forks = f", {prepared.forks:,} of them with three faces or more" if prepared.forks else ""
+    note = (
+        f"{name} is open ({prepared.open_edges:,} edges{forks}): inside is where its faces go around by more "
+        f"than half (generalised winding number); {100 * doubtful:.2g}% of the sampled points are doubtful "
+        f"(between {DOUBTFUL[0]} and {DOUBTFUL[1]})"
+    )
+    return MeshInside(WindingSolid(in_box, tree, False, extremes), (note,))
+
+
+def _closed(
+    in_box: trimesh.Trimesh,
+    name: str,
+    tree: WindingTree,
+    points: Float[np.ndarray, "n 3"],
+    winding: Float[np.ndarray, " n"],
+    extremes: tuple[float, float],
+) -> MeshInside:
+    """Rays, unless parts overlap, or touch so that rays miss one of two faces at one place."""
+    whole = np.rint(winding)
+    several, backward = float(np.mean(whole > 1)), float(np.mean(whole < 0))
+    if several == 0 and backward == 0:
+        solid = MeshSolid(in_box)
+        if np.mean((whole > 0) != solid.tested(points)) <= DISAGREEMENT:
+            return MeshInside(solid, ())
+        return MeshInside(WindingSolid(in_box, tree, True, extremes), ())
+    notes = []
+    if several:
+        notes.append(
+            f"{name} has parts that overlap or cuts itself ({100 * several:.2g}% of the sampled points lie "
+            "in it more than once): they are united (winding number above 0.5)"
+        )
+    if backward:
+        notes.append(f"{name} is inside out in places ({100 * backward:.2g}% of the sampled points): outside")
+    return MeshInside(WindingSolid(in_box, tree, True, extremes), tuple(notes))
+
+
+def probes(mesh: trimesh.Trimesh, count: int = PROBES) -> Float[np.ndarray, "n 3"]:
+    """Points as a fit draws them: half near the surface, half all over the box."""
+    generator = np.random.default_rng(0)
+    near, _ = trimesh.sample.sample_surface(mesh, count // 2, seed=0)
+    near = np.asarray(near) + generator.normal(0, SIGMA * BOX_SIDE, (count // 2, 3))
+    return np.concatenate([near, generator.uniform(-1, 1, (count - len(near), 3))])

@@ -1,0 +1,103 @@
+"""Parts that are inside out, turned: what stands around nothing must have its faces outwards."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from standalone.shape.topology import Faces, closed_patches
+from standalone.shape.winding import WindingTree
+
+LARGEST_OPEN_PARTS = 64
+"""Open parts that are looked at, the largest first."""
+
+CLEAR = 0.75
+"""Winding number from which on a part goes around a point without doubt."""
+
+STEP = 1e-4
+"""Distance from a surface, as a share of the longest side, at which its surroundings are looked at."""
+
+
+class Outward(NamedTuple):
+    """What `outward` did."""
+
+    faces: Faces
+    """The faces, turned where needed."""
+    all_turned: bool
+    """Whether the mesh as a whole was inside out."""
+    parts: int
+    """Parts that were turned by themselves."""
+    of_parts: int
+    """Parts there are."""
+
+
+def outward(vertices: Float[np.ndarray, "v 3"], faces: Faces, patch: Int[np.ndarray, " f"]) -> Outward:
+    """Turn a mesh, and then each part, that is inside out; cavities within others stay as they are.
+
+    Args:
+        vertices: coordinates whose longest side is about 1.
+        faces: turned alike within each patch.
+        patch: the patch of each face.
+    """
+    count = int(patch.max(initial=-1)) + 1
+    closed = closed_patches(faces, patch)
+    all_turned = _goes_backward(vertices[faces], bool(closed.all()))
+    if all_turned:
+        faces = faces[:, ::-1]
+    triangles = vertices[faces]
+    volumes = np.bincount(patch, _volumes(triangles), minlength=count)
+    suspects = closed & (volumes < 0)
+    areas = np.bincount(patch, _areas(triangles), minlength=count)
+    if count > 1:
+        open_parts = np.flatnonzero(~closed)
+        for one in open_parts[np.argsort(-areas[open_parts])][:LARGEST_OPEN_PARTS]:
+            suspects[one] = _goes_backward(triangles[patch == one], False)
+    if suspects.any():
+        suspects &= ~_cavities(triangles, patch, suspects)
+    turn = suspects[patch]
+    return Outward(np.where(turn[:, None], faces[:, ::-1], faces), all_turned, int(suspects.sum()), count)
+
+
+def _areas(triangles: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, " t"]:
+    cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    return np.asarray(np.linalg.norm(cross, axis=1) / 2)
+
+
+def _volumes(triangles: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, " t"]:
+    """Signed volumes between the origin and triangles."""
+    return np.asarray(np.einsum("ti,ti->t", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6)
+
+
+def _goes_backward(triangles: Float[np.ndarray, "t 3 3"], closed: bool, count: int = 2048) -> bool:
+    """Tell whether triangles go around more space backward than forward."""
+    if closed:
+        return bool(_volumes(triangles).sum() < 0)
+    low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
+    points = low + (high - low) * np.random.default_rng(0).random((count, 3))
+    winding = WindingTree(triangles)(points)
+    return bool(np.count_nonzero(winding < -CLEAR) > np.count_nonzero(winding > CLEAR))
+
+
+def _cavities(
+    triangles: Float[np.ndarray, "t 3 3"],
+    patch: Int[np.ndarray, " t"],
+    suspects: Bool[np.ndarray, " p"],
+    per_part: int = 32,
+) -> Bool[np.ndarray, " p"]:
+    """Tell which parts with their faces inwards lie within others, and are cavities in them."""
+    generator = np.random.default_rng(0)
+    chosen = np.flatnonzero(suspects[patch])
+    # some faces of each part: the first of a random order
+    chosen = generator.permutation(chosen)
+    chosen = chosen[np.argsort(patch[chosen], kind="stable")]
+    starts = np.searchsorted(patch[chosen], patch[chosen])
+    chosen = chosen[np.arange(len(chosen)) - starts < per_part]
+    some = triangles[chosen]
+    normals = np.cross(some[:, 1] - some[:, 0], some[:, 2] - some[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
+    # on the side that is outside of the part alone, the winding number is that of all others
+    around = WindingTree(triangles)(some.mean(axis=1) - STEP * normals)
+    within = np.bincount(patch[chosen], around > 0.5, len(suspects))
+    return np.asarray(within * 2 > np.bincount(patch[chosen], minlength=len(suspects)))

@@ -1,0 +1,144 @@
+"""Occupancy volumes in files: which array, and which of its voxels lie inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from bn_field_plugin.nn import UserError
+
+VOLUME_ENDINGS = (".npy", ".npz", ".mat")
+"""Endings of files that are read as volumes, small or capital."""
+
+LABELS = 16
+"""Different whole numbers up to which a volume holds labels of regions."""
+
+Side = Literal["above", "below"]
+"""On which side of the threshold the inside lies."""
+
+
+class Volume(NamedTuple):
+    """An occupancy volume."""
+
+    occupancy: Bool[np.ndarray, "x y z"]
+    """True inside."""
+    notes: tuple[str, ...]
+    """Lines on how it was taken."""
+
+
+def load_volume(path: Path, threshold: float | None = None, inside: Side | None = None) -> Volume:
+    """Read the one 3D array of a .npy, .npz or .mat file (MATLAB 7.3 too) and tell its inside.
+
+    Args:
+        path: the file.
+        threshold: value at the surface; by the values (`occupancy_of`) if not given.
+        inside: which side of it is inside; by the values if not given.
+
+    Raises:
+        UserError: an unreadable file, or not exactly one 3D array of finite numbers in it.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: check the path")
+    try:
+        arrays = _arrays(path)
+    except Exception as error:  # a broken file can fail in any way
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path} cannot be read ({reason}): give a .npy, .npz or .mat volume") from None
+    volumes = {
+        name: _squeezed(array) for name, array in arrays.items() if np.asarray(array).dtype.kind in "biuf"
+    }
+    volumes = {name: array for name, array in volumes.items() if array.ndim == 3}
+    if len(volumes) != 1:
+        found = f" ({', '.join(sorted(volumes))})" if volumes else ""
+        raise UserError(
+            f"{path} holds {len(volumes)} three-dimensional arrays{found}: it must hold exactly one"
+        )
+    (volume,) = volumes.values()
+    if volume.dtype.kind == "f" and not np.isfinite(volume).all():
+        raise UserError(f"{path} has voxels that are not finite: mend the file")
+    occupancy, note = occupancy_of(volume, threshold, inside)
+    return Volume(occupancy, () if note is None else (f"{path}: {note}",))
+
+
+def occupancy_of(
+    volume: Shaped[np.ndarray, "x y z"], threshold: float | None = None, inside: Side | None = None
+) -> tuple[Bool[np.ndarray, "x y z"], str | None]:
+    """Which voxels lie inside.
+
+    Truth values and numbers in [0, 1] are inside above 0.5. Of numbers of both signs the surface is where
+    they are 0, and outside is what most of the volume's border is, as in signed distances. A few whole
+    numbers are labels: all but 0 are inside. Others are inside above the middle of their range.
+
+    Args:
+        volume: finite numbers.
+        threshold: the value at the surface, if it is given.
+        inside: which side of it is inside, if that is given.
+
+    Returns:
+        The voxels, and a line on how they were told where that is not plain.
+    """
+    low, high = float(volume.min()), float(volume.max())
+    signed = low < 0 < high
+    level, why = (threshold, "as asked") if threshold is not None else _level(volume, low, high)
+    side: Side = inside or "above"
+    if inside is None and signed:
+        border = _border(volume)
+        side = "above" if np.count_nonzero(border > level) * 2 <= border.size else "below"
+    occupancy = volume > level if side == "above" else volume < level
+    if threshold is None and inside is None and low >= 0 and high <= 1:
+        return occupancy, None
+    other: Side = "below" if side == "above" else "above"
+    hints = [] if threshold is not None else ["--threshold sets another value"]
+    hints += [] if inside is not None else [f"--inside {other} the other side"]
+    tail = f"; {', '.join(hints)}" if hints else ""
+    return occupancy, f"values from {low:g} to {high:g}: inside is {side} {level:g} ({why}){tail}"
+
+
+def _level(volume: Shaped[np.ndarray, "x y z"], low: float, high: float) -> tuple[float, str]:
+    """The value at the surface, and why."""
+    if low >= 0 and high <= 1:
+        return 0.5, "occupancies"
+    if low < 0 < high:
+        return 0.0, "both signs, as in a signed distance whose outside is at the border"
+    whole = volume.dtype.kind in "iu" and len(np.unique(volume)) <= LABELS
+    if whole and low >= 0 and len(np.unique(volume)) > 2:
+        return 0.5, "labels, all but 0"
+    return low + (high - low) / 2, "half of the range"
+
+
+def _border(volume: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray, " n"]:
+    """Values of the voxels at the faces of the volume."""
+    mask = np.ones(volume.shape, dtype=bool)
+    mask[1:-1, 1:-1, 1:-1] = False
+    return np.asarray(volume[mask])
+
+
+def _squeezed(array: Any) -> np.ndarray:
+    """Without axes of length 1 where there are more than three, as networks put out."""
+    array = np.asarray(array)
+    return np.squeeze(array) if array.ndim > 3 else array
+
+
+def _arrays(path: Path) -> Mapping[str, Any]:
+    """All arrays of a file by name."""
+    if path.suffix.lower() != ".mat":
+        loaded = np.load(path, allow_pickle=False)
+        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else {"array": loaded}
+    from scipy.io import loadmat
+
+    try:
+        return {name: v for name, v in loadmat(path, appendmat=False).items() if not name.startswith("__")}
+    except NotImplementedError:  # MATLAB 7.3
+        return _arrays_of_hdf5(path)
+
+
+def _arrays_of_hdf5(path: Path) -> Mapping[str, Any]:
+    """Arrays of a MATLAB 7.3 file, which is HDF5 with the axes the other way round."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {name: np.asarray(v).T for name, v in file.items() if isinstance(v, h5py.Dataset)}

@@ -1,0 +1,96 @@
+"""Corners at one place made one: exactly, and nearly where that closes a surface."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from standalone.shape.topology import Faces, edges_of
+
+TOLERANCES = (1e-12, 1e-9, 1e-7, 2e-6)
+"""Distances, as shares of the longest side, within which corners on open edges may be one: rounding of 64-bit
+numbers, of 32-bit ones, of seven and of six digits."""
+
+REPAIR_TOLERANCES = (*TOLERANCES, 1e-5, 1e-4)
+"""The same where a mesh is repaired."""
+
+
+def weld(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Faces]:
+    """Make vertices of exactly one position one, as along seams; drop unused ones and lost triangles."""
+    used, faces = np.unique(faces, return_inverse=True)
+    unique, index = np.unique(vertices[used] + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
+    return unique, proper(index.reshape(-1)[faces.reshape(-1, 3)])
+
+
+def proper(faces: Faces) -> Faces:
+    """The faces with three different corners."""
+    a, b, c = faces.T
+    return faces[(a != b) & (b != c) & (c != a)]
+
+
+class Welded(NamedTuple):
+    """What `weld_nearly` did."""
+
+    faces: Faces
+    """Faces between the vertices that are left."""
+    corners: int
+    """Corners that became one with others."""
+    closed: int
+    """Open edges less than before."""
+    tolerance: float
+    """Share of the longest side within which they lay."""
+
+
+def weld_nearly(
+    vertices: Float[np.ndarray, "v 3"], faces: Faces, tolerances: tuple[float, ...] = TOLERANCES
+) -> Welded:
+    """Make corners on open edges one where they nearly are, if that closes edges.
+
+    Of the tolerances the smallest is taken with which the fewest edges stay open. Corners on no open edge are
+    left alone, so that detail smaller than the tolerance survives.
+    """
+    before = _open(faces)
+    best = Welded(faces, 0, 0, 0.0)
+    if not before:
+        return best
+    edges = edges_of(faces)
+    corners = np.unique(edges.ends[edges.uses == 1])
+    points = vertices[corners] - vertices[corners[0]]
+    side = float(np.ptp(vertices[np.unique(faces)], axis=0).max())
+    tree = cKDTree(points)
+    for tolerance in tolerances:
+        pairs = tree.query_pairs(tolerance * side, output_type="ndarray")
+        if len(pairs) == 0:
+            continue
+        names = _joined(len(vertices), corners, pairs)
+        welded = proper(names[faces])
+        closed = before - _open(welded)
+        if closed > best.closed:
+            lost = len(corners) - len(np.unique(names[corners]))
+            best = Welded(welded, lost, closed, tolerance)
+        if closed == before:
+            break
+    return best
+
+
+def _open(faces: Faces) -> int:
+    """Number of edges with one face."""
+    return int(np.count_nonzero(edges_of(faces).uses == 1))
+
+
+def _joined(
+    count: int, corners: Int[np.ndarray, " c"], pairs: Int[np.ndarray, "p 2"]
+) -> Int[np.ndarray, " v"]:
+    """The vertex that each becomes."""
+    size = len(corners)
+    graph = coo_matrix((np.ones(len(pairs), np.int8), tuple(pairs.T)), shape=(size, size))
+    labels = connected_components(graph, directed=False)[1]
+    _, first = np.unique(labels, return_index=True)
+    names = np.arange(count)
+    names[corners] = corners[first[labels]]
+    return names
