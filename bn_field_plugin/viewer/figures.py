@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ from jaxtyping import Float
 
 from bn_field_plugin.viewer.history import History
 
-ASPECT = 0.62
-"""Height over width: viser 0.2.7 documents the inverse, and its page multiplies."""
+ASPECT, TALL = 0.44, 0.58
+"""Height over width, of most plots and of those with a bar for each layer: viser 0.2.7 documents the inverse,
+and its page multiplies.
+"""
 BINS_PER_DECADE = 4
 """Bars of the histogram in a factor of ten."""
+MOST_TICKS = 6
+"""Ticks of a logarithmic axis."""
 INK, PAPER, GRID, ACCENT = "#c1c2c5", "#1a1b1e", "#373a40", "#ffd369"
 COLORS = ("#ffd369", "#74c0fc", "#ff8787", "#8ce99a", "#b197fc", "#ffa94d", "#66d9e8", "#f783ac")
 
@@ -55,11 +60,40 @@ def curves(history: History, names: Mapping[str, str], title: str, unit: str, lo
         color = COLORS[index % len(COLORS)]
         figure.add_scatter(x=steps, y=values, mode=mode, name=label, line_color=color, marker_color=color)
     if log:
-        figure.update_yaxes(type="log", dtick="D2")
+        ticks = log_ticks([value for name in names for value in history.curve(name)[1] if value > 0])
+        labels = [f"{tick:g}" for tick in ticks]
+        figure.update_yaxes(type="log", tickmode="array", tickvals=ticks, ticktext=labels)
+        if ticks:
+            figure.update_yaxes(range=[math.log10(ticks[0]) - 0.03, math.log10(ticks[-1]) + 0.03])
     if len(names) > 1:
         legend = {"orientation": "h", "y": -0.32, "x": 0, "font_size": 9, "bgcolor": "rgba(0,0,0,0)"}
         figure.update_layout(showlegend=True, legend=legend)
     return figure
+
+
+def log_ticks(values: Sequence[float]) -> list[float]:
+    """Round values around others on a logarithmic axis, to be written out in full.
+
+    Args:
+        values: positive numbers.
+
+    Returns:
+        Two to `MOST_TICKS` values, rising, the first below and the last above all `values`: 1, 2 and 5 times
+        powers of ten where these suffice, powers of ten otherwise; nothing where there are no values.
+    """
+    if not values:
+        return []
+    low, high = math.log10(min(values)), math.log10(max(values))
+    for digits in ((1, 2, 5), (1, 3)):
+        decades = range(math.floor(low) - 1, math.ceil(high) + 2)
+        grid = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        first = max(index for index, tick in enumerate(grid) if math.log10(tick) < low)
+        last = min(index for index, tick in enumerate(grid) if math.log10(tick) > high)
+        if last - first < MOST_TICKS:
+            return grid[first : last + 1]
+    start, end = math.ceil(low) - 1, math.floor(high) + 1
+    stride = -(-(end - start) // (MOST_TICKS - 1))
+    return [float(f"1e{start + i * stride}") for i in range(-(-(end - start) // stride) + 1)]
 
 
 def bars(values: Mapping[str, float], title: str, unit: str) -> Any:
@@ -68,6 +102,7 @@ def bars(values: Mapping[str, float], title: str, unit: str) -> Any:
     figure.add_bar(
         x=list(values.values())[::-1], y=list(values)[::-1], orientation="h", marker_color=COLORS[1]
     )
+    figure.update_yaxes(dtick=1, tickfont_size=min(10, 100 // max(1, len(values))))  # a name to each bar
     return figure
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from collections.abc import Mapping, Set
 from typing import Any, cast
 
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from bn_field_plugin.nn import calibrate, running_norms
 from bn_field_plugin.viewer import figures, probe
 from bn_field_plugin.viewer.budget import TimeBudget
 from bn_field_plugin.viewer.history import History
+from bn_field_plugin.viewer.live import adopt
 from bn_field_plugin.viewer.rendering import EXTRA_OUTPUTS, Buffers, Statistics, ViewedModel, norm_buffers
 from bn_field_plugin.viewer.source import Source
 from bn_field_plugin.viewer.twin import twin
@@ -27,10 +28,10 @@ HINT = (
 )
 
 
-class NormPanel(ViewerElement[str], ViewerControl):
+class NormPanel(ViewerControl):
     """Shows the network of a pipeline in the viewer, and costs nothing where there is no viewer.
 
-    nerfstudio finds it on the pipeline, puts it on the page (`install`), hands over its viewer (`_setup`).
+    nerfstudio finds it on the pipeline and hands over its viewer (`_setup`), which becomes ours by that.
     During training, `after_step` redraws as often as a share of training time allows. It holds the train lock
     then, as do nerfstudio's render threads and callbacks, so that nothing here runs at the same time.
 
@@ -40,7 +41,6 @@ class NormPanel(ViewerElement[str], ViewerControl):
     """
 
     def __init__(self, source: Source, share: float) -> None:
-        super().__init__("Network")
         self._source = source
         self.budget = TimeBudget(share)
         """What of training time was spent here."""
@@ -58,49 +58,53 @@ class NormPanel(ViewerElement[str], ViewerControl):
 
     # ---------------------------------------------------------------------- called by the viewer
 
-    def _create_gui_handle(self, viser_server: Any) -> None:
-        """Make the choices and plots that make sense for this model."""
-        gui, model = viser_server.gui, self._source.model
-        fields = list(probe.networks(model))
-        if running_norms(model):
-            self._handles["statistics"] = gui.add_dropdown(
-                "Statistics", ("running", "exact", "batch"), "running", hint=HINT
-            )
-        if fields:
-            import standalone.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
-
-            self._shown_field = fields[-1]  # the one that renders
-            if len(fields) > 1:
-                self._handles["field"] = gui.add_dropdown(
-                    "Spectrum of", tuple(fields), fields[-1], hint="The field whose kernel is shown."
-                )
-            self._handles["spectrum"] = gui.add_plotly(self._spectrum_figure(), figures.ASPECT)
-        self._handles["psnr"] = gui.add_plotly(self._psnr_figure(), figures.ASPECT, visible=False)
-        if running_norms(model):
-            self._handles["drift"] = gui.add_plotly(self._drift_figure(), 1.2 * figures.ASPECT)
-        self._handles["status"] = gui.add_markdown("")
-
-    def install(self, viser_server: Any) -> None:
-        """Put the panel on the page."""
-        self._create_gui_handle(viser_server)
-        self.cb_hook = lambda _: self._choice_changed()
-        for name in ("statistics", "field"):
-            if name in self._handles:
-                # nerfstudio wraps `cb_hook` after this: with the train lock, and a new picture.
-                self._handles[name].on_update(lambda _: self.cb_hook(self))
-
     def _setup(self, viewer: Any) -> None:
-        """Take the viewer's renders over, name its real port; look at once where nothing trains."""
+        """Take the viewer over, put the panel on its page, and look at once where nothing trains."""
         super()._setup(viewer)
         viewed = ViewedModel(
             lambda: self._source.model, lambda: self.statistics, self._wanted, self.exact, self._tell
         )
         viewer.get_model = lambda: viewed
         name_real_port(viewer)
+        adopt(viewer, viewed)
+        # In sight when the page opens: after step and resolution, before the tabs of controls.
+        with viewer.viser_server.gui.add_folder("Network", order=viewer.stats_markdown.order + 0.5):
+            self._fill(viewer.viser_server.gui)
         if viewer.trainer is None:
             self.refresh()
-        else:
-            self._handles["psnr"].visible = True
+
+    def _fill(self, gui: Any) -> None:
+        """Make the choices and plots that make sense for this model."""
+        model = self._source.model
+        fields = list(probe.networks(model))
+        if running_norms(model):
+            self._add_choice("statistics", gui, "Statistics", ("running", "exact", "batch"), "running", HINT)
+        if fields:
+            import standalone.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
+
+            self._shown_field = fields[-1]  # the one that renders
+            if len(fields) > 1:
+                hint = "The field whose kernel is shown."
+                self._add_choice("field", gui, "Spectrum of", tuple(fields), fields[-1], hint)
+            self._handles["spectrum"] = gui.add_plotly(self._spectrum_figure(), figures.ASPECT)
+        if self.viewer.trainer is not None:
+            self._handles["psnr"] = gui.add_plotly(self._psnr_figure(), figures.ASPECT)
+        if running_norms(model):
+            self._handles["drift"] = gui.add_plotly(self._drift_figure(), figures.TALL)
+        self._handles["status"] = gui.add_markdown("")
+
+    def _add_choice(
+        self, name: str, gui: Any, label: str, options: tuple[str, ...], value: str, hint: str
+    ) -> None:
+        """Make a choice that is followed under the train lock, and by a new picture."""
+        handle = self._handles[name] = gui.add_dropdown(label, options, value, hint=hint)
+
+        def follow(_: Any) -> None:
+            with self.viewer.train_lock or contextlib.nullcontext():
+                self._choice_changed()
+            self.viewer._trigger_rerender()
+
+        handle.on_update(follow)
 
     # ---------------------------------------------------------------------- called during training
 
@@ -132,7 +136,7 @@ class NormPanel(ViewerElement[str], ViewerControl):
         """Look at the network, and draw what was found."""
         if self._rays is None:
             num = probe.PATIENT_RAYS if self.viewer.trainer is None else probe.PROBE_RAYS
-            self._rays = probe.first_rays(self._source, num)
+            self._rays = self._source.fixed_rays(num)
         self._look = probe.look(self._source, self._rays, self._shown_field)
         psnr = {} if self._psnr is None else {"psnr": float(self._psnr)}
         self.history.add(self.step, psnr | worst_of_networks(self._look.drift))
@@ -171,19 +175,13 @@ class NormPanel(ViewerElement[str], ViewerControl):
     def exact(self) -> Buffers:
         """Exact statistics of the weights as they are, over the rays that evaluation takes."""
         if self._exact is None or self._exact[0] != self.step:
-            # The viewer interrupts its renders at any line, by a trace; not amid borrowed random numbers.
-            trace = sys.gettrace()
-            sys.settrace(None)
-            try:
-                model = twin(self._source.model).train()
-                calibrate(
-                    model,
-                    self._source.exact_rays(),
-                    lambda rays: self._source.pass_as_in_training(model, rays),
-                )
-                self._exact = self.step, norm_buffers(model)
-            finally:
-                sys.settrace(trace)
+            model = twin(self._source.model).train()
+            calibrate(
+                model,
+                self._source.exact_rays(),
+                lambda rays: self._source.pass_as_in_training(model, rays),
+            )
+            self._exact = self.step, norm_buffers(model)
         return self._exact[1]
 
     def _wanted(self) -> Set[str]:
@@ -217,7 +215,7 @@ class NormPanel(ViewerElement[str], ViewerControl):
 
     def _drift_figure(self) -> Any:
         title, unit = "Drift of running statistics", "standard deviations"
-        if len(self.history.steps) > 1:
+        if self.viewer.trainer is not None:
             names = {name: name for name in self.history.names if name != "psnr"}
             return figures.curves(self.history, names, f"{title}, worst layer", unit, log=True)
         drift = {} if self._look is None else self._look.drift

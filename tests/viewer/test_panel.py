@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from nerfstudio.viewer.utils import parse_object
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from nerfstudio.viewer.viewer_elements import ViewerControl
 
 from bn_field_plugin.engine.pipeline import BNPipeline
 from bn_field_plugin.viewer import panel as panels
@@ -37,6 +40,9 @@ class Gui:
     def add_plotly(self, figure: Any, aspect: float, visible: bool = True) -> SimpleNamespace:
         return self._add(figure.layout.title.text.split(",")[0], figure=figure, visible=visible)
 
+    def add_folder(self, label: str, order: float) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def add_markdown(self, content: str) -> SimpleNamespace:
         return self._add("status", content=content)
 
@@ -46,7 +52,12 @@ def shown(pipeline: BNPipeline, training: bool = True, port: int | None = None) 
     gui = Gui()
     server = SimpleNamespace(gui=gui, get_port=lambda: 7007)
     control = SimpleNamespace(output_render="rgb", split=False, split_output_render="depth")
+    pictures: list[None] = []
     viewer = SimpleNamespace(
+        train_lock=None,
+        stats_markdown=SimpleNamespace(order=7.0),
+        pictures=pictures,
+        _trigger_rerender=lambda: pictures.append(None),
         viser_server=server,
         trainer=SimpleNamespace() if training else None,
         config=SimpleNamespace(websocket_port=port),
@@ -54,7 +65,6 @@ def shown(pipeline: BNPipeline, training: bool = True, port: int | None = None) 
         viewer_info=[f"Viewer running locally at: http://localhost:{port} (listening on 0.0.0.0)"],
     )
     panel = pipeline.norm_panel
-    panel.install(server)
     panel._setup(viewer)
     return panel, gui, viewer
 
@@ -69,11 +79,10 @@ def train_with_callbacks(pipeline: BNPipeline, num: int, seed: int, start: int =
 def test_the_pipeline_is_a_source_and_nerfstudio_finds_its_panel(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
     source: Source = pipeline  # what the panel asks for
-    assert [len(rays) for rays in source.training_rays(50)] == [48, 48]
-    for kind in (ViewerElement, ViewerControl):
-        assert parse_object(pipeline, kind, "Custom Elements") == [
-            ("Custom Elements/norm_panel", pipeline.norm_panel)
-        ]
+    assert len(source.fixed_rays(50)) == 50
+    assert [len(rays) for rays in pipeline.training_rays(50)] == [48, 48]
+    found = parse_object(pipeline, ViewerControl, "Custom Elements")
+    assert found == [("Custom Elements/norm_panel", pipeline.norm_panel)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +118,6 @@ def test_training_with_the_panel_is_training_without_it(capture: Path) -> None:
 def test_it_draws_what_training_does(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
     panel, gui, _ = shown(pipeline)
-    assert gui.added["PSNR of training rays"].visible
     panel.budget.is_due = lambda: True  # type: ignore[method-assign]
     train_with_callbacks(pipeline, 3, seed=0)
     assert panel.history.steps == [0, 1, 2]
@@ -143,7 +151,7 @@ def test_where_nothing_trains_it_looks_once(capture: Path) -> None:
     pipeline = tiny_pipeline(capture).eval()
     before = state_of(pipeline)
     panel, gui, _ = shown(pipeline, training=False)
-    assert not gui.added["PSNR of training rays"].visible
+    assert "PSNR of training rays" not in gui.added
     assert len(gui.added["NTK of the density"].figure.data) >= 1
     assert len(gui.added["Drift of running statistics"].figure.data[0].y) == 6  # a bar for each norm
     assert "of training time" not in panel.status
@@ -165,13 +173,47 @@ def test_another_field_is_looked_at_when_it_is_chosen(capture: Path) -> None:
     assert panel.statistics == "batch"
 
 
-def test_the_hook_is_the_one_that_nerfstudio_wraps(capture: Path) -> None:
-    """It puts the train lock and a new picture around `cb_hook` after the installation."""
-    panel, gui, _ = shown(tiny_pipeline(capture))
-    called: list[object] = []
-    panel.cb_hook = called.append
+def test_a_choice_is_followed_under_the_lock_and_by_a_new_picture(capture: Path) -> None:
+    panel, gui, viewer = shown(tiny_pipeline(capture))
+    viewer.train_lock = threading.Lock()
+    held: list[bool] = []
+    panel._choice_changed = lambda: held.append(viewer.train_lock.locked())  # type: ignore[method-assign]
     gui.added["Statistics"].callbacks[0](None)
-    assert called == [panel]
+    assert held == [True]
+    assert not viewer.train_lock.locked()
+    assert len(viewer.pictures) == 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_plots_stay_whatever_is_chosen_in_whatever_order(capture: Path, training: bool) -> None:
+    """Looking again at a step takes nothing from the page: not a bar, not a line."""
+    pipeline = tiny_pipeline(capture).eval()
+    panel, gui, _ = shown(pipeline, training=training)
+    panel.budget.is_due = lambda: training  # type: ignore[method-assign]
+    train_with_callbacks(pipeline, 2, seed=0)
+    figures = ("NTK of the density", "Drift of running statistics")
+    before = [[len(trace.y) for trace in gui.added[name].figure.data] for name in figures]
+    assert before[1] == ([2] * 4 if training else [6])
+    for field in ("field_coarse", "field_fine", "field_coarse", "field_fine"):
+        gui.added["Spectrum of"].value = field
+        gui.added["Spectrum of"].callbacks[0](None)
+        gui.added["Statistics"].callbacks[0](None)
+        assert [len(trace.y) for trace in gui.added[figures[1]].figure.data] == before[1]
+        assert sum(sum(trace.y) for trace in gui.added[figures[0]].figure.data) > 40
+
+
+def test_two_starts_show_the_same_numbers(capture: Path) -> None:
+    """Whatever order each process shuffles its images into."""
+    found = []
+    for seed in (0, 1):
+        pipeline = tiny_pipeline(capture, seed=seed)
+        torch.manual_seed(5)
+        for parameter in pipeline.model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        panel, _, _ = shown(pipeline.eval(), training=False)
+        found.append(panel.status)
+    assert found[0] == found[1]
+    assert "effective rank" in found[0]
 
 
 def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
