@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from bn_field_plugin.viewer.history import History
 
-ASPECT, TALL = 0.44, 0.58
+ASPECT, TALL = 0.4, 0.54
 """Height over width, of most plots and of those with a bar for each layer: viser 0.2.7 documents the inverse,
 and its page multiplies.
 """
@@ -53,7 +53,7 @@ def curves(history: History, names: Mapping[str, str], title: str, unit: str, lo
         unit: of the numbers.
         log: logarithmic axis for the numbers.
     """
-    figure = _figure(title, "step", unit)
+    figure = _figure(f"{title}, by step", "", unit)
     for index, (name, label) in enumerate(names.items()):
         steps, values = history.curve(name)
         mode = "lines" if len(steps) > 1 else "markers"

@@ -50,7 +50,7 @@ class LiveViewer(Viewer):
         """Take nerfstudio's viewer over, as its constructor leaves it, to draw a model."""
         self.viewed = viewed
         self.speed, self.moving_speed = Speed(), Speed()
-        """Of pictures, with all their samples and with half."""
+        """Of pictures with all their samples, and of those in a move."""
         self._refresh, self._poses = TimeBudget(0.0, shortest=0.0), TimeBudget(POSES_SHARE)
         self._guard = threading.Lock()
         self._resolution = "0x0px"

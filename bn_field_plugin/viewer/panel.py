@@ -169,7 +169,7 @@ class NormPanel(ViewerControl):
             lines.append(f"**Drift:** at most {found.drift[worst]:.2g} sd ({short_name(worst)})")
         if self.budget.times:
             share = self.budget.spent / max(self.budget.elapsed, 1e-9)
-            lines.append(f"**This panel:** {share:.1%} of training time so far")
+            lines.append(f"**This panel:** {share:.1%} of training time")
         return "\n\n".join(lines)
 
     def exact(self) -> Buffers:
@@ -217,7 +217,7 @@ class NormPanel(ViewerControl):
         title, unit = "Drift of running statistics", "standard deviations"
         if self.viewer.trainer is not None:
             names = {name: name for name in self.history.names if name != "psnr"}
-            return figures.curves(self.history, names, f"{title}, worst layer", unit, log=True)
+            return figures.curves(self.history, names, f"{title}, worst layer", "sd", log=True)
         drift = {} if self._look is None else self._look.drift
         return figures.bars({short_name(name): value for name, value in drift.items()}, title, unit)
 

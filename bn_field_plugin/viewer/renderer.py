@@ -77,11 +77,12 @@ class TileRenderer(RenderStateMachine):
 
     def _draw_next(self) -> bool:
         """Draw the next picture; tells whether there was one to draw."""
+        if self._wanted is None:  # moves from before the viewer was ready are lost
+            self.action(RenderAction("move", self.viewer.get_camera_state(self.client)))
         with self._guard:
             camera, version, is_new_view = self._wanted, self._version, self._is_new_view
             self._is_new_view = False
-        if camera is None:
-            return False
+        assert camera is not None
         viewer, trains = self.viewer, self.viewer.trains
         most = largest(camera.aspect, viewer.control_panel.max_res)
         if is_new_view:

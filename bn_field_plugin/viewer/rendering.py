@@ -26,6 +26,11 @@ EXTRA_OUTPUTS = ("density", "drift")
 colours of |rgb with batch statistics - rgb with running statistics|, in [0, 1].
 """
 
+THIN = 3
+"""A thin picture takes one sample of that many. A picture of bn-nerf-small then differs from the full one at
+27 dB; of four, at 23 dB, and edges fray.
+"""
+
 Buffers = dict[str, Tensor]
 """Statistics of a model's norms, by name."""
 
@@ -59,7 +64,7 @@ def render(
         statistics: whose statistics to use.
         wanted: which of `EXTRA_OUTPUTS` to compute; the others are zero.
         exact: gives exact statistics, where they are asked for.
-        thin: with half the samples along each ray, in half the time.
+        thin: with a third of the samples along each ray, in some third of the time.
         options: of `get_outputs_for_camera`.
 
     Returns:
@@ -102,14 +107,14 @@ def render(
 
 
 def take_fewer_samples(model: torch.nn.Module) -> None:
-    """Let the samplers of a twin of a model take half as many samples."""
+    """Let the samplers of a twin of a model take one sample of three, for pictures that are soon gone."""
     for sampler in (module for module in model.modules() if isinstance(module, Sampler)):
         for name, value in vars(sampler).items():
             if name.startswith("num_") and "samples" in name:
                 if isinstance(value, int):
-                    setattr(sampler, name, (value + 1) // 2)
+                    setattr(sampler, name, -(-value // THIN))
                 elif isinstance(value, tuple):
-                    setattr(sampler, name, tuple((number + 1) // 2 for number in value))
+                    setattr(sampler, name, tuple(-(-number // THIN) for number in value))
 
 
 def _density_fields(model: torch.nn.Module) -> list[Any]:
