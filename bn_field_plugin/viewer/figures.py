@@ -19,28 +19,43 @@ BINS_PER_DECADE = 4
 """Bars of the histogram in a factor of ten."""
 MOST_TICKS = 6
 """Ticks of a logarithmic axis."""
-INK, PAPER, GRID, ACCENT = "#c1c2c5", "#1a1b1e", "#373a40", "#ffd369"
+INK, PAPER, GRID = "#c1c2c5", "#1a1b1e", "#373a40"
 COLORS = ("#ffd369", "#74c0fc", "#ff8787", "#8ce99a", "#b197fc", "#ffa94d", "#66d9e8", "#f783ac")
 
 
-def histogram(values: Float[np.ndarray, " n"] | None, title: str) -> Any:
-    """Histogram of log10 of eigenvalues, with a mark at their mean; empty where there are none."""
+def histogram(spectra: Mapping[str, Float[np.ndarray, " n"] | None], title: str) -> Any:
+    """Histograms of log10 of eigenvalues, each with a mark at its mean; empty where there are none.
+
+    Args:
+        spectra: by the name that tells it from the others; one alone needs none.
+        title: above the plot.
+    """
     figure = _figure(title, "log10 eigenvalue", "count")
-    if values is None or not len(values) or values.max() <= 0:
-        return figure
+    for index, (name, values) in enumerate(spectra.items()):
+        if values is not None and len(values) and values.max() > 0:
+            _add_histogram(figure, values, name, COLORS[index % len(COLORS)])
+    figure.update_layout(bargap=0.08, barmode="overlay")
+    if len(spectra) > 1:
+        figure.update_traces(opacity=0.65)
+        _add_legend(figure)
+    return figure
+
+
+def _add_histogram(figure: Any, values: Float[np.ndarray, " n"], name: str, color: str) -> None:
     from standalone.ntk.spectrum import log_histogram
 
     found = log_histogram(values, per_decade=BINS_PER_DECADE)
     centers = np.log10(found.edges[:-1]) + 0.5 / BINS_PER_DECADE
     first = int(np.flatnonzero(found.counts)[0])  # empty bins below it say nothing
-    figure.add_bar(x=centers[first:].tolist(), y=found.counts[first:].tolist(), marker_color=ACCENT)
+    bars: dict[str, Any] = {"name": name, "legendgroup": name, "marker_color": color}
+    figure.add_bar(x=centers[first:].tolist(), y=found.counts[first:].tolist(), **bars)
     if found.below:  # one bar at the left, for what is rounding or zero
         left = float(centers[first]) - 1
-        figure.add_bar(x=[left], y=[found.below], width=1 / BINS_PER_DECADE, marker_color=GRID)
+        bars |= {"marker_color": GRID, "showlegend": False}
+        figure.add_bar(x=[left], y=[found.below], width=1 / BINS_PER_DECADE, **bars)
         figure.add_annotation(x=left, y=found.below, text="~0", showarrow=False, yshift=8)
-    figure.update_layout(bargap=0.08)
-    figure.add_vline(x=float(np.log10(values.mean())), line_color=INK, line_width=1, line_dash="dot")
-    return figure
+    mean = float(np.log10(values.mean()))
+    figure.add_vline(x=mean, line_color=INK if not name else color, line_width=1, line_dash="dot")
 
 
 def curves(history: History, names: Mapping[str, str], title: str, unit: str, log: bool = False) -> Any:
@@ -66,8 +81,7 @@ def curves(history: History, names: Mapping[str, str], title: str, unit: str, lo
         if ticks:
             figure.update_yaxes(range=[math.log10(ticks[0]) - 0.03, math.log10(ticks[-1]) + 0.03])
     if len(names) > 1:
-        legend = {"orientation": "h", "y": -0.32, "x": 0, "font_size": 9, "bgcolor": "rgba(0,0,0,0)"}
-        figure.update_layout(showlegend=True, legend=legend)
+        _add_legend(figure)
     return figure
 
 
@@ -104,6 +118,11 @@ def bars(values: Mapping[str, float], title: str, unit: str) -> Any:
     )
     figure.update_yaxes(dtick=1, tickfont_size=min(10, 100 // max(1, len(values))))  # a name to each bar
     return figure
+
+
+def _add_legend(figure: Any) -> None:
+    legend = {"orientation": "h", "y": -0.32, "x": 0, "font_size": 9, "bgcolor": "rgba(0,0,0,0)"}
+    figure.update_layout(showlegend=True, legend=legend)
 
 
 def _figure(title: str, x: str, y: str) -> Any:

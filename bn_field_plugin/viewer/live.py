@@ -62,6 +62,9 @@ class LiveViewer(Viewer):
             self.render_statemachines[client] = machine
             self.render_statemachines[client].start()
         self.viser_server.on_client_connect(self.show_scene)
+        if viewed.begins_split:
+            self.control_panel._split.value = True
+            self.control_panel.update_control_panel()
         if self.trainer is None:
             self.pause_train.visible = self.resume_train.visible = False
             for element in (self.control_panel._train_speed, self.control_panel._train_util):
@@ -152,12 +155,14 @@ class LiveViewer(Viewer):
     # ------------------------------------------------------------------------------------- the rest
 
     def offer_outputs(self, names: list[str]) -> None:
-        """Offer outputs to choose from, if they are others than before; depth first for the split screen."""
+        """Offer outputs to choose from, if they are others than before."""
         with self._guard:
             if tuple(names) == self._offered:
                 return
             self._offered = tuple(names)
-        self.control_panel.update_output_options(sorted(names, key=lambda name: name == "depth"))
+        # Nerfstudio takes the last for the split screen.
+        last = self.viewed.split_with
+        self.control_panel.update_output_options(sorted(names, key=lambda name: name == last))
 
     def _end_on_interrupt(self) -> None:
         """Let Ctrl-C end ns-viewer, which waits for it in a loop, without a traceback."""

@@ -21,6 +21,8 @@ Statistics = Literal["running", "exact", "batch"]
 those of each chunk of rays, which make a pixel depend on its neighbours, as in training.
 """
 
+OF = " of "
+"""Stands between an output and the name of the model it is of, where there are two."""
 EXTRA_OUTPUTS = ("density", "drift")
 """`density`: log10 of 1 + the largest density on the ray, density in 1 / scene unit. `drift`: mean over the
 colours of |rgb with batch statistics - rgb with running statistics|, in [0, 1].
@@ -158,9 +160,11 @@ class ViewedModel:
     Args:
         model: gives the model.
         statistics: gives the statistics to render with.
-        wanted: gives the outputs that are looked at.
+        chosen: gives the names of the outputs that are looked at.
         exact: gives exact statistics.
         tell: is told what stands in the way of a picture, or an empty line.
+        beside: name and view of another model, for the other half of a split screen: its outputs bear the
+            name.
     """
 
     training = False
@@ -169,12 +173,24 @@ class ViewedModel:
         self,
         model: Callable[[], Any],
         statistics: Callable[[], Statistics],
-        wanted: Callable[[], Set[str]],
+        chosen: Callable[[], Set[str]],
         exact: Callable[[], Buffers],
         tell: Callable[[str], None],
+        beside: tuple[str, ViewedModel] | None = None,
     ) -> None:
-        self._model, self._statistics, self._wanted = model, statistics, wanted
-        self._exact, self._tell = exact, tell
+        self._model, self._statistics, self._chosen = model, statistics, chosen
+        self._exact, self._tell, self._beside = exact, tell, beside
+        self._blank: dict[str, Tensor] = {}
+
+    @property
+    def split_with(self) -> str:
+        """The output with which the split screen begins."""
+        return "depth" if self._beside is None else f"rgb{OF}{self._beside[0]}"
+
+    @property
+    def begins_split(self) -> bool:
+        """Whether the split screen is on at first."""
+        return self._beside is not None
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +206,22 @@ class ViewedModel:
 
     def get_outputs_for_camera(self, camera: Any, **options: Any) -> dict[str, Tensor]:
         """Render a camera; with running statistics where a chunk has no batch statistics."""
-        choices = {"wanted": self._wanted(), "exact": self._exact, **options}
+        if self._beside is None:
+            return self._outputs(camera, self._chosen(), options)
+        name, other = self._beside
+        chosen, suffix = self._chosen(), f"{OF}{name}"
+        theirs = {output.removesuffix(suffix) for output in chosen if output.endswith(suffix)}
+        outputs = self._outputs(camera, chosen, options)
+        if theirs or not self._blank:
+            found = other._outputs(camera, theirs, options)
+            self._blank = {output: torch.zeros_like(value[:1, :1]) for output, value in found.items()}
+        else:  # nobody looks at it, but the outputs to choose from stay the same
+            sides = outputs["rgb"].shape[:2]
+            found = {output: value.expand(*sides, -1) for output, value in self._blank.items()}
+        return outputs | {f"{output}{suffix}": value for output, value in found.items()}
+
+    def _outputs(self, camera: Any, chosen: Set[str], options: dict[str, Any]) -> dict[str, Tensor]:
+        choices = {"wanted": chosen & set(EXTRA_OUTPUTS), "exact": self._exact, **options}
         try:
             outputs = render(self._model(), camera, statistics=self._statistics(), **choices)
             self._tell("")

@@ -16,7 +16,7 @@ from bn_field_plugin.viewer.history import History
 @pytest.mark.parametrize("zeros", [0, 5])
 def test_the_histogram_counts_every_eigenvalue_once(zeros: int) -> None:
     values = np.concatenate([10.0 ** np.linspace(3, -4, 40), np.zeros(zeros)])
-    figure = figures.histogram(values, "title")
+    figure = figures.histogram({"": values}, "title")
     assert sum(sum(bar.y) for bar in figure.data) == len(values)
     assert sum(figure.data[0].y) == 40
     centers = figure.data[0].x
@@ -26,7 +26,7 @@ def test_the_histogram_counts_every_eigenvalue_once(zeros: int) -> None:
 
 @pytest.mark.parametrize("values", [None, np.zeros(4), np.zeros(0)])
 def test_no_eigenvalues_make_an_empty_plot(values: np.ndarray | None) -> None:
-    assert len(figures.histogram(values, "title").data) == 0
+    assert len(figures.histogram({"": values}, "title").data) == 0
 
 
 def test_curves_and_bars() -> None:

@@ -17,9 +17,10 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from bn_field_plugin.engine.pipeline import BNPipeline
 from bn_field_plugin.viewer import panel as panels
 from bn_field_plugin.viewer.panel import NormPanel, name_real_port, short_name, worst_of_networks
+from bn_field_plugin.viewer.rendering import render
 from bn_field_plugin.viewer.source import Source
 from tests.scenes import tiny_pipeline, train_steps
-from tests.viewer.cases import generators, same_state, state_of
+from tests.viewer.cases import camera, generators, same_state, state_of
 
 
 class Gui:
@@ -59,7 +60,7 @@ def shown(pipeline: BNPipeline, training: bool = True, port: int | None = None) 
         pictures=pictures,
         _trigger_rerender=lambda: pictures.append(None),
         viser_server=server,
-        trainer=SimpleNamespace() if training else None,
+        trainer=SimpleNamespace(training_state="training") if training else None,
         config=SimpleNamespace(websocket_port=port),
         control_panel=control,
         viewer_info=[f"Viewer running locally at: http://localhost:{port} (listening on 0.0.0.0)"],
@@ -239,7 +240,8 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
 
 def test_exact_statistics_are_made_once_for_each_step(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
-    panel, _, _ = shown(pipeline)
+    panel, _, viewer = shown(pipeline)
+    viewer.trainer.training_state = "paused"
     first = panel.exact()
     assert panel.exact() is first
     train_with_callbacks(pipeline, 1, seed=0, start=5)
@@ -248,6 +250,54 @@ def test_exact_statistics_are_made_once_for_each_step(capture: Path) -> None:
     pipeline.calibrate()
     state = pipeline.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in second.items())
+
+
+def test_exact_statistics_hold_training_back_no_more_than_their_share(capture: Path) -> None:
+    """Over fewer rays, and only when the time for it was saved; over all as soon as training pauses."""
+    pipeline = tiny_pipeline(capture)
+    panel, _, viewer = shown(pipeline)
+    first = panel.exact()
+    panel._exact_budget.is_due = lambda: False  # type: ignore[method-assign]
+    train_with_callbacks(pipeline, 1, seed=0, start=5)
+    assert panel.exact() is first
+    panel._exact_budget.is_due = lambda: True  # type: ignore[method-assign]
+    second = panel.exact()
+    assert second is not first
+    viewer.trainer.training_state = "paused"
+    panel._exact_budget.is_due = lambda: False  # type: ignore[method-assign]
+    third = panel.exact()
+    assert any(not torch.equal(third[name], second[name]) for name in third)
+
+
+def test_two_pipelines_share_a_page(capture: Path) -> None:
+    """Both spectra in one plot, both drifts, pictures of both under the other's name."""
+    one, other = (tiny_pipeline(capture, norm=norm).eval() for norm in ("batch", "layer"))
+    before = [state_of(pipeline) for pipeline in (one, other)]
+    one.norm_panel.compare(other.norm_panel, ("batch", "layer"))
+    panel, gui, viewer = shown(one, training=False)
+    assert [
+        trace.name for trace in gui.added["NTK of the density"].figure.data if trace.showlegend is None
+    ] == [
+        "batch",
+        "layer",
+    ]
+    assert all(f"{name} **Spectrum:**" in panel.status for name in ("batch", "layer"))
+    assert all(
+        name.startswith("batch ") for name in gui.added["Drift of running statistics"].figure.data[0].y
+    )
+    model = viewer.get_model()
+    assert (model.split_with, model.begins_split) == ("rgb of layer", True)
+    viewer.control_panel.split, viewer.control_panel.split_output_render = True, "rgb of layer"
+    both = model.get_outputs_for_camera(camera(8))
+    for pipeline, suffix in ((one, ""), (other, " of layer")):
+        alone = render(pipeline.model, camera(8))
+        for name, value in alone.items():
+            assert torch.equal(both[name + suffix], value), name
+    viewer.control_panel.split = False  # nobody looks at the other one
+    left = model.get_outputs_for_camera(camera(8))
+    assert left.keys() == both.keys()
+    assert left["rgb of layer"].shape == (8, 8, 3) and left["rgb of layer"].abs().max() == 0
+    assert [same_state(state_of(p), b) for p, b in zip((one, other), before, strict=True)] == [True, True]
 
 
 def test_a_checkpoint_tells_its_step(capture: Path) -> None:
