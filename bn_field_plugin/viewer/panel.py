@@ -27,7 +27,7 @@ EXACT_SHARE = 0.05
 HINT = (
     "Statistics of the norms that pictures are rendered with. running: the model's own; exact: made exact "
     "over training rays, anew when the weights have moved (over fewer rays while training goes on); batch: "
-    "those of each tile."
+    "those of each chunk of rays."
 )
 
 

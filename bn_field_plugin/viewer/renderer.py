@@ -19,7 +19,7 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.utils import CameraState, get_camera
 from torch import Tensor
 
-from bn_field_plugin.viewer.resolution import after, largest, moving, resting
+from bn_field_plugin.viewer.resolution import NOTHING, after, is_at_once, largest, moving, resting
 from bn_field_plugin.viewer.tiles import Mosaic, Size, camera_of, next_tile
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class TileRenderer(RenderStateMachine):
         self._version = self._drawn = 0
         self._is_new_view = False
         self._moved = -math.inf
-        self._shown: Size | None = None
+        self._shown = NOTHING
+        self._is_seen = False
         self._picture: dict[str, Tensor] | None = None
         self._was_training = False
 
@@ -86,27 +87,34 @@ class TileRenderer(RenderStateMachine):
         viewer, trains = self.viewer, self.viewer.trains
         most = largest(camera.aspect, viewer.control_panel.max_res)
         if is_new_view:
-            self._shown = self._picture = None
+            self._picture, self._shown, self._is_seen = None, NOTHING, False
         elif version != self._drawn and self._picture is not None:
-            self._send(self._picture, is_moving=False)  # what needs no rendering is there at once
-            self._shown = moving(viewer.speed, most)
-        elif self._was_training and not trains and self._picture is not None:
-            self._shown = moving(viewer.speed, most)  # it is of several steps
+            self._send(self._picture)  # what needs no rendering is there at once
+            self._shown = NOTHING
+        elif self._was_training and not trains:
+            self._shown = NOTHING  # a picture of several steps
         self._drawn, self._was_training = version, trains
         clock = viewer.refresh_seconds if trains else math.inf
-        size = after(self._shown, viewer.speed, most, clock)
-        if self._shown is None:
-            is_moving = size == moving(viewer.speed, most)
-            size = moving(viewer.moving_speed, most) if is_moving else size
-            return self._draw(camera, version, size or most, is_moving=is_moving)
+        full = resting(viewer.speed, most, clock)
+        if not self._is_seen:
+            thin = not is_at_once(full, viewer.speed)
+            size = moving(viewer.moving_speed, most) if thin else full
+            return self._draw(camera, version, size, thin=thin, is_moving=True)
         if time.monotonic() - self._moved < REST:
             return False
-        if size is not None:
-            return self._draw(camera, version, size)
-        return trains and self._draw(camera, version, resting(viewer.speed, most, clock), is_refresh=True)
+        further = after(self._shown, viewer.speed, most, clock)
+        if further is not None:
+            return self._draw(camera, version, further)
+        return trains and self._draw(camera, version, full, is_refresh=True)
 
     def _draw(
-        self, state: CameraState, version: int, size: Size, is_moving: bool = False, is_refresh: bool = False
+        self,
+        state: CameraState,
+        version: int,
+        size: Size,
+        thin: bool = False,
+        is_moving: bool = False,
+        is_refresh: bool = False,
     ) -> bool:
         """Draw one picture, unless it is given up; tells whether it was finished.
 
@@ -114,14 +122,15 @@ class TileRenderer(RenderStateMachine):
             state: the camera.
             version: of what is wanted.
             size: of the picture.
-            is_moving: with fewer samples, and to its end, so that there is something to see in each move.
+            thin: with fewer samples.
+            is_moving: to its end, so that there is something to see of each move.
             is_refresh: at the rate that the viewer's budget allows.
         """
         viewer = self.viewer
         if not viewer.render_tab_state.preview_render and viewer.include_time:
             state.time = viewer.control_panel.time
         camera = get_camera(state, size.height, size.width)
-        speed = viewer.moving_speed if is_moving else viewer.speed
+        speed = viewer.moving_speed if thin else viewer.speed
         mosaic = Mosaic(size, self._picture)
         seconds, sent = 0.0, time.monotonic()
         while not mosaic.is_whole:
@@ -132,18 +141,18 @@ class TileRenderer(RenderStateMachine):
             if is_refresh and not viewer.may_refresh():
                 time.sleep(POLL)
                 continue
-            tile = next_tile(size, mosaic.done, speed.tile_rays)
+            tile = next_tile(size, mosaic.done, speed.tile_rays(viewer.viewed.rays_together))
             with self._turn() as is_wanted:
                 if not is_wanted:
                     return False
                 with viewer.paying() if is_refresh else contextlib.nullcontext():
                     start, work = time.perf_counter(), time.process_time()
-                    mosaic.add(tile, self._render(camera_of(camera, tile), is_moving))
+                    mosaic.add(tile, self._render(camera_of(camera, tile), thin))
                     clock = time.perf_counter() - start
             speed.note(tile.size.rays, clock, time.process_time() - work)
             seconds += clock
             if not is_moving and time.monotonic() - sent > PARTIAL:
-                self._send(mosaic.outputs, is_moving=False)
+                self._send(mosaic.outputs)
                 sent = time.monotonic()
         if writer.is_initialized():
             writer.put_time(
@@ -152,8 +161,8 @@ class TileRenderer(RenderStateMachine):
                 step=viewer.step,
                 avg_over_steps=True,
             )
-        self._picture, self._shown = mosaic.outputs, size
-        self._send(mosaic.outputs, is_moving)
+        self._picture, self._is_seen, self._shown = mosaic.outputs, True, NOTHING if thin else size
+        self._send(mosaic.outputs, thin)
         return True
 
     @contextlib.contextmanager
@@ -180,14 +189,14 @@ class TileRenderer(RenderStateMachine):
                 outputs[DEPTH] = -(points @ camera.camera_to_worlds[0, :3, 2:3])
         return {name: value.cpu() for name, value in outputs.items() if isinstance(value, Tensor)}
 
-    def _send(self, outputs: dict[str, Tensor], is_moving: bool) -> None:
-        """Show a picture in the tab."""
+    def _send(self, outputs: dict[str, Tensor], thin: bool = False) -> None:
+        """Show a picture in the tab; a thin one, which is soon gone, in fewer bytes."""
         self.viewer.offer_outputs([name for name in outputs if name != DEPTH])
         self.output_keys = cast(Any, set(outputs))  # nothing left for nerfstudio to offer
         panel = self.viewer.control_panel
         chosen = {panel.output_render, *([panel.split_output_render] if panel.split else [])}
         if self.running and chosen <= outputs.keys():
-            self._send_output_to_viewer(outputs, static_render=not is_moving)
+            self._send_output_to_viewer(outputs, static_render=not thin)
 
 
 def same_view(one: CameraState, other: CameraState) -> bool:

@@ -198,6 +198,14 @@ class ViewedModel:
         device: torch.device = self._model().device
         return device
 
+    @property
+    def rays_together(self) -> int | None:
+        """Rays that are to be rendered in one tile, since they share statistics; None for any number."""
+        if self._statistics() != "batch" and not any("drift" in name for name in self._chosen()):
+            return None
+        chunk: int = self._model().config.eval_num_rays_per_chunk
+        return chunk
+
     def eval(self) -> None:
         """Nothing: pictures are always rendered in evaluation mode."""
 

@@ -8,8 +8,12 @@ from bn_field_plugin.viewer.tiles import Size
 
 READABLE, LEAST = 96, 24
 """Pixels of a width at which a picture can be made out, and of the slowest methods' pictures of a move."""
+NOTHING = Size(0, 0)
+"""The size of no picture, or of one that is to be drawn anew."""
 TILE_SECONDS = 0.2
 """Of one tile, for which training waits."""
+LONGEST_TILE = 0.6
+"""Seconds of a tile whose rays belong together."""
 MOVING_SECONDS = 0.28
 """Of a picture while the camera moves."""
 READABLE_SECONDS = 1.0
@@ -45,9 +49,14 @@ class Speed:
         self.work += weight * (max(clock, processors) / rays - self.work)
         self._is_guess = False
 
-    @property
-    def tile_rays(self) -> int:
-        """Rays of a tile."""
+    def tile_rays(self, together: int | None = None) -> int:
+        """Rays of a tile.
+
+        Args:
+            together: so many, whatever the speed, unless training would wait too long for them.
+        """
+        if together is not None and together * self.clock <= LONGEST_TILE:
+            return together
         return max(1, int(TILE_SECONDS / self.clock))
 
 
@@ -90,11 +99,16 @@ def resting(speed: Speed, most: Size, clock: float = math.inf) -> Size:
     return holding(min(RESTING_SECONDS / speed.work, clock / speed.clock), most)
 
 
-def after(shown: Size | None, speed: Speed, most: Size, clock: float = math.inf) -> Size | None:
-    """The size of the next picture of a view.
+def is_at_once(size: Size, speed: Speed) -> bool:
+    """Whether a picture is fast enough for a moving camera."""
+    return size.rays * speed.clock <= MOVING_SECONDS
+
+
+def after(shown: Size, speed: Speed, most: Size, clock: float = math.inf) -> Size | None:
+    """The size of the next picture of a view whose camera rests.
 
     Args:
-        shown: the size that is shown; None for nothing yet.
+        shown: the size that is shown, with all samples.
         speed: measured.
         most: the size of the last picture.
         clock: seconds that pictures may take where training pays for them, which then go no further.
@@ -102,9 +116,7 @@ def after(shown: Size | None, speed: Speed, most: Size, clock: float = math.inf)
     Returns:
         None where the view is finished.
     """
-    first, second = moving(speed, most), resting(speed, most, clock)
-    if shown is None:
-        return second if second.rays <= first.rays else first
-    if shown.rays < second.rays / 2:  # less is no news
-        return second
+    full = resting(speed, most, clock)
+    if 2 * shown.rays < full.rays:  # less is no news
+        return full
     return most if math.isinf(clock) and shown.rays < most.rays else None

@@ -226,6 +226,7 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
     camera = Cameras(pose, 8.0, 8.0, 4.0, 4.0, 8, 8)
     model = viewer.get_model()
     first = model.get_outputs_for_camera(camera, obb_box=None)
+    assert model.rays_together is None
     assert first["density"].abs().max() == first["drift"].abs().max() == 0
     viewer.control_panel.output_render = "density"
     viewer.control_panel.split, viewer.control_panel.split_output_render = True, "drift"
@@ -233,6 +234,7 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
     assert min(both["density"].max(), both["drift"].max()) > 0
     gui.added["Statistics"].value = "batch"
     assert not torch.equal(model.get_outputs_for_camera(camera)["rgb"], first["rgb"])
+    assert model.rays_together == pipeline.model.config.eval_num_rays_per_chunk
     panel = pipeline.norm_panel
     panel._tell("words")
     assert gui.added["status"].content.startswith("**Shown:** words")

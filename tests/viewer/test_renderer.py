@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from bn_field_plugin.viewer.renderer import TileRenderer, same_view
 from tests.viewer.page import live_viewer, steps
 from tests.viewer.serving import wait_for
 from tests.viewer.visitor import visiting
+
+PATIENCE = 120.0
+"""Seconds to wait for what must come, far more than needed."""
 
 
 class Tiles:
@@ -40,7 +44,7 @@ class Tiles:
             self.thin.append(options["thin"])
             self.steps.append(len(done))
             if gate is not None:
-                assert gate.wait(60)
+                assert gate.wait(PATIENCE)
             return render(camera, **options)
 
         viewer.viewed.get_outputs_for_camera = noting  # type: ignore[method-assign]
@@ -55,12 +59,11 @@ def test_a_view_comes_small_and_ends_as_the_model_s_own_picture(capture: Path, t
         for picture in visitor.pictures():
             widths.append(picture.shape[1])
             (machine,) = viewer.render_statemachines.values()
-            if widths[-1] == 200 and machine._shown is not None and machine._shown.width == 200:
+            if widths[-1] == 200 and machine._shown.width == 200:
                 break
-        assert widths == sorted(widths)
-        assert widths[0] <= 200 and tiles.thin[0] == (widths[0] < 200)
+        assert widths[0] < 200 and tiles.thin[0]
         assert not tiles.thin[-1]
-        wait_for(lambda: machine._version == machine._drawn, 60)
+        wait_for(lambda: machine._version == machine._drawn, PATIENCE)
         shown = machine._picture["rgb"].numpy()
         np.testing.assert_allclose(picture, shown, atol=0.01)
 
@@ -75,7 +78,7 @@ def test_training_goes_on_between_tiles(
         tiles = Tiles(viewer, done)
         with visiting(port) as visitor:
             visitor.look(0.3)
-            wait_for(lambda: len(tiles.steps) > 30, 60)
+            wait_for(lambda: len(tiles.steps) > 30, PATIENCE)
         turns = np.diff(tiles.steps[:30])
         assert turns.min() >= 1
         assert max(height * width for height, width in tiles.sizes[1:]) == 1
@@ -90,9 +93,9 @@ def test_a_closed_tab_is_drawn_for_no_more(
         tiles = Tiles(viewer, [], gate)
         with visiting(port) as visitor:
             visitor.look(0.3)
-            wait_for(lambda: tiles.sizes, 60)
+            wait_for(lambda: tiles.sizes, PATIENCE)
             (machine,) = viewer.render_statemachines.values()
-        wait_for(lambda: not machine.running, 60)
+        wait_for(lambda: not machine.running, PATIENCE)
         gate.set()
         machine.join(20)
         assert not machine.is_alive()
@@ -110,22 +113,19 @@ def test_an_idle_tab_draws_anew_only_when_the_budget_allows(capture: Path, tmp_p
             visitor.look(0.3)
             visitor.picture_of(64)
             (machine,) = viewer.render_statemachines.values()
-            wait_for(lambda: machine._shown is not None and machine._version == machine._drawn, 60)
-            viewer_idle = threading.Event()
-            viewer_idle.wait(1.0)
-            before, spent = len(tiles.sizes), viewer._refresh.times
-            viewer_idle.wait(0.5)
-            assert len(tiles.sizes) == before and spent == 0
+            wait_for(lambda: machine._shown.width == 64 and machine._version == machine._drawn, PATIENCE)
+            time.sleep(0.3)
+            assert viewer._refresh.times == 0
             allowed.set()
-            wait_for(lambda: len(tiles.sizes) > before + 1, 60)
-            assert viewer._refresh.times > 0
+            wait_for(lambda: viewer._refresh.times > 2, PATIENCE)
             allowed.clear()
-            # The end of training is drawn at once, whole, and once.
+            # The end of training is drawn at once, with all samples, and once.
+            before = len(tiles.sizes)
             viewer.trainer.training_state = "completed"  # type: ignore[union-attr]
-            viewer_idle.wait(1.0)
+            wait_for(lambda: not machine._was_training and machine._shown.width == 64, PATIENCE)
             final = len(tiles.sizes)
-            assert not any(tiles.thin[before:])
-            viewer_idle.wait(0.5)
+            assert final > before and not any(tiles.thin[before:])
+            time.sleep(0.3)
             assert len(tiles.sizes) == final
 
 
@@ -139,7 +139,7 @@ def test_a_choice_shows_at_once_what_is_there(capture: Path, tmp_path: Path) -> 
         visitor.look(0.3)
         visitor.picture_of(64)
         (machine,) = viewer.render_statemachines.values()
-        wait_for(lambda: machine._shown is not None and machine._shown.width == 64, 60)
+        wait_for(lambda: machine._shown.width == 64, PATIENCE)
         gate.clear()
         try:
             visitor.set("Output type", "accumulation")

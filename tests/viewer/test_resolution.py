@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bn_field_plugin.viewer.resolution import (
     LEAST,
     MOVING_SECONDS,
+    NOTHING,
     READABLE,
     READABLE_SECONDS,
     RESTING_SECONDS,
@@ -19,6 +20,7 @@ from bn_field_plugin.viewer.resolution import (
     Speed,
     after,
     holding,
+    is_at_once,
     largest,
     moving,
     resting,
@@ -70,35 +72,41 @@ def test_a_view_gets_sharper_picture_by_picture_up_to_the_largest(
     clock: float, threads: float, aspect: float, max_res: int
 ) -> None:
     speed, most = speed_of(clock, threads), largest(aspect, max_res)
-    shown, sizes = None, []
+    shown, sizes = NOTHING, []
     while (size := after(shown, speed, most)) is not None:
         sizes.append(size)
         shown = size
-        assert len(sizes) <= 3
+        assert len(sizes) <= 2
     assert sizes[-1] == most
     assert all(before.rays < later.rays for before, later in pairwise(sizes))
     for size in sizes[:-1]:  # what is there within the seconds promised
         if size.width > READABLE:
-            promised = max(RESTING_SECONDS, MOVING_SECONDS * threads)
-            assert size.rays * max(clock, clock * threads) <= 1.3 * promised
+            assert size.rays * max(clock, clock * threads) <= 1.3 * RESTING_SECONDS
 
 
 def test_while_training_pays_a_view_goes_no_further_than_that() -> None:
     speed, most = speed_of(1e-4), Size(400, 512)
-    first = after(None, speed, most, clock=1.5)
-    second = after(first, speed, most, clock=1.5)
-    assert second is not None
-    assert second.rays * 1e-4 == pytest.approx(1.5, rel=0.1)
-    assert after(second, speed, most, clock=1.5) is None
-    assert resting(speed, most, clock=1.5) == second
-    assert after(second, speed, most, clock=math.inf) is not None
+    first = after(NOTHING, speed, most, clock=1.5)
+    assert first is not None and not is_at_once(first, speed)
+    assert first.rays * 1e-4 == pytest.approx(1.5, rel=0.1)
+    assert after(first, speed, most, clock=1.5) is None
+    assert resting(speed, most, clock=1.5) == first
+    assert after(first, speed, most, clock=math.inf) == most
+
+
+def test_fast_methods_need_no_smaller_picture_of_a_move() -> None:
+    most = Size(400, 512)
+    assert is_at_once(resting(speed_of(1e-6), most), speed_of(1e-6))
+    assert not is_at_once(resting(speed_of(1e-5), most), speed_of(1e-5))
 
 
 def test_a_tile_takes_its_time_once_speed_is_known() -> None:
     speed = Speed()
     for _ in range(50):
-        speed.note(speed.tile_rays, speed.tile_rays * 3e-6, 0.0)
-    assert speed.tile_rays * 3e-6 == pytest.approx(TILE_SECONDS, rel=0.01)
+        speed.note(speed.tile_rays(), speed.tile_rays() * 3e-6, 0.0)
+    assert speed.tile_rays() * 3e-6 == pytest.approx(TILE_SECONDS, rel=0.01)
+    assert speed.tile_rays(together=100) == 100
     assert speed.work == speed.clock  # a GPU works for itself
     speed.note(10, 1e9, 0.0)
-    assert speed.tile_rays == 1
+    assert speed.tile_rays() == 1
+    assert speed.tile_rays(together=100) == 1  # training waits
