@@ -89,19 +89,9 @@ def train(config: ViewerPanel, share: float) -> Run:
         config: the benchmark.
         share: of training time for the panel.
     """
-    from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
-    from bn_field_plugin.method_configs import bn_nerf_small
-
-    settings: Any = copy.deepcopy(bn_nerf_small.config)
-    settings.vis, settings.output_dir = "viewer", config.output_dir
-    settings.max_num_iterations, settings.machine.seed = config.steps, config.seed
-    settings.steps_per_save = 10**9
-    settings.viewer.websocket_port, settings.viewer.websocket_host = free_port(), "127.0.0.1"
+    settings = settings_of(config.steps, config.seed, config.output_dir, free_port())
     settings.viewer.quit_on_train_completion = True
-    settings.pipeline.datamanager.dataparser = BNDemoDataParserConfig()
     settings.pipeline.panel_share = share
-    settings.set_timestamp()
-    settings.set_experiment_name()
     settings.save_config()
     trainer = settings.setup(local_rank=0, world_size=1)
     trainer.setup()
@@ -117,6 +107,29 @@ def train(config: ViewerPanel, share: float) -> Run:
     trainer.shutdown()
     budget = trainer.pipeline.norm_panel.budget
     return Run(starts[-1] - starts[0], budget.spent, budget.times)
+
+
+def settings_of(steps: int, seed: int, output_dir: Path, port: int) -> Any:
+    """Settings of bn-nerf-small on the demo scene with the viewer, saved once at its end.
+
+    Args:
+        steps: of training.
+        seed: of the run.
+        output_dir: where it goes.
+        port: of the viewer.
+    """
+    from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
+    from bn_field_plugin.method_configs import bn_nerf_small
+
+    settings: Any = copy.deepcopy(bn_nerf_small.config)
+    settings.vis, settings.output_dir = "viewer", output_dir
+    settings.max_num_iterations, settings.machine.seed = steps, seed
+    settings.steps_per_save = 10**9
+    settings.viewer.websocket_port, settings.viewer.websocket_host = port, "127.0.0.1"
+    settings.pipeline.datamanager.dataparser = BNDemoDataParserConfig()
+    settings.set_timestamp()
+    settings.set_experiment_name()
+    return settings
 
 
 def free_port() -> int:

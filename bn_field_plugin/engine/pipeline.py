@@ -145,6 +145,19 @@ class BNPipeline(VanillaPipeline):
         if self._chooses_rays:
             self._sampler.set_num_rays_per_batch(num)
 
+    def fixed_rays(self, num: int) -> RayBundle:
+        """That many rays of training pixels, drawn evenly; the same in each process that reads the same data.
+
+        `training_rays` follows the order into which a process shuffles its images.
+        """
+        cameras = cast(Any, self.datamanager.train_dataset).cameras
+        generator = torch.Generator().manual_seed(CALIBRATION_SEED)
+        camera = torch.randint(len(cameras), (num,), generator=generator)
+        sides = torch.cat([cameras.height, cameras.width], dim=-1).cpu()[camera]
+        pixels = (torch.rand(num, 2, generator=generator) * sides).floor() + 0.5  # row, column
+        index = camera[:, None].to(self.device)
+        return cameras.to(self.device).generate_rays(camera_indices=index, coords=pixels.to(self.device))
+
     def exact_rays(self) -> list[RayBundle]:
         """The training rays over which statistics are made exact."""
         return self.training_rays(self._parts(self.config)[1].calibration_rays)

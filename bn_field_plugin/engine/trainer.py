@@ -26,6 +26,7 @@ from bn_field_plugin.engine.checkpoints import (
     remove_partial_files,
     save_atomically,
 )
+from bn_field_plugin.engine.locks import FairLock
 from bn_field_plugin.engine.processes import check_machines
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.nn.errors import UserError, exit_on_user_error
@@ -88,6 +89,11 @@ class BNTrainer(Trainer):
 
     config: BNTrainerConfig
     _stopped_by_user = False
+
+    def __init__(self, config: BNTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(config, local_rank, world_size)
+        self.train_lock = FairLock()  # type: ignore[assignment]
+        """Taken by each step, and by the viewer for each tile of a picture: in turns."""
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up pipeline, optimizers, viewer and writers; load a checkpoint if one is asked for.

@@ -19,7 +19,10 @@ class History:
     """Numbers at each step, by name; names may come and go."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step."""
+        """Add the numbers of a step, in place of those it has, where it is looked at again."""
+        if self.steps and self.steps[-1] == step:
+            self.values[-1] = dict(values)
+            return
         self.steps.append(step)
         self.values.append(dict(values))
         if len(self.steps) > MAX_POINTS:  # thin out the old ones, and keep the newest

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 from collections.abc import Mapping, Set
 from typing import Any, cast
 
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from bn_field_plugin.nn import calibrate, running_norms
 from bn_field_plugin.viewer import figures, probe
 from bn_field_plugin.viewer.budget import TimeBudget
 from bn_field_plugin.viewer.history import History
-from bn_field_plugin.viewer.rendering import EXTRA_OUTPUTS, Buffers, Statistics, ViewedModel, norm_buffers
+from bn_field_plugin.viewer.live import adopt
+from bn_field_plugin.viewer.rendering import Buffers, Statistics, ViewedModel, norm_buffers
 from bn_field_plugin.viewer.source import Source
 from bn_field_plugin.viewer.twin import twin
 
 PSNR_MEMORY = 0.9
 """Weight of the steps before in the PSNR that is shown, a running mean over some ten steps."""
 
+EXACT_SHARE = 0.05
+"""Of training time, for making statistics exact where pictures with these are looked at."""
+
 HINT = (
     "Statistics of the norms that pictures are rendered with. running: the model's own; exact: made exact "
-    "over training rays, anew when the weights have moved (pause training to look around); batch: those of "
-    "each chunk of rays."
+    "over training rays, anew when the weights have moved (over fewer rays while training goes on); batch: "
+    "those of each chunk of rays."
 )
 
 
-class NormPanel(ViewerElement[str], ViewerControl):
+class NormPanel(ViewerControl):
     """Shows the network of a pipeline in the viewer, and costs nothing where there is no viewer.
 
-    nerfstudio finds it on the pipeline, puts it on the page (`install`), hands over its viewer (`_setup`).
+    nerfstudio finds it on the pipeline and hands over its viewer (`_setup`), which becomes ours by that.
     During training, `after_step` redraws as often as a share of training time allows. It holds the train lock
     then, as do nerfstudio's render threads and callbacks, so that nothing here runs at the same time.
 
@@ -39,8 +43,10 @@ class NormPanel(ViewerElement[str], ViewerControl):
         share: of training time for looking at the network, in [0, 1).
     """
 
+    viewer: Any = None
+    """Nerfstudio's, once there is one."""
+
     def __init__(self, source: Source, share: float) -> None:
-        super().__init__("Network")
         self._source = source
         self.budget = TimeBudget(share)
         """What of training time was spent here."""
@@ -50,57 +56,89 @@ class NormPanel(ViewerElement[str], ViewerControl):
         """The last training step seen."""
         self._psnr: Tensor | float | None = None
         self._handles: dict[str, Any] = {}
-        self._exact: tuple[int, Buffers] | None = None
+        self._exact: tuple[tuple[int, bool], Buffers] | None = None
         self._shown_field: str | None = None
         self._rays: Any = None
         self._look: probe.Look | None = None
         self._problem = ""
+        self._shown: dict[str, NormPanel] = {"": self}
+        self._exact_budget = TimeBudget(EXACT_SHARE, shortest=0.0)
+
+    def compare(self, other: NormPanel, names: tuple[str, str]) -> None:
+        """Show another pipeline beside this one: its pictures in the split screen, its plots over these.
+
+        Args:
+            other: the other pipeline's panel, which is on no page itself.
+            names: short ones, of this and of the other.
+        """
+        self._shown = {names[0]: self, names[1]: other}
 
     # ---------------------------------------------------------------------- called by the viewer
 
-    def _create_gui_handle(self, viser_server: Any) -> None:
-        """Make the choices and plots that make sense for this model."""
-        gui, model = viser_server.gui, self._source.model
-        fields = list(probe.networks(model))
-        if running_norms(model):
-            self._handles["statistics"] = gui.add_dropdown(
-                "Statistics", ("running", "exact", "batch"), "running", hint=HINT
+    def _setup(self, viewer: Any) -> None:
+        """Take the viewer over, put the panel on its page, and look at once where nothing trains."""
+        super()._setup(viewer)
+        viewed = self._viewed_model()
+        viewer.get_model = lambda: viewed
+        name_real_port(viewer)
+        adopt(viewer, viewed)
+        # In sight when the page opens: after step and resolution, before the tabs of controls.
+        with viewer.viser_server.gui.add_folder("Network", order=viewer.stats_markdown.order + 0.5):
+            self._fill(viewer.viser_server.gui)
+        if viewer.trainer is None:
+            self.refresh()
+
+    def _viewed_model(self) -> ViewedModel:
+        """What the viewer draws: this model, beside another one where there are two."""
+
+        def view_of(panel: NormPanel, beside: tuple[str, ViewedModel] | None = None) -> ViewedModel:
+            return ViewedModel(
+                lambda: panel._source.model,
+                lambda: self.statistics,
+                self._chosen,
+                panel.exact,
+                self._tell,
+                beside,
             )
+
+        others = {name: panel for name, panel in self._shown.items() if panel is not self}
+        for name, panel in others.items():
+            panel.viewer = self.viewer
+            return view_of(self, beside=(name, view_of(panel)))
+        return view_of(self)
+
+    def _fill(self, gui: Any) -> None:
+        """Make the choices and plots that make sense for this model."""
+        fields = list(probe.networks(self._source.model))
+        has_norms = any(running_norms(panel._source.model) for panel in self._shown.values())
+        if has_norms:
+            self._add_choice("statistics", gui, "Statistics", ("running", "exact", "batch"), "running", HINT)
         if fields:
             import standalone.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
 
             self._shown_field = fields[-1]  # the one that renders
             if len(fields) > 1:
-                self._handles["field"] = gui.add_dropdown(
-                    "Spectrum of", tuple(fields), fields[-1], hint="The field whose kernel is shown."
-                )
+                hint = "The field whose kernel is shown."
+                self._add_choice("field", gui, "Spectrum of", tuple(fields), fields[-1], hint)
             self._handles["spectrum"] = gui.add_plotly(self._spectrum_figure(), figures.ASPECT)
-        self._handles["psnr"] = gui.add_plotly(self._psnr_figure(), figures.ASPECT, visible=False)
-        if running_norms(model):
-            self._handles["drift"] = gui.add_plotly(self._drift_figure(), 1.2 * figures.ASPECT)
+        if self.viewer.trainer is not None:
+            self._handles["psnr"] = gui.add_plotly(self._psnr_figure(), figures.ASPECT)
+        if has_norms:
+            self._handles["drift"] = gui.add_plotly(self._drift_figure(), figures.TALL)
         self._handles["status"] = gui.add_markdown("")
 
-    def install(self, viser_server: Any) -> None:
-        """Put the panel on the page."""
-        self._create_gui_handle(viser_server)
-        self.cb_hook = lambda _: self._choice_changed()
-        for name in ("statistics", "field"):
-            if name in self._handles:
-                # nerfstudio wraps `cb_hook` after this: with the train lock, and a new picture.
-                self._handles[name].on_update(lambda _: self.cb_hook(self))
+    def _add_choice(
+        self, name: str, gui: Any, label: str, options: tuple[str, ...], value: str, hint: str
+    ) -> None:
+        """Make a choice that is followed under the train lock, and by a new picture."""
+        handle = self._handles[name] = gui.add_dropdown(label, options, value, hint=hint)
 
-    def _setup(self, viewer: Any) -> None:
-        """Take the viewer's renders over, name its real port; look at once where nothing trains."""
-        super()._setup(viewer)
-        viewed = ViewedModel(
-            lambda: self._source.model, lambda: self.statistics, self._wanted, self.exact, self._tell
-        )
-        viewer.get_model = lambda: viewed
-        name_real_port(viewer)
-        if viewer.trainer is None:
-            self.refresh()
-        else:
-            self._handles["psnr"].visible = True
+        def follow(_: Any) -> None:
+            with self.viewer.train_lock or contextlib.nullcontext():
+                self._choice_changed()
+            self.viewer._trigger_rerender()
+
+        handle.on_update(follow)
 
     # ---------------------------------------------------------------------- called during training
 
@@ -130,12 +168,10 @@ class NormPanel(ViewerElement[str], ViewerControl):
 
     def refresh(self) -> None:
         """Look at the network, and draw what was found."""
-        if self._rays is None:
-            num = probe.PATIENT_RAYS if self.viewer.trainer is None else probe.PROBE_RAYS
-            self._rays = probe.first_rays(self._source, num)
-        self._look = probe.look(self._source, self._rays, self._shown_field)
+        for panel in self._shown.values():
+            look = panel._look_at(self._shown_field)
         psnr = {} if self._psnr is None else {"psnr": float(self._psnr)}
-        self.history.add(self.step, psnr | worst_of_networks(self._look.drift))
+        self.history.add(self.step, psnr | worst_of_networks(look.drift))
         for name, draw in (
             ("spectrum", self._spectrum_figure),
             ("psnr", self._psnr_figure),
@@ -145,11 +181,30 @@ class NormPanel(ViewerElement[str], ViewerControl):
                 self._handles[name].figure = draw()
         self._handles["status"].content = self.status
 
+    def _look_at(self, field: str | None) -> probe.Look:
+        """Look at this pipeline's network; at its last field, where it has none of that name."""
+        if self._rays is None:
+            num = probe.PATIENT_RAYS if self.viewer.trainer is None else probe.PROBE_RAYS
+            self._rays = self._source.fixed_rays(num)
+        fields = list(probe.networks(self._source.model))
+        field = field if field in fields else fields[-1] if fields else None
+        self._look = probe.look(self._source, self._rays, field)
+        return self._look
+
     @property
     def status(self) -> str:
         """What the plots say, in lines of markdown."""
         lines = [f"**Shown:** {self._problem}"] if self._problem else []
-        found = self._look
+        for name, panel in self._shown.items():
+            lines += [f"{name} {line}" if name else line for line in panel._findings()]
+        if self.budget.times:
+            share = self.budget.spent / max(self.budget.elapsed, 1e-9)
+            lines.append(f"**This panel:** {share:.1%} of training time")
+        return "\n\n".join(lines)
+
+    def _findings(self) -> list[str]:
+        """What was found of this pipeline's network, in lines of markdown."""
+        found, lines = self._look, []
         if found is not None and found.problem:
             lines.append(f"**No spectrum:** {found.problem}")
         if found is not None and found.eigenvalues is not None:
@@ -163,36 +218,29 @@ class NormPanel(ViewerElement[str], ViewerControl):
         if found is not None and found.drift:
             worst = max(found.drift, key=lambda name: found.drift[name])
             lines.append(f"**Drift:** at most {found.drift[worst]:.2g} sd ({short_name(worst)})")
-        if self.budget.times:
-            share = self.budget.spent / max(self.budget.elapsed, 1e-9)
-            lines.append(f"**This panel:** {share:.1%} of training time so far")
-        return "\n\n".join(lines)
+        return lines
 
     def exact(self) -> Buffers:
-        """Exact statistics of the weights as they are, over the rays that evaluation takes."""
-        if self._exact is None or self._exact[0] != self.step:
-            # The viewer interrupts its renders at any line, by a trace; not amid borrowed random numbers.
-            trace = sys.gettrace()
-            sys.settrace(None)
-            try:
-                model = twin(self._source.model).train()
-                calibrate(
-                    model,
-                    self._source.exact_rays(),
-                    lambda rays: self._source.pass_as_in_training(model, rays),
-                )
-                self._exact = self.step, norm_buffers(model)
-            finally:
-                sys.settrace(trace)
+        """Exact statistics of the weights as they are, over the rays that evaluation takes.
+
+        While training goes on, which waits for it: over fewer rays, and anew as often as a share of its time
+        allows.
+        """
+        trainer = None if self.viewer is None else self.viewer.trainer
+        trains = trainer is not None and trainer.training_state == "training"
+        key = self.step, trains
+        if self._exact is None or (self._exact[0] != key and (not trains or self._exact_budget.is_due())):
+            rays = [self._source.fixed_rays(probe.PATIENT_RAYS)] if trains else self._source.exact_rays()
+            model = twin(self._source.model).train()
+            with self._exact_budget.spending():
+                calibrate(model, rays, lambda batch: self._source.pass_as_in_training(model, batch))
+            self._exact = key, norm_buffers(model)
         return self._exact[1]
 
-    def _wanted(self) -> Set[str]:
-        """Which of the outputs that cost time are looked at."""
+    def _chosen(self) -> Set[str]:
+        """Names of the outputs that are looked at."""
         control = self.viewer.control_panel
-        chosen = {control.output_render}
-        if control.split:
-            chosen.add(control.split_output_render)
-        return chosen & set(EXTRA_OUTPUTS)
+        return {control.output_render, *([control.split_output_render] if control.split else [])}
 
     def _tell(self, problem: str) -> None:
         if problem != self._problem:
@@ -207,7 +255,8 @@ class NormPanel(ViewerElement[str], ViewerControl):
             self.refresh()
 
     def _spectrum_figure(self) -> Any:
-        values = None if self._look is None else self._look.eigenvalues
+        looks = {name: panel._look for name, panel in self._shown.items()}
+        values = {name: None if look is None else look.eigenvalues for name, look in looks.items()}
         field = self._source.model.get_submodule(self._shown_field)
         title = f"NTK of the {probe.quantity(field)}, {self._shown_field}, step {self.step}"
         return figures.histogram(values, title)
@@ -217,11 +266,15 @@ class NormPanel(ViewerElement[str], ViewerControl):
 
     def _drift_figure(self) -> Any:
         title, unit = "Drift of running statistics", "standard deviations"
-        if len(self.history.steps) > 1:
+        if self.viewer.trainer is not None:
             names = {name: name for name in self.history.names if name != "psnr"}
-            return figures.curves(self.history, names, f"{title}, worst layer", unit, log=True)
-        drift = {} if self._look is None else self._look.drift
-        return figures.bars({short_name(name): value for name, value in drift.items()}, title, unit)
+            return figures.curves(self.history, names, f"{title}, worst layer", "sd", log=True)
+        drift = {
+            f"{name} {short_name(norm)}".strip(): value
+            for name, panel in self._shown.items()
+            for norm, value in (panel._look.drift if panel._look is not None else {}).items()
+        }
+        return figures.bars(drift, title, unit)
 
 
 def short_name(norm: str) -> str:

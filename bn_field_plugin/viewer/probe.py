@@ -54,11 +54,6 @@ def quantity(field: nn.Module) -> str:
     return "distance" if isinstance(field, SDFField) else "density"
 
 
-def first_rays(source: Source, num: int) -> RayBundle:
-    """That many training rays, the same at each call."""
-    return source.training_rays(num)[0][:num]
-
-
 def look(source: Source, rays: RayBundle, field: str | None) -> Look:
     """Look at the model of a pipeline as it is, and leave it so.
 

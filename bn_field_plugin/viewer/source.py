@@ -15,8 +15,8 @@ class Source(Protocol):
         """The model."""
         ...
 
-    def training_rays(self, num: int) -> list[RayBundle]:
-        """At least `num` training rays, in batches; the same at each call."""
+    def fixed_rays(self, num: int) -> RayBundle:
+        """That many rays of training pixels; the same in each process that reads the same data."""
         ...
 
     def pass_as_in_training(self, model: Any, rays: RayBundle) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,41 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-"""What Chromium is called on Linux systems."""
+from benchmarks import browser
+from benchmarks.browser import PATIENCE
+
 ARTIFACTS = Path(__file__).parents[2] / "outputs" / "tests"
 """Where screenshots are kept, for people to look at; not in git."""
-PATIENCE = 120.0
-"""Seconds to wait for what must come, far more than needed."""
 
 
-def chromium() -> str:
-    """Path of Chromium; skips the test where there is none."""
-    for name in NAMES:
-        if (found := shutil.which(name)) is not None:
-            return found
-    pytest.skip("needs Chromium (on Debian: apt-get install chromium), which is absent")
+def needs_chromium() -> None:
+    """Skip the test where there is no Chromium."""
+    if browser.chromium() is None:
+        pytest.skip("needs Chromium (on Debian: apt-get install chromium), which is absent")
 
 
 @contextmanager
-def opened(port: int, width: int = 1400, height: int = 1500) -> Iterator[Page]:
+def opened(port: int) -> Iterator[Page]:
     """Open the page that is served at a port."""
-    executable = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable,
-            # Root has no sandbox in containers; WebGL is drawn by the CPU.
-            args=["--no-sandbox", "--enable-unsafe-swiftshader"],
-        )
-        try:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(1000 * PATIENCE)
-            page.goto(f"http://127.0.0.1:{port}/")
-            yield page
-        finally:
-            browser.close()
+    needs_chromium()
+    with browser.opened(port) as tab:
+        yield tab.page
 
 
 def keep_screenshot(page: Page, name: str) -> Path:

@@ -14,8 +14,8 @@ from tests.commands import config_of, trained, training
 from tests.viewer.browser import (
     PATIENCE,
     choose,
-    chromium,
     keep_screenshot,
+    needs_chromium,
     opened,
     options,
     picture,
@@ -31,7 +31,7 @@ SPECTRUM, PSNR, DRIFT = "NTK of the density", "PSNR of training rays", "Drift of
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    chromium()
+    needs_chromium()
     return trained(tmp_path_factory.getbasetemp() / "commands")
 
 
@@ -46,7 +46,7 @@ def test_the_panel_lives_while_training_runs(work: Path, tmp_path: Path) -> None
     words = training("bn-nerf-small", "watched", "--data", "blender", "--max-num-iterations", 100_000)
     with running(work, log, *words, "--vis", "viewer") as (process, port):
         with opened(port) as page:
-            page.get_by_text("of training time so far").wait_for()
+            page.get_by_text("of training time").wait_for()
             wait_for_outputs(page)
             assert {"rgb", "density", "drift"} <= set(options(page, "Output type"))
             first = plots(page)

@@ -18,3 +18,11 @@ def test_curves_are_thinned_out_and_keep_their_ends() -> None:
     assert min(history.curve("late")[0]) > 4000
     assert history.names == ["psnr", "late"]
     assert history.curve("absent") == ([], [])
+
+
+def test_a_step_has_its_last_numbers_once() -> None:
+    """Else a line has no length, and the plot is empty."""
+    history = History()
+    for value in (1.0, 2.0):
+        history.add(7, {"psnr": value})
+    assert history.curve("psnr") == ([7], [2.0])

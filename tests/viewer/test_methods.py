@@ -45,7 +45,7 @@ def test_it_can_be_looked_at(method: str, capture: Path) -> None:
     sum(losses.values()).backward()  # training leaves tensors with a history about
     before, numbers = state_of(pipeline.model), generators()
     fields = list(probe.networks(pipeline.model))
-    found = probe.look(pipeline, probe.first_rays(pipeline, 32), fields[-1] if fields else None)
+    found = probe.look(pipeline, pipeline.fixed_rays(32), fields[-1] if fields else None)
     has_networks, has_norms = method != "plenoxel", method.startswith("bn_")
     assert bool(fields) == has_networks
     assert (found.eigenvalues is not None and found.eigenvalues.max() > 0) == has_networks, found.problem

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,14 +12,15 @@ from typing import Any
 import pytest
 import torch
 from nerfstudio.viewer.utils import parse_object
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerElement
+from nerfstudio.viewer.viewer_elements import ViewerControl
 
 from bn_field_plugin.engine.pipeline import BNPipeline
 from bn_field_plugin.viewer import panel as panels
 from bn_field_plugin.viewer.panel import NormPanel, name_real_port, short_name, worst_of_networks
+from bn_field_plugin.viewer.rendering import render
 from bn_field_plugin.viewer.source import Source
 from tests.scenes import tiny_pipeline, train_steps
-from tests.viewer.cases import generators, same_state, state_of
+from tests.viewer.cases import camera, generators, same_state, state_of
 
 
 class Gui:
@@ -37,6 +41,9 @@ class Gui:
     def add_plotly(self, figure: Any, aspect: float, visible: bool = True) -> SimpleNamespace:
         return self._add(figure.layout.title.text.split(",")[0], figure=figure, visible=visible)
 
+    def add_folder(self, label: str, order: float) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def add_markdown(self, content: str) -> SimpleNamespace:
         return self._add("status", content=content)
 
@@ -46,15 +53,19 @@ def shown(pipeline: BNPipeline, training: bool = True, port: int | None = None) 
     gui = Gui()
     server = SimpleNamespace(gui=gui, get_port=lambda: 7007)
     control = SimpleNamespace(output_render="rgb", split=False, split_output_render="depth")
+    pictures: list[None] = []
     viewer = SimpleNamespace(
+        train_lock=None,
+        stats_markdown=SimpleNamespace(order=7.0),
+        pictures=pictures,
+        _trigger_rerender=lambda: pictures.append(None),
         viser_server=server,
-        trainer=SimpleNamespace() if training else None,
+        trainer=SimpleNamespace(training_state="training") if training else None,
         config=SimpleNamespace(websocket_port=port),
         control_panel=control,
         viewer_info=[f"Viewer running locally at: http://localhost:{port} (listening on 0.0.0.0)"],
     )
     panel = pipeline.norm_panel
-    panel.install(server)
     panel._setup(viewer)
     return panel, gui, viewer
 
@@ -69,11 +80,10 @@ def train_with_callbacks(pipeline: BNPipeline, num: int, seed: int, start: int =
 def test_the_pipeline_is_a_source_and_nerfstudio_finds_its_panel(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
     source: Source = pipeline  # what the panel asks for
-    assert [len(rays) for rays in source.training_rays(50)] == [48, 48]
-    for kind in (ViewerElement, ViewerControl):
-        assert parse_object(pipeline, kind, "Custom Elements") == [
-            ("Custom Elements/norm_panel", pipeline.norm_panel)
-        ]
+    assert len(source.fixed_rays(50)) == 50
+    assert [len(rays) for rays in pipeline.training_rays(50)] == [48, 48]
+    found = parse_object(pipeline, ViewerControl, "Custom Elements")
+    assert found == [("Custom Elements/norm_panel", pipeline.norm_panel)]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,6 @@ def test_training_with_the_panel_is_training_without_it(capture: Path) -> None:
 def test_it_draws_what_training_does(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
     panel, gui, _ = shown(pipeline)
-    assert gui.added["PSNR of training rays"].visible
     panel.budget.is_due = lambda: True  # type: ignore[method-assign]
     train_with_callbacks(pipeline, 3, seed=0)
     assert panel.history.steps == [0, 1, 2]
@@ -143,7 +152,7 @@ def test_where_nothing_trains_it_looks_once(capture: Path) -> None:
     pipeline = tiny_pipeline(capture).eval()
     before = state_of(pipeline)
     panel, gui, _ = shown(pipeline, training=False)
-    assert not gui.added["PSNR of training rays"].visible
+    assert "PSNR of training rays" not in gui.added
     assert len(gui.added["NTK of the density"].figure.data) >= 1
     assert len(gui.added["Drift of running statistics"].figure.data[0].y) == 6  # a bar for each norm
     assert "of training time" not in panel.status
@@ -165,13 +174,47 @@ def test_another_field_is_looked_at_when_it_is_chosen(capture: Path) -> None:
     assert panel.statistics == "batch"
 
 
-def test_the_hook_is_the_one_that_nerfstudio_wraps(capture: Path) -> None:
-    """It puts the train lock and a new picture around `cb_hook` after the installation."""
-    panel, gui, _ = shown(tiny_pipeline(capture))
-    called: list[object] = []
-    panel.cb_hook = called.append
+def test_a_choice_is_followed_under_the_lock_and_by_a_new_picture(capture: Path) -> None:
+    panel, gui, viewer = shown(tiny_pipeline(capture))
+    viewer.train_lock = threading.Lock()
+    held: list[bool] = []
+    panel._choice_changed = lambda: held.append(viewer.train_lock.locked())  # type: ignore[method-assign]
     gui.added["Statistics"].callbacks[0](None)
-    assert called == [panel]
+    assert held == [True]
+    assert not viewer.train_lock.locked()
+    assert len(viewer.pictures) == 1
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_plots_stay_whatever_is_chosen_in_whatever_order(capture: Path, training: bool) -> None:
+    """Looking again at a step takes nothing from the page: not a bar, not a line."""
+    pipeline = tiny_pipeline(capture).eval()
+    panel, gui, _ = shown(pipeline, training=training)
+    panel.budget.is_due = lambda: training  # type: ignore[method-assign]
+    train_with_callbacks(pipeline, 2, seed=0)
+    figures = ("NTK of the density", "Drift of running statistics")
+    before = [[len(trace.y) for trace in gui.added[name].figure.data] for name in figures]
+    assert before[1] == ([2] * 4 if training else [6])
+    for field in ("field_coarse", "field_fine", "field_coarse", "field_fine"):
+        gui.added["Spectrum of"].value = field
+        gui.added["Spectrum of"].callbacks[0](None)
+        gui.added["Statistics"].callbacks[0](None)
+        assert [len(trace.y) for trace in gui.added[figures[1]].figure.data] == before[1]
+        assert sum(sum(trace.y) for trace in gui.added[figures[0]].figure.data) > 40
+
+
+def test_two_starts_show_the_same_numbers(capture: Path) -> None:
+    """Whatever order each process shuffles its images into."""
+    found = []
+    for seed in (0, 1):
+        pipeline = tiny_pipeline(capture, seed=seed)
+        torch.manual_seed(5)
+        for parameter in pipeline.model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        panel, _, _ = shown(pipeline.eval(), training=False)
+        found.append(panel.status)
+    assert found[0] == found[1]
+    assert "effective rank" in found[0]
 
 
 def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
@@ -183,6 +226,7 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
     camera = Cameras(pose, 8.0, 8.0, 4.0, 4.0, 8, 8)
     model = viewer.get_model()
     first = model.get_outputs_for_camera(camera, obb_box=None)
+    assert model.rays_together is None
     assert first["density"].abs().max() == first["drift"].abs().max() == 0
     viewer.control_panel.output_render = "density"
     viewer.control_panel.split, viewer.control_panel.split_output_render = True, "drift"
@@ -190,6 +234,7 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
     assert min(both["density"].max(), both["drift"].max()) > 0
     gui.added["Statistics"].value = "batch"
     assert not torch.equal(model.get_outputs_for_camera(camera)["rgb"], first["rgb"])
+    assert model.rays_together == pipeline.model.config.eval_num_rays_per_chunk
     panel = pipeline.norm_panel
     panel._tell("words")
     assert gui.added["status"].content.startswith("**Shown:** words")
@@ -197,7 +242,8 @@ def test_the_viewer_renders_what_the_page_asks_for(capture: Path) -> None:
 
 def test_exact_statistics_are_made_once_for_each_step(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
-    panel, _, _ = shown(pipeline)
+    panel, _, viewer = shown(pipeline)
+    viewer.trainer.training_state = "paused"
     first = panel.exact()
     assert panel.exact() is first
     train_with_callbacks(pipeline, 1, seed=0, start=5)
@@ -206,6 +252,54 @@ def test_exact_statistics_are_made_once_for_each_step(capture: Path) -> None:
     pipeline.calibrate()
     state = pipeline.model.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in second.items())
+
+
+def test_exact_statistics_hold_training_back_no_more_than_their_share(capture: Path) -> None:
+    """Over fewer rays, and only when the time for it was saved; over all as soon as training pauses."""
+    pipeline = tiny_pipeline(capture)
+    panel, _, viewer = shown(pipeline)
+    first = panel.exact()
+    panel._exact_budget.is_due = lambda: False  # type: ignore[method-assign]
+    train_with_callbacks(pipeline, 1, seed=0, start=5)
+    assert panel.exact() is first
+    panel._exact_budget.is_due = lambda: True  # type: ignore[method-assign]
+    second = panel.exact()
+    assert second is not first
+    viewer.trainer.training_state = "paused"
+    panel._exact_budget.is_due = lambda: False  # type: ignore[method-assign]
+    third = panel.exact()
+    assert any(not torch.equal(third[name], second[name]) for name in third)
+
+
+def test_two_pipelines_share_a_page(capture: Path) -> None:
+    """Both spectra in one plot, both drifts, pictures of both under the other's name."""
+    one, other = (tiny_pipeline(capture, norm=norm).eval() for norm in ("batch", "layer"))
+    before = [state_of(pipeline) for pipeline in (one, other)]
+    one.norm_panel.compare(other.norm_panel, ("batch", "layer"))
+    panel, gui, viewer = shown(one, training=False)
+    assert [
+        trace.name for trace in gui.added["NTK of the density"].figure.data if trace.showlegend is None
+    ] == [
+        "batch",
+        "layer",
+    ]
+    assert all(f"{name} **Spectrum:**" in panel.status for name in ("batch", "layer"))
+    assert all(
+        name.startswith("batch ") for name in gui.added["Drift of running statistics"].figure.data[0].y
+    )
+    model = viewer.get_model()
+    assert (model.split_with, model.begins_split) == ("rgb of layer", True)
+    viewer.control_panel.split, viewer.control_panel.split_output_render = True, "rgb of layer"
+    both = model.get_outputs_for_camera(camera(8))
+    for pipeline, suffix in ((one, ""), (other, " of layer")):
+        alone = render(pipeline.model, camera(8))
+        for name, value in alone.items():
+            assert torch.equal(both[name + suffix], value), name
+    viewer.control_panel.split = False  # nobody looks at the other one
+    left = model.get_outputs_for_camera(camera(8))
+    assert left.keys() == both.keys()
+    assert left["rgb of layer"].shape == (8, 8, 3) and left["rgb of layer"].abs().max() == 0
+    assert [same_state(state_of(p), b) for p, b in zip((one, other), before, strict=True)] == [True, True]
 
 
 def test_a_checkpoint_tells_its_step(capture: Path) -> None:

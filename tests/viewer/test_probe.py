@@ -22,7 +22,7 @@ def pipeline(capture: Path) -> BNPipeline:
 
 
 def inputs(pipeline: BNPipeline, field: str = "field_fine") -> tuple[CoordinateMLP, torch.Tensor]:
-    rays = probe.first_rays(pipeline, 32)
+    rays = pipeline.fixed_rays(32)
     return probe.density_inputs(pipeline, twin(pipeline.model), rays, field)
 
 
@@ -46,7 +46,7 @@ def test_the_spectrum_is_that_of_the_density_with_running_statistics(pipeline: B
 def test_the_probe_points_are_what_training_feeds_the_density_network(
     pipeline: BNPipeline, field: str, network: str
 ) -> None:
-    rays = probe.first_rays(pipeline, 32)
+    rays = pipeline.fixed_rays(32)
     model = twin(pipeline.model)
     mlp, points = probe.density_inputs(pipeline, model, rays, field)
     assert mlp is model.get_submodule(f"{field}.{network}")
@@ -62,7 +62,7 @@ def test_the_probe_points_are_what_training_feeds_the_density_network(
 
 def test_a_look_leaves_the_pipeline_as_it_was(pipeline: BNPipeline) -> None:
     pipeline.train()
-    rays = probe.first_rays(pipeline, 32)
+    rays = pipeline.fixed_rays(32)
     before, numbers = state_of(pipeline), generators()
     first = probe.look(pipeline, rays, "field_fine")
     assert same_state(state_of(pipeline), before)
@@ -74,7 +74,7 @@ def test_a_look_leaves_the_pipeline_as_it_was(pipeline: BNPipeline) -> None:
 
 def test_drift_compares_with_the_batch_statistics_of_the_same_rays(pipeline: BNPipeline) -> None:
     """A pass with batch statistics over them normalises the first layer as the exact statistics do."""
-    rays = probe.first_rays(pipeline, 48)
+    rays = pipeline.fixed_rays(48)
     found = probe.look(pipeline, rays, None)
     assert found.eigenvalues is None
     assert found.drift.keys() == {
@@ -101,7 +101,7 @@ def test_drift_compares_with_the_batch_statistics_of_the_same_rays(pipeline: BNP
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_networks_without_statistics_have_a_spectrum_and_no_drift(norm: str, capture: Path) -> None:
     pipeline = trained_pipeline(capture, norm, steps=1)
-    found = probe.look(pipeline, probe.first_rays(pipeline, 32), "field_fine")
+    found = probe.look(pipeline, pipeline.fixed_rays(32), "field_fine")
     assert found.drift == {}
     assert found.eigenvalues is not None
     assert found.eigenvalues.max() > 0
@@ -111,13 +111,13 @@ def test_training_that_has_diverged_has_a_reason_for_no_spectrum(capture: Path) 
     pipeline = trained_pipeline(capture, steps=1)
     with torch.no_grad():
         pipeline.model.field_fine.trunk.output.bias.fill_(float("nan"))
-    found = probe.look(pipeline, probe.first_rays(pipeline, 32), "field_fine")
+    found = probe.look(pipeline, pipeline.fixed_rays(32), "field_fine")
     assert found.eigenvalues is None
     assert "not finite" in found.problem
 
 
 def test_rays_that_miss_the_scene_have_a_reason_too(pipeline: BNPipeline) -> None:
-    rays = probe.first_rays(pipeline, 32)
+    rays = pipeline.fixed_rays(32)
     rays.origins = rays.origins + 100.0
     with pytest.raises(UserError, match="distinct samples"):
         probe.density_inputs(pipeline, twin(pipeline.model), rays, "field_fine")
