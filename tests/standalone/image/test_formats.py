@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -271,10 +272,11 @@ def test_flavours_are_read_as_a_viewer_shows_them(name: str) -> None:
 
 def test_fax_is_read_or_refused_as_the_codecs_are() -> None:
     data = pillow(Image.fromarray(X % 3 == 0), "TIFF", compression="group4")
-    try:
+    if any("ccitt" in name.lower() for name in dir(imagecodecs)):
         np.testing.assert_array_equal(read(data).pixels[..., 0], 255 * (X % 3 == 0))
-    except UserError as error:
-        assert "is compressed by CCITTFAX4" in str(error)
+        return
+    with pytest.raises(UserError, match="is compressed by CCITTFAX4"):
+        read(data)
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
