@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Union
@@ -66,13 +66,8 @@ class CommandLine:
         with exit_on_user_error(), exit_on_interrupt():
             command = self.parse(sys.argv[1:] if args is None else args)
             keep_freed_memory()
-            try:
+            with user_errors_of_files():
                 command.main()
-            except OSError as error:
-                reason = error.strerror or error
-                raise UserError(
-                    f"{error.filename or 'a file'} cannot be written or read: {reason}"
-                ) from error
 
     def parse(self, args: Sequence[str]) -> Command:
         """The command that a command line asks for.
@@ -141,6 +136,16 @@ class CommandLine:
             except SystemExit:
                 return None
         return command
+
+
+@contextlib.contextmanager
+def user_errors_of_files() -> Iterator[None]:
+    """Turn what the system says about files, as of a full disk, into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{error.filename or 'a file'} cannot be written or read: {reason}") from error
 
 
 def _value(args: Sequence[str], flag: str) -> str | None:

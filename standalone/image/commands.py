@@ -225,6 +225,8 @@ class Encode:
         path = self.output or Path(picture_name(self.image) + ENCODED_SUFFIX)
         file = encode_picture(picture, self.network, self.run, self.optimization, self.precision, self.bpp)
         write_whole(path, file.data)
+        if picture.profile is not None:
+            say(f"{path} has no colour profile: the image's own is left out")
         say(
             f"{path}: {len(file.data)} bytes, {file.bpp:.4f} bits per pixel, {file.psnr:.2f} dB "
             f"({file.fit_psnr:.2f} dB before rounding, {file.seconds:.1f} s)"

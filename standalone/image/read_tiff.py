@@ -133,7 +133,15 @@ def _samples(page: Any) -> Opaque:
             raise UserError("has luma and chroma of more than 8 bits: convert it to RGB")
         if tuple(_tag(page, SUBSAMPLING) or (2, 2)) != (1, 1):
             raise UserError("has subsampled chroma without JPEG: convert it to RGB")
-    pixels = page.asarray()
+    try:
+        pixels = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        name = getattr(page.compression, "name", page.compression)
+        raise UserError(
+            f"is compressed by {name}, which this imagecodecs does not read: save it with LZW"
+        ) from error
     if page.samplesperpixel > 1 and page.axes.startswith("S"):
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)

@@ -12,6 +12,7 @@ import tyro
 
 from bn_field_plugin.nn import exit_on_user_error
 from bn_field_plugin.nn.memory import keep_freed_memory
+from standalone.command_line import user_errors_of_files
 from standalone.interrupts import exit_on_interrupt
 from standalone.ntk import checkpoint, dynamics, figure, frequency, scaling, spectra
 from standalone.ntk.claims import ClaimsConfig, make_claims
@@ -161,7 +162,9 @@ def main(args: list[str] | None = None) -> None:
     """
     with exit_on_user_error(), exit_on_interrupt():
         keep_freed_memory()
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="bn-ntk", args=args).main()
+        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="bn-ntk", args=args)
+        with user_errors_of_files():
+            command.main()
 
 
 def _command() -> str:

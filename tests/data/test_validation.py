@@ -14,7 +14,6 @@ from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from bn_field_plugin.data import image_checks
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.nn.errors import UserError
@@ -359,7 +358,7 @@ def _damage(path, fault):
 @pytest.mark.parametrize("many", [False, True], ids=["decoded", "headers only"])
 def test_damaged_images(blender, capture, fault, many, monkeypatch):
     if many:
-        monkeypatch.setattr(image_checks, "DECODE_AT_MOST", 1)
+        monkeypatch.setattr("bn_field_plugin.data.image_checks.DECODE_AT_MOST", 1)
     _damage(blender[0] / "val/r_1.png", fault)
     _fails(BlenderDataParserConfig(data=blender[0]), blender[0] / "val/r_1.png")
     _damage(capture[0] / "images/f_7.png", fault)

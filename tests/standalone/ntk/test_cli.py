@@ -96,6 +96,15 @@ def test_modules_of_the_current_folder_are_found_ready_or_made(
         assert status == 2 and wanted in message and message.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    options = ["--network", "mlp", "--side", "2", "--width", "4", "--depth", "1"]
+    status, message = exit_of(["spectrum", *options, "--output-dir", str(tmp_path / "file" / "out")], capsys)
+    assert status == 2 and "cannot be written" in message and message.count("\n") == 1
+
+
 def test_a_row_that_cannot_be_held_is_left_out_and_said(tmp_path: Path) -> None:
     module = "tests.standalone.ntk.test_module_function:own_norm"
     main(["spectrum", "--module", module, "--side", "4", "--output-dir", str(tmp_path)])
