@@ -33,7 +33,7 @@ class NGPGain:
     """Scene, as `bn-sweep run --scenes` takes it: a folder, or a dataparser."""
     steps: int = 500
     """Steps of each run, at whose end the learning rate's schedule ends too."""
-    rates: tuple[float, ...] = (3e-3, 1e-2, 2e-2)
+    rates: tuple[float, ...] = (1e-2, 2e-2, 4e-2)
     """Learning rates of Adam that the first seed tries."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each method for each seed."""
