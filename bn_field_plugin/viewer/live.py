@@ -169,15 +169,18 @@ class LiveViewer(Viewer):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._end)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # A thread that still renders while Python goes down aborts it.
+    def stop_drawing(self) -> None:
+        """End the drawing threads: one that still renders while Python goes down aborts it."""
         machines = list(self.render_statemachines.values())
         for machine in machines:
             machine.running = False
         deadline = time.monotonic() + PATIENCE
         for machine in machines:
             machine.join(max(0.0, deadline - time.monotonic()))
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.stop_drawing()
         self.viser_server.stop()
         sys.exit(0)
 
