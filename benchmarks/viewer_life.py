@@ -287,6 +287,8 @@ def looks(config: ViewerLife, run: Path, process: subprocess.Popen[bytes], tab: 
     buttons = tab.page.get_by_role("button", name=re.compile("(Pause|Resume) Training")).count()
     in_sight = tab.page.get_by_text("effective rank").bounding_box()
     tab.page.screenshot(path=config.output_dir / "opened.png")
+    tab.drag(1.0)
+    tab.page.screenshot(path=config.output_dir / "moving.png")
     begin = time.time()
     tab.drag(config.drag)
     end = time.time()

@@ -30,6 +30,7 @@ from bn_field_plugin.engine.locks import FairLock
 from bn_field_plugin.engine.processes import check_machines
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.nn.errors import UserError, exit_on_user_error
+from bn_field_plugin.viewer.live import LiveViewer
 
 
 @dataclass
@@ -128,8 +129,12 @@ class BNTrainer(Trainer):
         Raises:
             SystemExit: after a line on stderr, for a mistake of the user or a full disk.
         """
-        with exit_on_user_error(), self._stop_on_interrupt():
-            super().train()
+        try:
+            with exit_on_user_error(), self._stop_on_interrupt():
+                super().train()
+        finally:
+            if isinstance(self.viewer_state, LiveViewer):
+                self.viewer_state.stop_drawing()
 
     @contextmanager
     def _stop_on_interrupt(self) -> Iterator[None]:

@@ -37,7 +37,7 @@ def histogram(spectra: Mapping[str, Float[np.ndarray, " n"] | None], title: str)
     figure.update_layout(bargap=0.08, barmode="overlay")
     if len(spectra) > 1:
         figure.update_traces(opacity=0.65)
-        _add_legend(figure)
+        _add_legend(figure, x=1, xanchor="right", y=1, yanchor="bottom")  # the axis has a title below
     return figure
 
 
@@ -120,9 +120,9 @@ def bars(values: Mapping[str, float], title: str, unit: str) -> Any:
     return figure
 
 
-def _add_legend(figure: Any) -> None:
+def _add_legend(figure: Any, **place: Any) -> None:
     legend = {"orientation": "h", "y": -0.32, "x": 0, "font_size": 9, "bgcolor": "rgba(0,0,0,0)"}
-    figure.update_layout(showlegend=True, legend=legend)
+    figure.update_layout(showlegend=True, legend={**legend, **place})
 
 
 def _figure(title: str, x: str, y: str) -> Any:

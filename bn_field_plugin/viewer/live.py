@@ -34,8 +34,15 @@ PATIENCE = 5.0
 class Renderers(dict[int, RenderStateMachine]):
     """The drawing threads of all tabs: nerfstudio puts its own in, and ours take their place."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ever: list[TileRenderer] = []
+        """Also those of closed tabs, which may still be amid a tile."""
+
     def __setitem__(self, client: int, machine: RenderStateMachine) -> None:
-        super().__setitem__(client, TileRenderer(machine.viewer, machine.viser_scale_ratio, machine.client))
+        ours = TileRenderer(machine.viewer, machine.viser_scale_ratio, machine.client)
+        super().__setitem__(client, ours)
+        self.ever = [old for old in self.ever if old.is_alive()] + [ours]
 
 
 class LiveViewer(Viewer):
@@ -169,15 +176,18 @@ class LiveViewer(Viewer):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._end)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # A thread that still renders while Python goes down aborts it.
-        machines = list(self.render_statemachines.values())
+    def stop_drawing(self) -> None:
+        """End the drawing threads: one that still renders while Python goes down aborts it."""
+        machines = [machine for machine in self.render_statemachines.ever if machine.is_alive()]
         for machine in machines:
             machine.running = False
         deadline = time.monotonic() + PATIENCE
         for machine in machines:
             machine.join(max(0.0, deadline - time.monotonic()))
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.stop_drawing()
         self.viser_server.stop()
         sys.exit(0)
 

@@ -6,7 +6,6 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +28,8 @@ REST = 0.2
 """Seconds without a move after which the camera rests."""
 PARTIAL = 1.0
 """Seconds after which an unfinished picture is shown."""
+TRIAL = Size(16, 16)
+"""The tile by which speed is learnt, for nobody to see."""
 POLL = 0.05
 """Seconds between two looks at what there is to do."""
 DEPTH = "gl_z_buf_depth"
@@ -94,6 +95,9 @@ class TileRenderer(RenderStateMachine):
         elif self._was_training and not trains:
             self._shown = NOTHING  # a picture of several steps
         self._drawn, self._was_training = version, trains
+        for speed, thin in ((viewer.moving_speed, True), (viewer.speed, False)):
+            while speed.is_unknown and self.running:  # else the first tile might take long
+                self._part(get_camera(camera, TRIAL.height, TRIAL.width), TRIAL, thin, is_paid=False)
         clock = viewer.refresh_seconds if trains else math.inf
         full = resting(viewer.speed, most, clock)
         if not self._is_seen:
@@ -142,15 +146,12 @@ class TileRenderer(RenderStateMachine):
                 time.sleep(POLL)
                 continue
             tile = next_tile(size, mosaic.done, speed.tile_rays(viewer.viewed.rays_together))
-            with self._turn() as is_wanted:
-                if not is_wanted:
-                    return False
-                with viewer.paying() if is_refresh else contextlib.nullcontext():
-                    start, work = time.perf_counter(), time.process_time()
-                    mosaic.add(tile, self._render(camera_of(camera, tile), thin))
-                    clock = time.perf_counter() - start
-            speed.note(tile.size.rays, clock, time.process_time() - work)
-            seconds += clock
+            start = time.perf_counter()
+            outputs = self._part(camera_of(camera, tile), tile.size, thin, is_paid=is_refresh)
+            if outputs is None:
+                return False
+            mosaic.add(tile, outputs)
+            seconds += time.perf_counter() - start
             if not is_moving and time.monotonic() - sent > PARTIAL:
                 self._send(mosaic.outputs)
                 sent = time.monotonic()
@@ -165,11 +166,29 @@ class TileRenderer(RenderStateMachine):
         self._send(mosaic.outputs, thin)
         return True
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[bool]:
-        """Hold the train lock; gives whether the tab is still open by then."""
-        with self.viewer.train_lock or contextlib.nullcontext():
-            yield self.running
+    def _part(self, camera: Cameras, size: Size, thin: bool, is_paid: bool) -> dict[str, Tensor] | None:
+        """Draw one tile when it is its turn, and learn from how long it takes.
+
+        Args:
+            camera: that of the tile.
+            size: of the tile.
+            thin: with fewer samples.
+            is_paid: from the time for idle tabs.
+
+        Returns:
+            The outputs, or None if the tab was closed while waiting.
+        """
+        viewer = self.viewer
+        with viewer.train_lock or contextlib.nullcontext():
+            if not self.running:
+                return None
+            with viewer.paying() if is_paid else contextlib.nullcontext():
+                start, work = time.perf_counter(), time.process_time()
+                outputs = self._render(camera, thin)
+                clock, processors = time.perf_counter() - start, time.process_time() - work
+        speed = viewer.moving_speed if thin else viewer.speed
+        speed.note(size.rays, clock, processors)
+        return outputs
 
     def _render(self, camera: Cameras, thin: bool) -> dict[str, Tensor]:
         """Outputs of a camera, on the CPU, with what nerfstudio's panel asks for."""

@@ -20,8 +20,8 @@ READABLE_SECONDS = 1.0
 """Of the same at most, to make it readable."""
 RESTING_SECONDS = 2.5
 """Of the first picture after that: of the clock or of processors, whichever are more."""
-GUESS = 1e-4
-"""Seconds a ray before anything was measured."""
+TRIALS = 2
+"""Tiles before speed is known: the first makes ready what the library makes only once."""
 WEIGHT = 0.3
 """Of the last tile in the running means of speed."""
 
@@ -30,11 +30,14 @@ class Speed:
     """Seconds that a ray takes, as running means over the tiles rendered."""
 
     def __init__(self) -> None:
-        self.clock = GUESS
-        """Seconds of the clock a ray."""
-        self.work = GUESS
-        """The same in seconds of processors, where these are more."""
-        self._is_guess = True
+        self.clock = self.work = math.inf
+        """Seconds of the clock a ray, and of processors where these are more."""
+        self._noted = 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether too little was measured."""
+        return self._noted < TRIALS
 
     def note(self, rays: int, clock: float, processors: float) -> None:
         """Take what a tile took.
@@ -44,10 +47,13 @@ class Speed:
             clock: seconds of the clock.
             processors: seconds of all processors together.
         """
-        weight = 1.0 if self._is_guess else WEIGHT
-        self.clock += weight * (clock / rays - self.clock)
-        self.work += weight * (max(clock, processors) / rays - self.work)
-        self._is_guess = False
+        clock, work = clock / rays, max(clock, processors) / rays
+        if self.is_unknown:
+            self.clock, self.work = clock, work
+        else:
+            self.clock += WEIGHT * (clock - self.clock)
+            self.work += WEIGHT * (work - self.work)
+        self._noted += 1
 
     def tile_rays(self, together: int | None = None) -> int:
         """Rays of a tile.

@@ -39,9 +39,7 @@ def live_viewer(capture: Path, folder: Path, training: bool = False) -> Iterator
         viewer.init_scene(pipeline.datamanager.train_dataset, "training" if training else "completed")
         yield viewer, port
     finally:
-        for machine in list(viewer.render_statemachines.values()):
-            machine.running = False
-            machine.join(20)
+        viewer.stop_drawing()
         viewer.viser_server.stop()
 
 

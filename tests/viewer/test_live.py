@@ -24,7 +24,7 @@ def test_the_first_view_is_a_training_camera_s(capture: Path, tmp_path: Path) ->
     """Its place, direction and field of view; the cameras drawn in the scene are hidden behind a button."""
     with live_viewer(capture, tmp_path) as (viewer, port), visiting(port) as visitor:
         visitor.look(0.3)
-        visitor.picture_of(96)
+        visitor.picture()
         cameras = viewer.pipeline.datamanager.train_dataset.cameras  # type: ignore[union-attr]
         pose = cameras.camera_to_worlds[widest(cameras)[0]].numpy()
         sent = {name: np.array(m[key]) for name, m in visitor.camera.items() for key in m if key != "type"}
@@ -55,7 +55,7 @@ def test_ns_viewer_shows_the_checkpoint_s_step_and_no_buttons_of_training(
         assert not viewer.pause_train.visible and not viewer.resume_train.visible
         with visiting(port) as visitor:
             visitor.look(0.3)
-            visitor.picture_of(96)
+            visitor.picture()
             assert visitor.step == 599
             hidden = {name for name in ("Train Speed", "Train Util") if not visitor.element(name)["visible"]}
             assert hidden == {"Train Speed", "Train Util"}
@@ -110,7 +110,7 @@ def test_the_end_is_no_error_and_leaves_no_thread(
 ) -> None:
     with live_viewer(capture, tmp_path) as (viewer, port), visiting(port) as visitor:
         visitor.look(0.3)
-        visitor.picture_of(96)
+        visitor.picture()
         machines = list(viewer.render_statemachines.values())
         monkeypatch.setattr(signal, "signal", lambda *_: None)
         monkeypatch.setattr(viewer.viser_server, "stop", lambda: None)  # twice is an error of viser's
@@ -135,6 +135,6 @@ def test_steps_go_on_with_a_tab_open(capture: Path, tmp_path: Path) -> None:
     live = live_viewer(capture, tmp_path, training=True)
     with live as (viewer, port), steps(viewer) as done, visiting(port) as visitor:
         visitor.look(0.3)
-        visitor.picture_of(96)
+        visitor.picture()
         before = len(done)
         wait_for(lambda: len(done) > before + 50, 60)

@@ -33,7 +33,11 @@ SECONDS_A_RAY = st.floats(1e-8, 1e-2)
 
 def speed_of(clock: float, threads: float = 1.0) -> Speed:
     speed = Speed()
-    speed.note(1000, 1000 * clock, 1000 * clock * threads)
+    for first in (100, 1):  # the first tile makes things ready, and says little
+        assert speed.is_unknown
+        speed.note(1000, first * 1000 * clock, first * 1000 * clock * threads)
+    assert not speed.is_unknown
+    assert speed.clock == pytest.approx(clock)
     return speed
 
 
@@ -101,7 +105,7 @@ def test_fast_methods_need_no_smaller_picture_of_a_move() -> None:
 
 
 def test_a_tile_takes_its_time_once_speed_is_known() -> None:
-    speed = Speed()
+    speed = speed_of(1e-3)
     for _ in range(50):
         speed.note(speed.tile_rays(), speed.tile_rays() * 3e-6, 0.0)
     assert speed.tile_rays() * 3e-6 == pytest.approx(TILE_SECONDS, rel=0.01)

@@ -104,12 +104,12 @@ class Visitor:
         texts = [str(element.get("markdown", "")) for element in self.elements.values()]
         return max((int(t.split()[1]) for t in texts if t.startswith("Step: ")), default=-1)
 
-    def picture_of(self, width: int) -> np.ndarray:
-        """The next picture of a width; fails if none comes."""
+    def picture(self, width: int | None = None) -> np.ndarray:
+        """The next picture, of a width if one is given; fails if none comes."""
         for picture in self.pictures():
-            if picture.shape[1] == width:
+            if width in (None, picture.shape[1]):
                 return picture
-        pytest.fail(f"no picture {width} pixels wide came")
+        pytest.fail(f"no picture {width or 'of any number of'} pixels wide came")
 
     def wait_for_outputs(self) -> None:
         """Look around until the first render has told which outputs there are; then ask for small ones."""
