@@ -35,8 +35,8 @@ class NGPEqualTime:
     nerfacto_rays: int = 1024
     """Rays in a step of nerfacto; on two cores fewer rays and more steps serve it better than its 4,096."""
     test_views: int | None = 4
-    """Test views, evenly chosen: nerfacto takes a minute for each on a CPU. None for all; of scenes in another
-    format than Blender's all are taken."""
+    """Test views, evenly chosen: nerfacto takes a minute for each on a CPU. None for all, as of a scene that
+    is not in Blender's format."""
     target: float = 6.0
     """Least gain of bn-ngp over nerfacto wanted, in dB."""
     seed: int = 0

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from standalone.shape.page import ShapePage
-from tests.viewer.browser import chromium, keep_screenshot, opened, picture, settled
+from tests.viewer.browser import keep_screenshot, needs_chromium, opened, picture, settled
 from tests.viewer.serving import free_port
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_both_shapes_and_the_error_are_seen() -> None:
     """Choices change the picture; the status names the error."""
-    chromium()
+    needs_chromium()
     port = free_port()
     shape = ShapePage(trimesh.creation.icosphere(radius=0.8), "ball", port=port)
     try:
