@@ -34,8 +34,7 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
     except Exception as error:  # a numba that does not fit numpy or the processor raises anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         tell(
-            f"numba cannot be used here, torch takes the place of {name}, several times slower: {reason} "
-            "(pip install numba)"
+            f"numba cannot be used here, slower code takes the place of {name}: {reason} (pip install numba)"
         )
         return None
     finally:

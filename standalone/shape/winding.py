@@ -8,13 +8,14 @@ Winding Numbers for Soups and Clouds*, 2018).
 
 from __future__ import annotations
 
-import functools
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 from jaxtyping import Float, Int
+
+from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.workers import run_pieces
+
+KERNELS = "standalone.shape.winding_kernel"
+"""The compiled loops; `WindingTree.twin` is their oracle."""
 
 LEAF = 8
 """Triangles in the smallest groups, at most."""
@@ -64,7 +65,7 @@ class WindingTree:
     """Winding numbers of many points around many triangles.
 
     A balanced binary tree of groups of triangles; each knows the moments of its area vectors up to the second
-    order. Points are evaluated by a kernel that numba compiles when first needed (`compiled`), else by the
+    order. Points are evaluated by a kernel that numba compiles when first needed (`load_compiled`), else by the
     same sum in numpy, about fifteen times slower. The error is a few thousandths.
 
     Args:
@@ -94,25 +95,16 @@ class WindingTree:
         """
         points = np.ascontiguousarray(points, dtype=np.float64)
         out = np.empty(len(points))
-        kernel = compiled()
-        if kernel is None:
-            for start in range(0, len(points), POINTS_PER_TASK):
-                part = slice(start, start + POINTS_PER_TASK)
+        kernels = load_compiled(KERNELS)
+
+        def work(piece: int) -> None:
+            part = slice(piece * POINTS_PER_TASK, (piece + 1) * POINTS_PER_TASK)
+            if kernels is None:
                 out[part] = self.twin(points[part])
-            return out
+            else:
+                kernels.add_winding_numbers(points[part], self.nodes, self.bounds, self.triangles, out[part])
 
-        def task(start: int) -> None:
-            part = slice(start, start + POINTS_PER_TASK)
-            kernel(points[part], self.nodes, self.bounds, self.triangles, out[part])
-
-        starts = range(0, len(points), POINTS_PER_TASK)
-        threads = min(_threads(), len(starts))
-        if threads <= 1:
-            for start in starts:
-                task(start)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(task, starts))
+        run_pieces(work, -(-len(points) // POINTS_PER_TASK))
         return out
 
     def twin(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
@@ -138,35 +130,6 @@ class WindingTree:
             which = np.repeat(which[inner], 2)
             node = (2 * node[inner, None] + np.array([1, 2])).reshape(-1)
         return np.asarray(out / (4 * np.pi))
-
-
-@functools.cache
-def compiled() -> Any | None:
-    """The compiled kernel; None, after one line on stderr, where numba does not work.
-
-    numba compiles at the first call on a machine, and reads the result from disk at others.
-    """
-    try:
-        from standalone.shape import winding_kernel
-
-        winding_kernel.warm_up()
-    except Exception as error:  # a numba that does not fit numpy or the processor raises anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        print(
-            "numba cannot be used here, numpy takes the place of winding_kernel, fifteen times slower: "
-            f"{reason} (pip install numba)",
-            file=sys.stderr,
-            flush=True,
-        )
-        return None
-    return winding_kernel.add_winding_numbers
-
-
-def _threads() -> int:
-    """As many as torch computes with, which follows OMP_NUM_THREADS."""
-    import torch
-
-    return torch.get_num_threads()
 
 
 def _bounds(count: int, depth: int) -> Int[np.ndarray, " g1"]:

@@ -85,7 +85,7 @@ def test_a_numba_that_does_not_work_is_one_line(stand_in, capfd, error, reason, 
     assert load_compiled(NAME) is None
     line = capfd.readouterr().err
     assert line.count("\n") == 1
-    assert line.startswith("numba cannot be used here, torch takes the place of some_kernels")
+    assert line.startswith("numba cannot be used here, slower code takes the place of some_kernels")
     assert line.endswith(f": {reason} (pip install numba)\n")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import trimesh
@@ -82,7 +80,7 @@ def test_the_compiled_kernel_is_its_twin() -> None:
 def test_without_numba_the_twin_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     tree = WindingTree(torn_torus())
     points = around(tree.triangles, 5000)
-    monkeypatch.setattr(winding, "compiled", lambda: None)
+    monkeypatch.setattr(winding, "load_compiled", lambda _: None)
     np.testing.assert_array_equal(tree(points[:100]), tree.twin(points[:100]))
     assert len(tree(points)) == 5000
 
@@ -102,19 +100,3 @@ def test_no_point_and_points_on_corners_are_no_trouble() -> None:
     tree = WindingTree(triangles)
     assert tree(np.empty((0, 3))).shape == (0,)
     assert np.isfinite(tree(triangles.reshape(-1, 3))).all()
-
-
-def test_a_numba_that_does_not_work_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "standalone.shape.winding_kernel", None)
-    monkeypatch.delattr("standalone.shape.winding_kernel", raising=False)
-    winding.compiled.cache_clear()
-    try:
-        assert winding.compiled() is None
-        assert winding.compiled() is None
-    finally:
-        winding.compiled.cache_clear()
-    told = capsys.readouterr().err
-    assert "numba cannot be used here" in told
-    assert told.count("\n") == 1
