@@ -65,8 +65,8 @@ class WindingTree:
     """Winding numbers of many points around many triangles.
 
     A balanced binary tree of groups of triangles; each knows the moments of its area vectors up to the second
-    order. Points are evaluated by a kernel that numba compiles when first needed (`load_compiled`), else by the
-    same sum in numpy, about fifteen times slower. The error is a few thousandths.
+    order. Points are evaluated by a kernel that numba compiles when first needed, else by the same
+    sum in numpy, about fifteen times slower. The error is a few thousandths.
 
     Args:
         triangles: corners, counter-clockwise seen from outside; at least one.
