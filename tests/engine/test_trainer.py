@@ -104,7 +104,7 @@ def test_schedule_begins_anew_if_so_asked(tmp_path: Path) -> None:
 
 def test_left_over_files_are_removed_at_the_start(tmp_path: Path) -> None:
     first = run(config(tmp_path / "first"))
-    left_over = first.base_dir / ".step-000000012.ckpt.abc.partial"
+    left_over = first.base_dir / ".step-000000012.abc.partial.ckpt"
     left_over.write_bytes(b"half")
     run(config(tmp_path / "resumed", load_dir=first.checkpoint_dir))
     assert not left_over.exists()

@@ -52,4 +52,4 @@ def test_nerfactos_twin_asks_its_own_proposal_networks() -> None:
     own = {id(m) for m in other.modules()}
     assert all(id(function.__self__) in own for function in other.density_fns)
     assert not own & {id(m) for m in model.modules()}
-    assert other.field.mlp_base.encoding.hash_table is model.field.mlp_base.encoding.hash_table
+    assert other.field.mlp_base.encoding.tables is model.field.mlp_base.encoding.tables

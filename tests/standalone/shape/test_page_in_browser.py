@@ -20,7 +20,7 @@ def test_both_shapes_and_the_error_are_seen() -> None:
     port = free_port()
     shape = ShapePage(trimesh.creation.icosphere(radius=0.8), "ball", port=port)
     try:
-        with opened(port, 1000, 700) as page:
+        with opened(port) as page:
             page.get_by_text("no reconstruction yet").wait_for()
             alone = settled(page)
             shape.show(trimesh.creation.box((1.2, 1.2, 1.2)), "step 3")
