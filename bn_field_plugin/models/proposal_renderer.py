@@ -26,9 +26,9 @@ from bn_field_plugin.sampling.compositing import median_depth
 class ProposalConfig:
     """How the samples of a capture's rays are found (mip-NeRF 360, nerfacto)."""
 
-    num_samples: tuple[int, ...] = (64,)
+    num_samples: tuple[int, ...] = (48,)
     """Samples of each ray for each proposal network, network by network; the first are even in disparity."""
-    num_field_samples: int = 32
+    num_field_samples: int = 24
     """Samples of each ray for the field, drawn by the last network's weights."""
     num_levels: int = 5
     """Levels of a proposal network's hash grid."""
