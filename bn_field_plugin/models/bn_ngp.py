@@ -84,6 +84,8 @@ class BNNGPModel(EvaluatesImages, Model):
     config: BNNGPModelConfig
     field: HashRadianceField
     _normals_wanted: bool = True
+    density_wanted: bool = False
+    """Add `density`, log10 of 1 + the largest on each ray, to what is rendered: the viewer asks for it."""
 
     def populate_modules(self) -> None:
         """Make field, renderer and loss.
@@ -174,7 +176,7 @@ class BNNGPModel(EvaluatesImages, Model):
         else:
             assert self.proposals is not None
             rendered, last, losses = self.proposals.render(self.field, ray_bundle)
-        color, accumulation, depth = rendered
+        color, accumulation, depth, density = rendered
         background = self.renderer_rgb.background_color
         if background == "last_sample":
             color = color + (1 - accumulation) * last
@@ -184,6 +186,8 @@ class BNNGPModel(EvaluatesImages, Model):
         if not self.training:
             color = torch.nan_to_num(color).clamp(0, 1)
         outputs = {"rgb": color, "accumulation": accumulation, "depth": depth, **losses}
+        if self.density_wanted:
+            outputs["density"] = torch.log10(1 + density)
         if not self.training and self._normals_wanted:
             surface = ray_bundle.origins + ray_bundle.directions * depth
             outputs["normals"] = (self.field.normals(surface) + 1) / 2

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
-from bn_field_plugin.nn import UserError, frozen_statistics
+from bn_field_plugin.nn import StatisticsMode, UserError, frozen_statistics, running_norms
 from bn_field_plugin.nn.errors import tell
 from bn_field_plugin.sampling import OccupancyGrid, PackedSamples, Rays, composite, march, sample_weights
 from bn_field_plugin.sampling.box import crossing
@@ -43,6 +43,8 @@ class Rendered(NamedTuple):
     accumulation: Float[Tensor, "r 1"]
     depth: Float[Tensor, "r 1"]
     """Distance at which half of the light has been absorbed; where less is, the far end."""
+    densest: Float[Tensor, "r 1"]
+    """Largest density of a sample; without a gradient."""
 
 
 class Visible(NamedTuple):
@@ -171,15 +173,17 @@ class OccupancyRenderer(nn.Module):
 
     @torch.no_grad()
     def render(self, field: HashRadianceField, rays: Rays) -> Rendered:
-        """Render a picture's rays."""
+        """Render a picture's rays; batch statistics, where asked for, are of the samples that are seen."""
         visible = self.look(field, rays, torch.full_like(rays.nears, 0.5))
-        samples = visible.samples
-        weights, _ = sample_weights(visible.density, samples)
+        samples, density, features = visible.samples, visible.density, visible.features
+        if any(norm.mode is StatisticsMode.BATCH for norm in running_norms(field)):
+            density, features = field.density_of(visible.encoded)
+        weights, _ = sample_weights(density, samples)
         matters = weights >= MIN_WEIGHT
         color = rays.origins.new_zeros(samples.num, 3)
         harmonics = field.harmonics(rays.directions)
-        color[matters] = field.color_of(visible.features[matters], harmonics[samples.ray[matters]])
-        return _rendered(visible.density, color, samples, rays)
+        color[matters] = field.color_of(features[matters], harmonics[samples.ray[matters]])
+        return _rendered(density, color, samples, rays)
 
 
 def _ray_by_ray(parts: list[tuple[Tensor, ...]], num_rays: int) -> Visible:
@@ -198,9 +202,14 @@ def _rendered(
     seen = composite(density, color, samples)
     depth = median_depth(seen.weights.detach(), samples)
     far = torch.maximum(rays.fars, rays.nears)
-    return Rendered(
-        seen.color, seen.accumulation[:, None], torch.where(depth.isfinite(), depth, far)[:, None]
-    )
+    depth = torch.where(depth.isfinite(), depth, far)[:, None]
+    return Rendered(seen.color, seen.accumulation[:, None], depth, densest(density, samples))
+
+
+def densest(density: Float[Tensor, " n"], samples: PackedSamples) -> Float[Tensor, "r 1"]:
+    """Largest density on each ray, without a gradient; 0 where there is no sample."""
+    nothing = density.new_zeros(samples.first.shape[0] - 1)
+    return nothing.scatter_reduce(0, samples.ray, density.detach(), "amax")[:, None]
 
 
 def _is_joined() -> bool:

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler
+from nerfstudio.utils import comms
 from torch import Tensor, nn
 
 from bn_field_plugin.fields.hash_field import BNDensityField
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
 from bn_field_plugin.fields.tcnn import Implementation
-from bn_field_plugin.models.occupancy_renderer import MIN_WEIGHT, Rendered
+from bn_field_plugin.models.occupancy_renderer import MIN_WEIGHT, Rendered, densest
 from bn_field_plugin.nn import NormName, UserError
 from bn_field_plugin.sampling import PackedSamples, composite, sample_weights
 from bn_field_plugin.sampling.compositing import median_depth
@@ -56,7 +57,7 @@ class ProposalRenderer(nn.Module):
         config: the sampling.
         contraction: of space, as the field's.
         implementation: of the hash grids.
-        samples_per_step: samples of a training step.
+        samples_per_step: samples of a training step, of all processes together.
 
     Raises:
         UserError: fewer than one proposal network, or than two samples of a ray.
@@ -97,7 +98,8 @@ class ProposalRenderer(nn.Module):
             single_jitter=False,
             update_sched=lambda step: min(max(step // 1000, 1), 5),
         )
-        self.num_rays = torch.tensor(max(samples_per_step // config.num_field_samples, 8))
+        rays = samples_per_step // (config.num_field_samples * comms.get_world_size())
+        self.num_rays = torch.tensor(max(rays, 8))
 
     def before_step(self, step: int) -> None:
         """Let the proposal networks' weights count by how far they are trained."""
@@ -128,6 +130,7 @@ class ProposalRenderer(nn.Module):
             seen.color,
             seen.accumulation[:, None],
             torch.where(depth.isfinite(), depth, far)[:, None],
+            densest(density, samples),
         )
         losses = {}
         if self.training and torch.is_grad_enabled():

@@ -19,8 +19,10 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-SECOND, THIRD = np.uint32(2654435761), np.uint32(805459861)
-"""Factors of the spatial hash along the second and the third axis (Teschner et al. 2003)."""
+from bn_field_plugin.nn.hash_grid import PRIMES
+
+SECOND, THIRD = np.uint32(PRIMES[1]), np.uint32(PRIMES[2])
+"""Factors of the spatial hash along the second and the third axis."""
 
 HALF, ONE, ZERO, NEXT = np.float32(0.5), np.float32(1.0), np.float32(0.0), np.uint32(1)
 

@@ -126,7 +126,10 @@ def _density_fields(model: torch.nn.Module) -> list[Any]:
 
 
 def _add_density(model: Any) -> None:
-    """Let a twin of a model add `density`, from the samples of the field that it asks last."""
+    """Let a twin of a model add `density`, if need be from the samples of the field that it asks last."""
+    if hasattr(model, "density_wanted"):
+        model.density_wanted = True
+        return
     latest: list[Tensor] = []
     for field in _density_fields(model):
         field.forward = _noting(field.forward, latest)

@@ -26,15 +26,17 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_nerf_samples_per_ray": 6,
         "proposal_norm": "batch",
     },
+    "bn_ngp": {"grid_resolution": 16, "samples_per_step": 512},
+    "bn_ngp of a capture": {"scene": "unbounded", "samples_per_step": 512},
     "siren_nerf": {},
     "plenoxel": {},
 }
-"""Options that make each method small."""
+"""Options that make each method small; words after its name tell one from another."""
 
 
 @pytest.mark.parametrize("method", SMALL)
 def test_it_can_be_looked_at(method: str, capture: Path) -> None:
-    config: Any = copy.deepcopy(getattr(method_configs, method).config.pipeline)
+    config: Any = copy.deepcopy(getattr(method_configs, method.split()[0]).config.pipeline)
     config.datamanager.dataparser, config.datamanager.data = BlenderDataParserConfig(), capture
     config.datamanager.train_num_rays_per_batch = config.datamanager.eval_num_rays_per_batch = 32
     for name, value in {**SMALL[method], "calibration_rays": 32}.items():
