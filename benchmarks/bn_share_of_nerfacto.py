@@ -18,7 +18,8 @@ import torch
 import tyro
 
 from benchmarks import RESULTS
-from bn_field_plugin.nn import NormName, exit_on_user_error
+from bn_field_plugin.errors import exit_on_user_error
+from bn_field_plugin.nn import NormName
 from standalone.report import Cell, machine_facts, write_table
 
 TARGET = 0.10

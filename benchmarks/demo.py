@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
-from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.nerfstudio_commands import evaluate, train
 

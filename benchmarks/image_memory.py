@@ -12,8 +12,8 @@ import tyro
 
 from benchmarks import RESULTS
 from benchmarks.image_pictures import load
-from bn_field_plugin.nn import exit_on_user_error
-from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.allocator import keep_freed_memory
+from bn_field_plugin.errors import exit_on_user_error
 from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig

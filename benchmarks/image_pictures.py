@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.image.images import Picture, read_picture, shrunk
 
 

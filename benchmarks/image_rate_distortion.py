@@ -15,10 +15,10 @@ from PIL import Image
 
 from benchmarks import RESULTS
 from benchmarks.image_pictures import load
-from bn_field_plugin.nn import exit_on_user_error
-from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.image.codec import PrecisionOptions
-from standalone.image.encoder import encode_picture
+from bn_field_plugin.allocator import keep_freed_memory
+from bn_field_plugin.errors import exit_on_user_error
+from standalone.image.codec.coding import PrecisionOptions
+from standalone.image.codec.encoder import encode_picture
 from standalone.image.fit import ImageRunOptions
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr

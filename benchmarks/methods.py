@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks import RESULTS
 from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
-from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.plots import new_figure, save_figure
 from standalone.provenance import command_behind

@@ -13,7 +13,7 @@ import tyro
 
 from benchmarks import RESULTS
 from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
-from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table

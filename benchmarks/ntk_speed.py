@@ -19,10 +19,10 @@ import tyro
 from torch import Tensor
 
 from benchmarks import RESULTS
+from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics
-from bn_field_plugin.nn.memory import keep_freed_memory
-from standalone.ntk import eigenvalues, grid, ntk, random_points
-from standalone.ntk.memory import available_bytes
+from bn_field_plugin.ntk import eigenvalues, grid, ntk, random_points
+from bn_field_plugin.ntk.memory import available_bytes
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 

@@ -3,7 +3,7 @@
 All networks of a size take turns, round after round, on the same points in the same process, so that
 whatever slows the machine down slows all of them; a ratio is the median over rounds of the ratios within a
 round, with its quartiles. Each size is measured twice, in a fresh process each: with the memory settings
-that PyTorch finds on the system, and with freed memory kept (`bn_field_plugin.nn.memory`), for all alike.
+that PyTorch finds on the system, and with freed memory kept (`bn_field_plugin.allocator`), for all alike.
 It takes some 4 minutes on two cores.
 """
 
@@ -24,9 +24,9 @@ import tyro
 from torch import Tensor, nn
 
 from benchmarks import RESULTS
+from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, fold_norm
 from bn_field_plugin.nn.batch_linear import Route, batch_norm_linear
-from bn_field_plugin.nn.memory import keep_freed_memory
 from standalone.report import Cell, machine_facts, write_table
 
 PLAIN = "plain MLP"

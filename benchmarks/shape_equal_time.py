@@ -11,8 +11,8 @@ import tyro
 
 from benchmarks import RESULTS
 from benchmarks.shapes import Score, fit_and_score, load_shapes, names_of
-from bn_field_plugin.nn import exit_on_user_error
-from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.allocator import keep_freed_memory
+from bn_field_plugin.errors import exit_on_user_error
 from standalone.networks import Variant
 from standalone.optimization import OptimizerName
 from standalone.options import NetworkOptions, RunOptions

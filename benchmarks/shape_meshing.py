@@ -11,9 +11,9 @@ import torch
 import tyro
 
 from benchmarks import RESULTS
+from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.geometry.grid import POINTS_PER_CALL
 from bn_field_plugin.nn import CoordinateMLP, calibrate, fold_norm
-from bn_field_plugin.nn.memory import keep_freed_memory
 from standalone.networks import Variant
 from standalone.report import Cell, machine_facts, write_table
 from standalone.shape import inference

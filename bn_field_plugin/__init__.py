@@ -4,10 +4,10 @@
 `bn_field_plugin.method_configs`, the dataparsers in `bn_field_plugin.dataparser_configs`.
 """
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     CoordinateMLP,
     CoordinateMLPConfig,
-    UserError,
     batch_statistics,
     calibrate,
     fold_norm,

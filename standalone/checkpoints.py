@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import replacing
-from bn_field_plugin.nn import UserError
 
 FORMAT = "bn-fit"
 """Marks a file as a checkpoint of `standalone.fitting`."""

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Protocol, Union
 
 import tyro
 
-from bn_field_plugin.nn import UserError, exit_on_user_error
-from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.allocator import keep_freed_memory
+from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.presets import Options, as_arguments, load_preset
 

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn import CoordinateMLP, UserError, calibrate, fold_norm
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, calibrate, fold_norm
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.interrupts import FitInterrupted, Interrupts, deferred_interrupts
 from standalone.optimization import OptimizationConfig, ScheduledOptimizers

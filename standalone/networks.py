@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     CoordinateMLPConfig,
     EncodingConfig,
@@ -14,7 +15,6 @@ from bn_field_plugin.nn import (
     NoEncoding,
     NormName,
     PositionalEncodingConfig,
-    UserError,
 )
 
 NORM_LABELS: dict[NormName, str] = {

@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, UserError
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig
 from bn_field_plugin.nn.muon import Muon
 
 OptimizerName = Literal["muon", "adam"]

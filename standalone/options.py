@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from bn_field_plugin.nn import CoordinateMLP, NormName, UserError
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, NormName
 from standalone.fitting import Budget
 from standalone.networks import Variant
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 Scalar = str | int | float | bool | None
 """A value of an option."""

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 
 try:
     import fcntl

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 Batch = tuple[Float[Tensor, "n d"], Float[Tensor, "n o"]]
 """Coordinates and the targets at them."""

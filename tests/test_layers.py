@@ -15,26 +15,31 @@ PACKAGE = "bn_field_plugin"
 
 # What a package may import of ours, beside itself.
 MAY_IMPORT = {
-    "": {"nn"},  # the package's own __init__
-    "nn": set(),
+    "": {"errors", "nn"},  # the package's own __init__
+    "allocator": set(),
+    "errors": set(),
     "exif": set(),
     "files": set(),
     "lpips": set(),
-    "sampling": {"nn"},
-    "fields": {"nn"},
-    "models": {"fields", "lpips", "nn", "sampling"},
-    "data": {"exif", "files", "nn"},
-    "viewer": {"nn", "standalone"},
-    "engine": {"data", "files", "nn", "viewer"},
-    "geometry": {"files", "nn"},
-    "export": {"data", "engine", "fields", "geometry", "models", "nn"},
-    "methods": {"data", "engine", "fields", "models", "nn"},
+    "nn": {"errors"},
+    "ntk": {"errors", "nn"},
+    "sampling": {"errors", "nn"},
+    "fields": {"errors", "nn"},
+    "models": {"errors", "fields", "lpips", "nn", "sampling"},
+    "data": {"errors", "exif", "files", "nn"},
+    "viewer": {"errors", "nn", "ntk"},
+    "engine": {"allocator", "data", "errors", "files", "nn", "viewer"},
+    "geometry": {"errors", "files", "nn"},
+    "export": {"data", "engine", "errors", "fields", "geometry", "models", "nn"},
+    "methods": {"data", "engine", "errors", "fields", "models", "nn"},
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
-    "standalone": {"exif", "files", "geometry", "lpips", "nn"},
+    "standalone": {"allocator", "errors", "exif", "files", "geometry", "lpips", "nn", "ntk"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}
+# What the kernels may use beside.
+NTK_MAY_USE = NN_MAY_USE - {"numba"} | {"scipy", "psutil", "rich"}
 
 
 def modules() -> list[Path]:
@@ -88,14 +93,21 @@ def test_imports_of_ours_follow_the_layers(path: Path) -> None:
     mine = layer_of(path)
     assert mine in MAY_IMPORT, f"{path} is in no known layer"
     layers = {layer(name) for name in imports(path)} - {None, mine}
-    # The plain package name stands for its public names, all of which are of nn.
-    assert {"nn" if name == "" else name for name in layers} <= MAY_IMPORT[mine] | {mine}
+    # The plain package name stands for its public names, which are of nn and errors.
+    public = {"errors", "nn"} if "" in layers else set()
+    assert layers - {""} | public <= MAY_IMPORT[mine] | {mine}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "nn").glob("*.py")), ids=lambda path: path.name)
 def test_networks_need_torch_alone(path: Path) -> None:
     third = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {PACKAGE}
     assert third <= NN_MAY_USE
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "ntk").glob("*.py")), ids=lambda path: path.name)
+def test_kernels_need_torch_and_scipy_alone(path: Path) -> None:
+    third = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {PACKAGE}
+    assert third <= NTK_MAY_USE
 
 
 def test_public_names_are_there() -> None:

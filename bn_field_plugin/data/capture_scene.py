@@ -17,8 +17,8 @@ from bn_field_plugin.data.capture_objects import capture_renderer
 from bn_field_plugin.data.capture_walk import walk, with_errors
 from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
 from bn_field_plugin.data.view_files import write_views
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn.errors import UserError
 
 CAPTURE_VERSION = 1
 """Part of the cache key: raise it whenever a rendered pixel or a pose changes."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataParserConfig
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 
 @dataclass

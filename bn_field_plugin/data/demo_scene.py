@@ -20,8 +20,8 @@ from bn_field_plugin.data.demo_shapes import Mesh
 from bn_field_plugin.data.rendering import import_open3d
 from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
 from bn_field_plugin.data.view_files import write_views
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn.errors import UserError
 
 if TYPE_CHECKING:
     from open3d.geometry import TriangleMesh

@@ -15,8 +15,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from PIL import Image
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.exif import orientation_of
-from bn_field_plugin.nn.errors import UserError
 
 DECODE_AT_MOST = 300
 """Images; of larger data sets only the headers and checksums are read."""

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from bn_field_plugin.data.demo_shapes import Mesh, Shape
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 Albedo = Callable[[Float[ndarray, "n 3"], Float[ndarray, "n 3"]], Float[ndarray, "n 3"]]
 """Colour (linear) at points of a shape, from positions and normals in its own coordinates."""

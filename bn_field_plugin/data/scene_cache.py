@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn.errors import UserError
 
 MANIFEST = "manifest.json"
 """Lists every file of a whole folder with its size; written last."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bn_field_plugin import files
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 NAME = re.compile(r"step-(\d{9,})\.ckpt")
 

@@ -20,12 +20,12 @@ from nerfstudio.engine.callbacks import (
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
 
+from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
-from bn_field_plugin.nn import UserError, calibrate, exit_on_user_error, running_norms
-from bn_field_plugin.nn.errors import tell_uncaught_user_errors
-from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.errors import UserError, exit_on_user_error, tell_uncaught_user_errors
+from bn_field_plugin.nn import calibrate, running_norms
 from bn_field_plugin.viewer.panel import NormPanel
 
 CALIBRATION_SEED = 20240617

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from nerfstudio.configs.base_config import MachineConfig
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 
 def rays_per_process(rays: int, world_size: int) -> int:

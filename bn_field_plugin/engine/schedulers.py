@@ -13,7 +13,7 @@ from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 
 class WarmupThenDecay:

@@ -29,7 +29,7 @@ from bn_field_plugin.engine.checkpoints import (
 from bn_field_plugin.engine.locks import FairLock
 from bn_field_plugin.engine.processes import check_machines
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
-from bn_field_plugin.nn.errors import UserError, exit_on_user_error
+from bn_field_plugin.errors import UserError, exit_on_user_error
 from bn_field_plugin.viewer.live import LiveViewer
 
 

@@ -14,9 +14,10 @@ from nerfstudio.fields.base_field import Field
 from nerfstudio.fields.sdf_field import SDFField
 from nerfstudio.models.base_model import Model
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.geometry import Box, grid_values, isosurface
 from bn_field_plugin.geometry.grid import POINTS_PER_CALL
-from bn_field_plugin.nn import UserError, frozen_statistics
+from bn_field_plugin.nn import frozen_statistics
 
 DEFAULT_THRESHOLD = 10.0
 """Density of the surface, in 1 / unit of length, where none is asked for."""

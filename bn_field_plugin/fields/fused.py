@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bn_field_plugin.errors import tell
 from bn_field_plugin.fields import tcnn
 from bn_field_plugin.fields.tcnn import (
     LOADING_ERRORS,
@@ -22,7 +23,6 @@ from bn_field_plugin.fields.tcnn import (
     load_tinycudann,
 )
 from bn_field_plugin.nn.bias_free import BiasFreeMLP, units_without_biases, without_biases
-from bn_field_plugin.nn.errors import tell
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig, folded_weights
 
 WIDTHS = (16, 32, 64, 128)

@@ -10,8 +10,9 @@ from nerfstudio.cameras.rays import Frustums
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 from torch import Tensor
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
-from bn_field_plugin.nn import CoordinateMLP, IntegratedEncodingConfig, NormName, UserError
+from bn_field_plugin.nn import CoordinateMLP, IntegratedEncodingConfig, NormName
 
 POINT_VARIANCE = (2 / 256) ** 2 / 12
 """Variance of what a bare point stands for, where [-1, 1] is the scene: a cell of a grid of 256^3.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from bn_field_plugin.nn.errors import tell
+from bn_field_plugin.errors import tell
 
 Implementation = Literal["tcnn", "torch"]
 

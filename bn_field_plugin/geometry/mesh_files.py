@@ -6,9 +6,9 @@ from pathlib import Path
 
 import trimesh
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from bn_field_plugin.geometry.mesh_encoding import encode_mesh
-from bn_field_plugin.nn import UserError
 
 
 def mesh_format(path: Path) -> str:

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bn_field_plugin.errors import UserError, tell
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
-from bn_field_plugin.nn import StatisticsMode, UserError, frozen_statistics, running_norms
-from bn_field_plugin.nn.errors import tell
+from bn_field_plugin.nn import StatisticsMode, frozen_statistics, running_norms
 from bn_field_plugin.sampling import OccupancyGrid, PackedSamples, Rays, composite, march, sample_weights
 from bn_field_plugin.sampling.box import crossing
 from bn_field_plugin.sampling.compositing import median_depth

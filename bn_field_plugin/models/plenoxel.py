@@ -18,11 +18,11 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 from torch.nn import Parameter
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.fields.voxel_field import VoxelField
 from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
-from bn_field_plugin.nn import UserError
 
 
 @dataclass

@@ -8,7 +8,6 @@ from bn_field_plugin.nn.encodings import (
     NoEncoding,
     PositionalEncodingConfig,
 )
-from bn_field_plugin.nn.errors import UserError, exit_on_user_error
 from bn_field_plugin.nn.folding import fold_norm
 from bn_field_plugin.nn.gradients import value_and_gradient
 from bn_field_plugin.nn.hash_grid import HashGridEncoding, HashGridEncodingConfig
@@ -47,11 +46,9 @@ __all__ = [
     "NormName",
     "PositionalEncodingConfig",
     "StatisticsMode",
-    "UserError",
     "batch_statistics",
     "build_norm",
     "calibrate",
-    "exit_on_user_error",
     "fold_norm",
     "frozen_statistics",
     "running_norms",

@@ -7,7 +7,7 @@ import importlib
 import threading
 from types import ModuleType
 
-from bn_field_plugin.nn.errors import tell
+from bn_field_plugin.errors import tell
 
 WORTH_A_LINE = 0.7
 """Seconds of compiling after which a line says so."""

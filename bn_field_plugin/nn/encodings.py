@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 
 @dataclass(frozen=True)

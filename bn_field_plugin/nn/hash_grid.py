@@ -17,10 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.encodings import Encoding
-from bn_field_plugin.nn.errors import UserError
 from bn_field_plugin.nn.workers import run_pieces
 
 PRIMES = (1, 2654435761, 805459861)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
-from bn_field_plugin.nn.errors import UserError
 from bn_field_plugin.nn.normalization import AffineNorm, BatchNorm, NormName, StatisticsMode, build_norm
 
 EVAL_BLOCK_BYTES = 2**21

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration X <- a X + (b G + c G^2) X, with G = X X^T: steep at 0, about 1 elsewhere."""

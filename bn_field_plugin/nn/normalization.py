@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
-from bn_field_plugin.nn.errors import UserError
 
 NormName = Literal["none", "batch", "layer", "global", "cross"]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.sampling.compositing import OPAQUE_DEPTH
 from bn_field_plugin.sampling.marching import Cells, blocks_of
 

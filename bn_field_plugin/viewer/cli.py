@@ -8,7 +8,7 @@ from typing import Any
 import tyro
 from nerfstudio.scripts.viewer.run_viewer import ViewerConfigWithoutNumRays
 
-from bn_field_plugin.nn import UserError, exit_on_user_error
+from bn_field_plugin.errors import UserError, exit_on_user_error
 
 
 @dataclass

@@ -114,7 +114,7 @@ class NormPanel(ViewerControl):
         if has_norms:
             self._add_choice("statistics", gui, "Statistics", ("running", "exact", "batch"), "running", HINT)
         if fields:
-            import standalone.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
+            import bn_field_plugin.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
 
             self._shown_field = fields[-1]  # the one that renders
             if len(fields) > 1:
@@ -208,7 +208,7 @@ class NormPanel(ViewerControl):
         if found is not None and found.problem:
             lines.append(f"**No spectrum:** {found.problem}")
         if found is not None and found.eigenvalues is not None:
-            from standalone.ntk.spectrum import statistics_of
+            from bn_field_plugin.ntk.spectrum import statistics_of
 
             numbers = statistics_of(found.eigenvalues)
             lines.append(

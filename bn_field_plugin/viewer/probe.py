@@ -15,7 +15,8 @@ from nerfstudio.fields.base_field import Field
 from nerfstudio.fields.sdf_field import SDFField
 from torch import Tensor, nn
 
-from bn_field_plugin.nn import CoordinateMLP, UserError, calibrate
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, calibrate
 from bn_field_plugin.viewer.drift import drifts
 from bn_field_plugin.viewer.source import Source
 from bn_field_plugin.viewer.twin import twin
@@ -122,9 +123,11 @@ def spectrum(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Float[np.ndarr
     """Eigenvalues of the kernel of a network's first output with running statistics, largest first.
 
     Raises:
-        UserError: outputs that are not finite, or as of `standalone.ntk.kernel.eigenvalues`.
+        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.kernel.eigenvalues`.
     """
-    from standalone.ntk.kernel import eigenvalues  # by far the heaviest import here, and for viewers alone
+    from bn_field_plugin.ntk.kernel import (
+        eigenvalues,  # by far the heaviest import here, and for viewers alone
+    )
 
     one = first_output(mlp).eval()
     with torch.no_grad():

@@ -11,7 +11,8 @@ from nerfstudio.fields.base_field import Field
 from nerfstudio.model_components.ray_samplers import Sampler
 from torch import Tensor
 
-from bn_field_plugin.nn import CoordinateMLP, UserError, running_norms
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, running_norms
 from bn_field_plugin.nn.normalization import StatisticsMode
 from bn_field_plugin.viewer import probe
 from bn_field_plugin.viewer.twin import twin

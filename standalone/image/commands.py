@@ -9,10 +9,10 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
-from standalone.image.codec import PrecisionOptions
+from standalone.image.codec.coding import PrecisionOptions
 from standalone.image.compare import FIG2
 from standalone.image.fit import DEFAULT_STEPS, ImageRunOptions
 from standalone.image.images import Picture, astronaut, read_picture, shrunk
@@ -217,7 +217,7 @@ class Encode:
             UserError: an image or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.image.encoder import encode_picture
+        from standalone.image.codec.encoder import encode_picture
 
         picture = load_picture(self.image, self.max_side)
         check_options(picture, self.network, self.run, self.optimization)
@@ -280,8 +280,8 @@ class Render:
         Raises:
             UserError: a file that cannot be decoded, or options that do not fit.
         """
-        from standalone.image.bitstream import unpack
-        from standalone.image.codec import render
+        from standalone.image.codec.bitstream import unpack
+        from standalone.image.codec.coding import render
         from standalone.image.coordinates import SampleGrid
         from standalone.image.images import SUFFIXES, check_holds, in_format, write_picture
 

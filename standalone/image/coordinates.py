@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from bn_field_plugin.nn import UserError
-from standalone.image.decoded import MAX_PIXELS
+from bn_field_plugin.errors import UserError
+from standalone.image.readers.decoded import MAX_PIXELS
 
 CHUNK = 2**16
 """Points that are evaluated at a time."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
+from bn_field_plugin.allocator import release_freed_memory
 from bn_field_plugin.nn import CoordinateMLP
-from bn_field_plugin.nn.memory import release_freed_memory
 from standalone.fitting import Callback, CheckpointOptions, fit
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr

@@ -9,10 +9,10 @@ from typing import Literal, cast, get_args
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
-from standalone.image.decoded import MAX_PIXELS
-from standalone.image.samples import area_means, associated, unassociated
+from standalone.image.readers.decoded import MAX_PIXELS
+from standalone.image.readers.samples import area_means, associated, unassociated
 
 FormatName = Literal["png", "jpeg", "tiff", "exr"]
 """File formats that can be read and written."""
@@ -164,7 +164,7 @@ def picture_of(data: bytes, name: str, longer_side: int | None = None) -> Pictur
     Raises:
         UserError: as of `read_picture`.
     """
-    from standalone.image.formats import decode_file
+    from standalone.image.readers.formats import decode_file
 
     try:
         read, kind = decode_file(data, longer_side)
@@ -246,7 +246,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 def encoded_picture(picture: Picture) -> bytes:
     """Content of the file of a picture."""
-    from standalone.image.formats import encode_file
+    from standalone.image.readers.formats import encode_file
 
     return encode_file(picture.pixels, picture.format, picture.profile)
 

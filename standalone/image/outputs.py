@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
-from standalone.image.codec import PrecisionOptions, bits_per_pixel, encode_network
+from standalone.image.codec.coding import PrecisionOptions, bits_per_pixel, encode_network
 from standalone.image.fit import ImageFit, ImageRunOptions
 from standalone.image.images import Picture, encoded_picture, picture_of, write_picture
 from standalone.image.metrics import Image8, image_metrics, psnr

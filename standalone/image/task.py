@@ -11,8 +11,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP
+from standalone.bands import band_errors
 from standalone.fitting import FitState, finished
-from standalone.image.bands import band_errors
 from standalone.image.coordinates import SampleGrid, evaluate
 from standalone.image.images import Picture
 from standalone.image.metrics import Image8, psnr

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import replacing
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.ntk.kernel import eigenvalues_of, jacobian, need_of, num_statistics
+from bn_field_plugin.ntk.memory import available_bytes, choose_route
+from bn_field_plugin.ntk.module_function import Statistics
+from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.ntk.spectrum import statistics_of
 from standalone.ntk.histograms import draw_histogram, note_statistics
-from standalone.ntk.kernel import eigenvalues_of, jacobian, need_of, num_statistics
-from standalone.ntk.memory import available_bytes, choose_route
-from standalone.ntk.module_function import Statistics
-from standalone.ntk.progress import Tracker, silent
-from standalone.ntk.spectrum import statistics_of
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 

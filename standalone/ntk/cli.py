@@ -10,13 +10,14 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from bn_field_plugin.nn import exit_on_user_error
-from bn_field_plugin.nn.memory import keep_freed_memory
+from bn_field_plugin.allocator import keep_freed_memory
+from bn_field_plugin.errors import exit_on_user_error
+from bn_field_plugin.ntk.progress import track
 from standalone.command_line import user_errors_of_files
 from standalone.interrupts import exit_on_interrupt
-from standalone.ntk import checkpoint, dynamics, figure, frequency, scaling, spectra
-from standalone.ntk.claims import ClaimsConfig, make_claims
-from standalone.ntk.progress import track
+from standalone.ntk import checkpoint, spectra
+from standalone.ntk.studies import dynamics, figure, frequency, scaling
+from standalone.ntk.studies.claims import ClaimsConfig, make_claims
 
 OUTPUTS = Path("outputs/ntk")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from bn_field_plugin.nn import UserError
-from standalone.ntk.module_copy import first_line
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.ntk.module_copy import first_line
 
 USAGE = "give PACKAGE.MODULE:NAME or FILE.py:NAME of a torch module, or of what returns one without arguments"
 

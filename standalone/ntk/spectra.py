@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP
-from standalone.networks import Initialisation, Variant
-from standalone.ntk.histograms import draw_histogram, note_statistics
-from standalone.ntk.imported import imported_module
-from standalone.ntk.kernel import (
+from bn_field_plugin.ntk.kernel import (
     Backend,
     eigenvalues_of,
     jacobian,
     need_of,
     num_statistics,
 )
-from standalone.ntk.memory import Route, available_bytes, choose_route
-from standalone.ntk.module_function import CoupledError, Statistics
-from standalone.ntk.points import grid, random_points, read_points
-from standalone.ntk.progress import track
-from standalone.ntk.spectrum import log_histogram, statistics_of
+from bn_field_plugin.ntk.memory import Route, available_bytes, choose_route
+from bn_field_plugin.ntk.module_function import CoupledError, Statistics
+from bn_field_plugin.ntk.points import grid, random_points, read_points
+from bn_field_plugin.ntk.progress import track
+from bn_field_plugin.ntk.spectrum import log_histogram, statistics_of
+from standalone.networks import Initialisation, Variant
+from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.imported import imported_module
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -206,7 +206,7 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
 
 
 def _matrix_free(config: SpectrumConfig, name: str, found: Any, result: SpectrumResult) -> dict[str, Cell]:
-    from standalone.ntk.lanczos import density, kernel_operator, largest
+    from bn_field_plugin.ntk.lanczos import density, kernel_operator, largest
 
     operator = kernel_operator(found)
     top = largest(operator, config.top, config.seed)

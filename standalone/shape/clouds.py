@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.formats.content import MeshContent
 from standalone.shape.frames import Frame
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import tyro
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 from standalone.command_line import CONFIG
 from standalone.fitting import Callback, CheckpointOptions, FitState
 from standalone.optimization import OptimizationConfig

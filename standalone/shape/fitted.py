@@ -10,7 +10,8 @@ import torch
 import trimesh
 from jaxtyping import Bool, Float
 
-from bn_field_plugin.nn import CoordinateMLP, UserError
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.networks import Variant
 from standalone.shape import inference

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.demo import knurled_torus
 from standalone.shape.frames import Frame
 from standalone.shape.mesh_inside import solid_of_mesh

@@ -8,7 +8,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.meshes import PreparedMesh
 from standalone.shape.metrics import BOX_SIDE, SIGMA
 from standalone.shape.solids import MeshSolid, Solid

@@ -9,7 +9,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.clouds import surface_of_cloud
 from standalone.shape.formats.content import MeshContent
 from standalone.shape.formats.reading import read_mesh_file

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.errors import WORST, error_colors, surface_error
 
 SPACING = 2.0

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.sampling import Batch
 from standalone.shape.metrics import BOX_SIDE, SIGMA
 from standalone.shape.solids import Solid, VolumeSolid

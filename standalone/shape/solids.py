@@ -10,7 +10,7 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Int
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 CELLS = 96
 """Cells along each side of the box of which a mesh knows beforehand whether they lie inside or outside."""

@@ -10,7 +10,7 @@ import trimesh
 from torch import Tensor
 from torch.nn import functional
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.fitting import Callback, CheckpointOptions, FitState, finished, fit
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig, count_parameters

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 VOLUME_ENDINGS = (".npy", ".npz", ".mat")
 """Endings of files that are read as volumes, small or capital."""

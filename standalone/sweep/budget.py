@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 from standalone.nerfstudio_commands import is_ours, train, without_lpips
 from standalone.sweep.runs import Run
 

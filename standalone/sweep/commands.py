@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.report import say, usable_cores
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.nerfstudio_commands import CommandFailed
 
 OBJECT_STORE_BYTES = 100 * 2**20

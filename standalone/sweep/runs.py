@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 from standalone.nerfstudio_commands import evaluate, is_ours, train, without_lpips
 from standalone.report import machine_facts
 from standalone.sweep.scenes import Scene, labelled, split_words

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import UserError
 
 BLENDER_SPLITS = ("train", "val", "test")
 """Names in Blender-format scenes' transforms files."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.sweep.budget import Pace, pace_of
 from standalone.sweep.engine import Outcome, Resources, run_tasks, started
 from standalone.sweep.runs import Method, Result, Run, execute, finished, product

@@ -13,7 +13,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from bn_field_plugin.data.capture_dataparser import BNCapture, BNCaptureDataParserConfig
 from bn_field_plugin.data.capture_scene import CaptureConfig, render_capture
 from bn_field_plugin.data.validation import check_dataset
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 
 @pytest.fixture(scope="module")

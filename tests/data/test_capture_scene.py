@@ -21,7 +21,7 @@ from bn_field_plugin.data.capture_walk import walk, with_errors
 from bn_field_plugin.data.demo_shapes import RoundedCylinder
 from bn_field_plugin.data.rendering import Renderer, SceneObject
 from bn_field_plugin.data.validation import check_dataset
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 TINY = CaptureConfig(width=32, height=18, num_views=10, samples=1)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from bn_field_plugin.data.demo_dataparser import BNDemo, BNDemoDataParserConfig
 from bn_field_plugin.data.demo_scene import DemoSceneConfig
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture
 
 ROOT = Path(__file__).parents[2]

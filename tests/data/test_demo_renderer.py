@@ -17,7 +17,7 @@ from bn_field_plugin.data.demo_renderer import (
 )
 from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, SCENE_VERSION, DemoSceneConfig, camera_poses
 from bn_field_plugin.data.rendering import Renderer, import_open3d
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture
 
 SIZE = 48

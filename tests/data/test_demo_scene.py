@@ -17,7 +17,7 @@ from bn_field_plugin.data.demo_scene import (
     ensure_demo_scene,
     render_demo_scene,
 )
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 TINY = DemoSceneConfig(image_size=16, num_train=2, num_val=1, num_test=1, samples=1)
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from bn_field_plugin.data.scene_cache import (
     is_whole,
     write_manifest,
 )
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 NAME = "small-scene-0"

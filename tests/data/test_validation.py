@@ -16,7 +16,7 @@ from PIL import Image
 
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.data.validation import check_dataset
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture, write_nerfstudio_capture
 
 POSE = np.eye(4).tolist()

@@ -25,7 +25,7 @@ from bn_field_plugin.engine.checkpoints import (
     remove_partial_files,
     save_atomically,
 )
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from tests.engine.tiny import TinyPipeline, TinyPipelineConfig, config
 
 WRITE_FOREVER = """
@@ -45,7 +45,7 @@ FILL_THE_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path
 from bn_field_plugin.engine.checkpoints import save_atomically
-from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.errors import exit_on_user_error
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails then, as it does on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with exit_on_user_error():

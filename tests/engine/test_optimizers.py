@@ -5,7 +5,7 @@ import torch
 from nerfstudio.engine.optimizers import Optimizers
 
 from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.muon import Muon
 
 

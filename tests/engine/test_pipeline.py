@@ -22,7 +22,8 @@ from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
 from bn_field_plugin.engine.pipeline import BNPipeline, check_model_state, private_random_numbers
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.engine.trainer import BNTrainer, BNTrainerConfig
-from bn_field_plugin.nn import UserError, batch_statistics
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import batch_statistics
 from tests.captures import write_blender_capture, write_nerfstudio_capture
 from tests.nn.cases import NORMED, RUNNING
 from tests.scenes import (

@@ -15,7 +15,7 @@ from nerfstudio.configs.base_config import MachineConfig
 
 from bn_field_plugin.engine.processes import check_machines, rays_per_process, same_order_of_images
 from bn_field_plugin.engine.trainer import BNTrainerConfig
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from tests.scenes import tiny_pipeline_config
 
 

@@ -15,7 +15,7 @@ from bn_field_plugin.engine.schedulers import (
     ExponentialDecay,
     ExponentialDecayConfig,
 )
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 CURVES = [CosineDecay, ExponentialDecay]
 CONFIGS = [CosineDecayConfig, ExponentialDecayConfig]

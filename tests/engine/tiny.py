@@ -18,7 +18,7 @@ from torch import nn
 from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
 from bn_field_plugin.engine.schedulers import CosineDecayConfig, ExponentialDecayConfig
 from bn_field_plugin.engine.trainer import BNTrainer, BNTrainerConfig
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 
 
 class TinyModel(nn.Module):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.export.cli import MarchingCubes, main
-from bn_field_plugin.nn import UserError
 
 
 def test_too_few_grid_points_are_the_users_mistake(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from nerfstudio.fields.base_field import Field
 from nerfstudio.fields.sdf_field import SDFField
 from torch import Tensor
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.export import marching_cubes
 from bn_field_plugin.export.marching_cubes import density_field, density_mesh
 from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
 from bn_field_plugin.geometry import Box, grid
-from bn_field_plugin.nn import UserError
 from tests.geometry.boxes import BOXES, box
 from tests.nn.cases import RUNNING
 from tests.scenes import BOX, same_tensors, statistics, tiny_field, tiny_model

@@ -10,8 +10,9 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.utils.math import Gaussians
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.fields.mip_field import POINT_VARIANCE, MipRadianceField, contracted_variance
-from bn_field_plugin.nn import NormName, UserError
+from bn_field_plugin.nn import NormName
 from tests.nn.cases import NORMED, RUNNING, vary
 from tests.scenes import BOX, same_tensors, samples_at, statistics, tiny_sizes
 

@@ -7,8 +7,8 @@ import pytest
 import trimesh
 
 from bn_field_plugin import files
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.geometry import write_mesh
-from bn_field_plugin.nn import UserError
 
 
 @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])

@@ -9,10 +9,11 @@ import torch
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.lpips import LPIPS_WEIGHTS
 from bn_field_plugin.models.bn_nerf import BNNeRFModel
 from bn_field_plugin.models.colliders import UNBOUNDED_FAR, UNBOUNDED_NEAR
-from bn_field_plugin.nn import CoordinateMLP, UserError, running_norms
+from bn_field_plugin.nn import CoordinateMLP, running_norms
 from tests.nn.cases import NORMED, RUNNING
 from tests.scenes import rays, same_tensors, statistics, tiny_model
 

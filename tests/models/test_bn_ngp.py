@@ -8,9 +8,10 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from torch import Tensor
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.models.bn_ngp import BNNGPModel, BNNGPModelConfig
 from bn_field_plugin.models.proposal_renderer import ProposalConfig
-from bn_field_plugin.nn import HashGridEncoding, NormName, UserError, calibrate, running_norms
+from bn_field_plugin.nn import HashGridEncoding, NormName, calibrate, running_norms
 from tests.nn.cases import NORMED, RUNNING, vary
 from tests.scenes import BOX, rays, same_tensors, statistics
 from tests.scenes import tiny_ngp_config as tiny_config

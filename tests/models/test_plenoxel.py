@@ -6,8 +6,8 @@ import pytest
 import torch
 from nerfstudio.data.scene_box import SceneBox
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.models.plenoxel import PlenoxelModel, PlenoxelModelConfig
-from bn_field_plugin.nn import UserError
 from tests.scenes import BOX, rays
 
 

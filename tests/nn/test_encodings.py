@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     GaussianEncodingConfig,
     IntegratedEncodingConfig,
     NoEncoding,
     PositionalEncodingConfig,
-    UserError,
 )
 from tests.nn.cases import ENCODINGS, coordinates
 

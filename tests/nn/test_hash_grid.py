@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     CoordinateMLP,
     CoordinateMLPConfig,
     HashGridEncoding,
     HashGridEncodingConfig,
-    UserError,
     fold_norm,
     hash_kernels,
 )

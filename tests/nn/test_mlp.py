@@ -12,13 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bn_field_plugin.nn import (
-    CoordinateMLP,
-    CoordinateMLPConfig,
-    UserError,
-    batch_statistics,
-    frozen_statistics,
-)
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics, frozen_statistics
 from tests.nn.cases import (
     ENCODINGS,
     NORMED,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bn_field_plugin.nn.errors import UserError
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.muon import QUINTIC, Muon, orthogonalize
 
 SHAPES = [(6, 6), (8, 5), (5, 8), (1, 7)]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bn_field_plugin.nn import StatisticsMode, UserError, batch_statistics, build_norm, frozen_statistics
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import StatisticsMode, batch_statistics, build_norm, frozen_statistics
 from bn_field_plugin.nn.normalization import NORMS, AffineNorm
 from tests.nn.cases import NORMED, RUNNING, draw, statistics, unchanged, vary
 

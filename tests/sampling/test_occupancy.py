@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bn_field_plugin.nn import UserError, frozen_statistics
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import frozen_statistics
 from bn_field_plugin.sampling import OccupancyGrid, march, occupancy
 from bn_field_plugin.sampling.occupancy import DECAY, OPACITY, occupied_at
 from tests.nn.cases import network, statistics, unchanged

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.viewer.cli import check_comparable, config_of, names_of
 from tests.scenes import tiny_pipeline
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from bn_field_plugin.engine.pipeline import BNPipeline
-from bn_field_plugin.nn import CoordinateMLP, UserError, batch_statistics, frozen_statistics
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, batch_statistics, frozen_statistics
 from bn_field_plugin.viewer import probe
 from bn_field_plugin.viewer.twin import twin
 from tests.models.test_bn_nerfacto import model as nerfacto

@@ -13,7 +13,8 @@ import torch
 from nerfstudio.field_components.field_heads import FieldHeadNames
 
 from bn_field_plugin.engine.pipeline import BNPipeline
-from bn_field_plugin.nn import UserError, batch_statistics
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import batch_statistics
 from bn_field_plugin.viewer import rendering
 from bn_field_plugin.viewer.rendering import ViewedModel, norm_buffers, render
 from tests.models.test_bn_nerfacto import model as nerfacto

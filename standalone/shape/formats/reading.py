@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.shape.formats.content import MeshContent
 
 MESH_ENDINGS = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")

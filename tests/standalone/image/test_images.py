@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bn_field_plugin import UserError
-from standalone.image.decoded import MAX_PIXELS
-from standalone.image.formats import decode_file, encode_file
 from standalone.image.images import (
     CHANNELS,
     DEPTHS,
@@ -29,6 +27,8 @@ from standalone.image.images import (
     shrunk,
     write_picture,
 )
+from standalone.image.readers.decoded import MAX_PIXELS
+from standalone.image.readers.formats import decode_file, encode_file
 from tests.standalone.image.pictures import picture
 
 KINDS = [

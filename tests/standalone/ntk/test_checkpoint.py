@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bn_field_plugin.nn import UserError
+from bn_field_plugin.errors import UserError
 from standalone.ntk import checkpoint
 from standalone.ntk.cli import main
 from tests import commands

@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
 
 
 def test_a_row_that_cannot_be_held_is_left_out_and_said(tmp_path: Path) -> None:
-    module = "tests.standalone.ntk.test_module_function:own_norm"
+    module = "tests.ntk.test_module_function:own_norm"
     main(["spectrum", "--module", module, "--side", "4", "--output-dir", str(tmp_path)])
     text = (tmp_path / "spectrum.md").read_text()
     assert "| batch |" in text and "| frozen |" not in text and "frozen is left out: " in text

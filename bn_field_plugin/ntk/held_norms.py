@@ -1,0 +1,77 @@
+"""torch's batch norms with the batch's statistics, or with ones that are held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bn_field_plugin.errors import UserError
+
+
+def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
+    """torch's batch norms in a module by name, those of several processes and of any dimension too."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+
+
+def take_from_batch(module: nn.Module) -> None:
+    """Make the batch norms of a module take the statistics of what they get, in any mode, and keep none."""
+    for norm in batch_norms(module).values():
+        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def hold_running(module: nn.Module) -> None:
+    """Make the batch norms of a module use their running statistics.
+
+    Raises:
+        UserError: one has none.
+    """
+    for name, norm in batch_norms(module).items():
+        if norm.running_mean is None or norm.running_var is None:
+            raise UserError(f"the batch norm {name} has no running statistics: use --statistics batch")
+        norm.eval()
+
+
+@torch.no_grad()
+def hold_those_of(module: nn.Module, run: Callable[[], Any]) -> None:
+    """Make the batch norms of a module use the exact statistics of one pass, for ever.
+
+    Args:
+        module: whose norms take theirs from the batch (`take_from_batch`).
+        run: applies it.
+
+    Raises:
+        UserError: a norm is passed several times, with other statistics each time.
+    """
+    norms = batch_norms(module)
+    if not norms:
+        return
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def take(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if name in found:
+                raise UserError(
+                    f"the batch norm {name} is used more than once in a pass: its statistics cannot be frozen"
+                )
+            rows = inputs[0].transpose(0, 1).flatten(1)
+            var, mean = torch.var_mean(rows, dim=1, correction=0)
+            found[name] = (mean, var)
+
+        return take
+
+    hooks = [norm.register_forward_pre_hook(note(name)) for name, norm in norms.items()]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, norm in norms.items():
+        if name in found:
+            norm.running_mean, norm.running_var = found[name]
+            norm.track_running_stats = True
+            norm.eval()

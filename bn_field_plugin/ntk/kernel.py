@@ -1,0 +1,208 @@
+"""The neural tangent kernel of a module at given points: the one door to all ways of computing it.
+
+The kernel is J J^T with J the Jacobian of the whole batch's function in the parameters (Jacot et al. 2018):
+with norms over the batch, an output at one point depends on all points, and J knows it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn import CoordinateMLP, GlobalNorm
+from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.ntk.autodiff import AutodiffJacobian
+from bn_field_plugin.ntk.memory import Need, Route, available_bytes, choose_route
+from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics
+from bn_field_plugin.ntk.points import check_points
+from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.ntk.structured import StructuredJacobian
+
+Backend = Literal["auto", "structured", "autodiff"]
+"""`structured`: layer by layer, for a CoordinateMLP; `autodiff`: any module."""
+
+STATISTICS_PER_OUTPUT = 2
+"""Statistics of the batch for each output up to which the structured way is the faster one.
+
+Its work grows with points times statistics, that of going back from each output with the points squared.
+"""
+
+
+class Jacobian(Protocol):
+    """The m x p Jacobian of m = points x outputs in p parameters; rows by point, then output."""
+
+    num_outputs: int
+    num_parameters: int
+
+    def dense(self) -> Float[Tensor, "m p"]:
+        """The Jacobian itself."""
+        ...
+
+    def kernel(self) -> Float[Tensor, "m m"]:
+        """`J J^T`."""
+        ...
+
+    def gram(self) -> Float[Tensor, "p p"]:
+        """`J^T J`, with the same eigenvalues but for zeros."""
+        ...
+
+    def times(self, vector: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
+        """`J v`."""
+        ...
+
+    def transposed_times(self, vector: Float[Tensor, " m"]) -> Float[Tensor, " p"]:
+        """`J^T u`."""
+        ...
+
+
+def jacobian(
+    module: nn.Module,
+    points: Float[Tensor, "n d"],
+    *,
+    statistics: Statistics = "batch",
+    backend: Backend = "auto",
+    dtype: torch.dtype = torch.float64,
+    tracker: Tracker = silent,
+) -> Jacobian:
+    """The Jacobian of a module's outputs at all points in its learned parameters.
+
+    Args:
+        module: from [n, d] points to [n, ...] outputs. It is copied, and keeps its statistics.
+        points: distinct points.
+        statistics: whose statistics the norms over the batch use.
+        backend: how; chosen by sizes by default.
+        dtype: fp64 by default.
+        tracker: shows progress.
+
+    Raises:
+        UserError: points or a module that are unfit (see `check_points` and `ModuleFunction`), or a backend
+            that does not serve the module.
+    """
+    check_points(points)
+    function = ModuleFunction(module, points, statistics, dtype)
+    if backend == "structured" and not _is_structured(module):
+        raise UserError(
+            "the structured backend serves a CoordinateMLP whose parameters are all learned: take autodiff"
+        )
+    if backend == "auto":
+        backend = "structured" if _prefers_structure(module, function, statistics) else "autodiff"
+    if backend == "structured":
+        assert isinstance(module, CoordinateMLP)
+        return StructuredJacobian(module, function.points, statistics, tracker)
+    return AutodiffJacobian(function, tracker)
+
+
+def ntk(
+    module: nn.Module,
+    points: Float[Tensor, "n d"],
+    *,
+    statistics: Statistics = "batch",
+    backend: Backend = "auto",
+    dtype: torch.dtype = torch.float64,
+    tracker: Tracker = silent,
+) -> Float[Tensor, "m m"]:
+    """The kernel J J^T, symmetric and positive semi-definite; arguments and errors as of `jacobian`.
+
+    Raises:
+        UserError: also where it does not fit into memory.
+    """
+    found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
+    choose_route(need_of(found, dtype), "kernel", available_bytes(points.device))
+    return found.kernel()
+
+
+def parameter_gram(
+    module: nn.Module,
+    points: Float[Tensor, "n d"],
+    *,
+    statistics: Statistics = "batch",
+    backend: Backend = "auto",
+    dtype: torch.dtype = torch.float64,
+    tracker: Tracker = silent,
+) -> Float[Tensor, "p p"]:
+    """J^T J, for more outputs than parameters; arguments and errors as of `ntk`."""
+    found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
+    choose_route(need_of(found, dtype), "gram", available_bytes(points.device))
+    return found.gram()
+
+
+def eigenvalues(
+    module: nn.Module,
+    points: Float[Tensor, "n d"],
+    *,
+    statistics: Statistics = "batch",
+    route: Route | Literal["auto"] = "auto",
+    backend: Backend = "auto",
+    dtype: torch.dtype = torch.float64,
+    tracker: Tracker = silent,
+) -> Float[np.ndarray, " m"]:
+    """All eigenvalues of the kernel, the largest first, clamped at zero.
+
+    Args:
+        module: as of `jacobian`, like the arguments without a line here.
+        points: distinct points.
+        statistics: whose statistics the norms over the batch use.
+        route: `kernel` or `gram`; by default the smaller matrix.
+        backend: how the Jacobian is computed.
+        dtype: fp64 by default.
+        tracker: shows progress.
+
+    Raises:
+        UserError: as of `ntk`, and where only the matrix-free route would fit.
+    """
+    found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
+    chosen = choose_route(need_of(found, dtype), route, available_bytes(points.device))
+    if chosen == "matrix-free":
+        raise UserError(
+            f"all eigenvalues over {found.num_outputs:,} points x outputs do not fit into memory: take fewer "
+            "points, or the density by --route matrix-free"
+        )
+    return eigenvalues_of(found, chosen)
+
+
+def eigenvalues_of(found: Jacobian, route: Route) -> Float[np.ndarray, " m"]:
+    """All m eigenvalues of a Jacobian's kernel by an exact route, the largest first, clamped at zero."""
+    matrix = found.kernel() if route == "kernel" else found.gram()
+    values = torch.linalg.eigvalsh(matrix).clamp_min_(0).flip(0).cpu().numpy()
+    result = np.zeros(found.num_outputs)
+    kept = min(len(values), found.num_outputs)  # beyond it they are zero, of either matrix
+    result[:kept] = values[:kept]
+    return result
+
+
+def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:
+    """Memory that the routes of a Jacobian take."""
+    stores_rows = isinstance(found, AutodiffJacobian) and found.num_parameters < 2**20
+    extra = found.num_outputs * found.num_parameters * dtype.itemsize if stores_rows else 0
+    return Need(found.num_outputs, found.num_parameters, extra, dtype.itemsize)
+
+
+def num_statistics(module: nn.Module) -> int:
+    """Means and variances of the batch that the norms of a module take."""
+    norms = [m for m in module.modules() if isinstance(m, RunningNorm)]
+    return sum(2 if isinstance(norm, GlobalNorm) else 2 * norm.num_features for norm in norms)
+
+
+def _is_structured(module: nn.Module) -> bool:
+    return (
+        type(module) is CoordinateMLP
+        and all(p.requires_grad for p in module.parameters())
+        and not list(module.encoding.parameters())
+    )
+
+
+def _prefers_structure(module: nn.Module, function: ModuleFunction, statistics: Statistics) -> bool:
+    if not _is_structured(module):
+        return False
+    if statistics != "batch":
+        return True
+    assert isinstance(module, CoordinateMLP)
+    coupled = num_statistics(module)
+    bytes_of_gradients = coupled * function.num_parameters * function.points.dtype.itemsize // 2
+    is_small = bytes_of_gradients <= available_bytes(function.points.device) // 2
+    return is_small and coupled <= STATISTICS_PER_OUTPUT * function.num_outputs

@@ -1,0 +1,83 @@
+"""What fits into memory, and which route to take where something does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from bn_field_plugin.errors import UserError
+
+Route = Literal["kernel", "gram", "matrix-free"]
+"""`kernel`: J J^T; `gram`: J^T J; `matrix-free`: products with J and J^T only."""
+
+WORKING_COPIES = 3
+"""Matrices of the kernel's size that making and diagonalising it holds at a time."""
+
+
+def available_bytes(device: torch.device | str = "cpu") -> int:
+    """Bytes that this process may still take on a device."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else min(free, max(limit - used, 0))
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class Need:
+    """Sizes of a spectrum, and the bytes that its routes take."""
+
+    outputs: int
+    """Number of points times number of outputs."""
+    parameters: int
+    """Number of parameters."""
+    extra: int = 0
+    """Bytes that every route needs beside its matrix."""
+    itemsize: int = 8
+    """Bytes of a number."""
+
+    def bytes(self, route: Route) -> int:
+        """Bytes of a route, to leading order."""
+        vectors = 64 * (self.outputs + self.parameters) * self.itemsize
+        side = {"kernel": self.outputs, "gram": self.parameters, "matrix-free": 0}[route]
+        return self.extra + vectors + WORKING_COPIES * side**2 * self.itemsize
+
+
+def choose_route(need: Need, wanted: Route | Literal["auto"], free: int) -> Route:
+    """The route that is asked for, or the cheapest exact one that fits, or else the matrix-free one.
+
+    Raises:
+        UserError: the route does not fit; the message says what would.
+    """
+    exact: Route = "kernel" if need.outputs <= need.parameters else "gram"
+    if wanted == "auto":
+        return exact if need.bytes(exact) <= free else "matrix-free"
+    if need.bytes(wanted) <= free:
+        return wanted
+    fitting: list[Route] = ["kernel", "gram", "matrix-free"]
+    fitting = [route for route in fitting if need.bytes(route) <= free]
+    most = int((max(free - need.extra, 0) / (WORKING_COPIES * need.itemsize)) ** 0.5)
+    advice = f"take --route {fitting[0]}" if fitting else "take fewer points or a smaller network"
+    if wanted == "kernel":
+        advice += f", or at most {most:,} points x outputs"
+    raise UserError(
+        f"the route {wanted} over {need.outputs:,} points x outputs and {need.parameters:,} parameters needs "
+        f"{_text(need.bytes(wanted))}, and {_text(free)} are free: {advice}"
+    )
+
+
+def _text(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

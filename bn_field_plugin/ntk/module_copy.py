@@ -1,0 +1,108 @@
+"""A copy of anybody's module that computes in one precision, with all that it keeps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from bn_field_plugin.errors import UserError
+
+Result = TypeVar("Result")
+
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""Complex numbers of each precision."""
+
+
+def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> nn.Module:
+    """A copy of a module whose parameters, buffers and other tensors have one precision.
+
+    Complex ones stay complex; lazy parameters get their shapes from a pass over the points.
+
+    Args:
+        module: any module, which stays as it is.
+        points: what it will be applied to.
+        dtype: real numbers of that precision.
+
+    Raises:
+        UserError: a module that cannot be copied or run.
+    """
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UserError(
+            "the module is TorchScript, whose parameters cannot be varied: give what it was made of"
+        )
+    # What hooks compute from parameters, as those of weight_norm, is of a graph, which is not copied.
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        found = copy.deepcopy(module, memo)
+    except Exception as error:  # whatever a user's class does
+        raise UserError(f"the module cannot be copied ({first_line(error)})") from error
+    if any(is_lazy(tensor) for tensor in [*found.parameters(), *found.buffers()]):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)  # the same weights in every copy
+            attempt(lambda: found(points.float()), points)
+    found._apply(lambda tensor: _converted(tensor, dtype))
+    for part in found.modules():
+        for name, value in vars(part).items():
+            if not name.startswith("_"):
+                vars(part)[name] = _converted_within(value, dtype)
+    return found
+
+
+def attempt(call: Callable[[], Result], points: Tensor) -> Result:
+    """What a call of a user's module gives.
+
+    Args:
+        call: applies the module.
+        points: to these.
+
+    Raises:
+        UserError: it cannot be run on them; the message says why.
+    """
+    try:
+        return call()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a user's class does
+        reason = first_line(error)
+        if any(words in reason for words in ("dtype", "scalar type", "type Double", "type Float")):
+            raise UserError(
+                f"the module mixes precisions ({reason}): it casts inside; let it follow the precision of "
+                "its input, or use --single-precision"
+            ) from error
+        raise UserError(
+            f"the module cannot be run on {points.shape[0]} points of {points.shape[1]} coordinates "
+            f"({reason}): it must take [points, coordinates], of as many as it is made for (--in-dim)"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to(COMPLEX[dtype])
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _converted_within(value: Any, dtype: torch.dtype) -> Any:
+    """A tensor, or those in nested lists, tuples and dicts, in a precision; all else as it is."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return _converted(value, dtype)
+    if type(value) in (list, tuple):
+        return type(value)(_converted_within(one, dtype) for one in value)
+    if type(value) is dict:
+        return {key: _converted_within(one, dtype) for key, one in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""Images as small files: a fitted network, rounded and entropy coded."""

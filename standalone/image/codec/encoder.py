@@ -1,0 +1,111 @@
+"""From an image to its file: the network's size, the fit, the rounding, and the check by decoding."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+
+from bn_field_plugin.errors import UserError
+from standalone.image.codec.coding import Candidate, PrecisionOptions, bits_per_pixel, decode, encode_network
+from standalone.image.fit import ImageRunOptions, fit_image
+from standalone.image.images import Picture
+from standalone.image.metrics import psnr
+from standalone.optimization import OptimizationConfig, count_parameters
+from standalone.options import NetworkOptions
+
+BITS_PER_NUMBER = 5.5
+"""Bits that a number of the network is expected to take, where the width follows from the bits per pixel."""
+
+FOLDING_NORMS = ("none", "batch", "global")
+"""Norms that a file needs not hold."""
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A file, and what it cost and kept."""
+
+    data: bytes
+    """The file's bytes."""
+    bpp: float
+    """Bits per pixel, of the whole file."""
+    psnr: float
+    """PSNR in dB of the decoded picture on 8-bit clamped output."""
+    fit_psnr: float
+    """The same of the fit, before rounding."""
+    seconds: float
+    """Wall clock of all of it."""
+    network: NetworkOptions
+    """The network that was fitted."""
+    candidates: list[Candidate]
+    """Roundings that were tried."""
+
+
+def encode_picture(
+    picture: Picture,
+    network: NetworkOptions,
+    run: ImageRunOptions,
+    optimization: OptimizationConfig,
+    precision: PrecisionOptions,
+    bpp: float | None = None,
+    show_progress: bool = True,
+) -> EncodedPicture:
+    """Fit a picture and code the network.
+
+    Args:
+        picture: the picture.
+        network: the network; `bpp` overrides its width.
+        run: budget, batches, seed and device.
+        optimization: optimizers and schedule.
+        precision: how numbers are rounded.
+        bpp: bits per pixel that the file may take.
+        show_progress: show bars.
+
+    Raises:
+        UserError: options that cannot be used, or a network that the format does not hold.
+    """
+    if network.norm not in FOLDING_NORMS:
+        raise UserError(f"--norm {network.norm} cannot be folded away: encode with none, batch or global")
+    if network.variant.network.startswith("fourier"):
+        raise UserError("the file format has no random Fourier features: encode mlp, pemlp-K or siren")
+    precision.check()
+    start = time.perf_counter()
+    max_bytes = None
+    if bpp is not None:
+        max_bytes = int(bpp * picture.height * picture.width / 8)
+        bits = 16.0 if precision.precision == "fp16" else BITS_PER_NUMBER
+        network = with_width_for(network, picture.channels, 8 * max_bytes / bits, bpp)
+    result = fit_image(picture, network, run, optimization, show_progress=show_progress)
+    file = encode_network(picture, result.network, precision, run, max_bytes, show_progress)
+    value_range = picture.value_range()
+    truth, ours = (value_range.to_8bit(one.pixels) for one in (picture, decode(file.data)))
+    return EncodedPicture(
+        data=file.data,
+        bpp=bits_per_pixel(file.data, picture),
+        psnr=psnr(truth, ours),
+        fit_psnr=result.psnr,
+        seconds=time.perf_counter() - start,
+        network=network,
+        candidates=file.candidates,
+    )
+
+
+def with_width_for(network: NetworkOptions, channels: int, numbers: float, bpp: float) -> NetworkOptions:
+    """The network with the largest width that has at most so many numbers without its norms.
+
+    Raises:
+        UserError: not even the narrowest network has so few.
+    """
+    if not (math.isfinite(bpp) and bpp > 0):
+        raise UserError(f"--bpp is {bpp}: it must be above 0")
+    plain = dataclasses.replace(network, norm="none")
+    best = None
+    for width in range(4, 1025):
+        candidate = dataclasses.replace(plain, width=width)
+        if count_parameters(candidate.build(2, channels, 0)) > numbers:
+            break
+        best = dataclasses.replace(network, width=width)
+    if best is None:
+        raise UserError(f"--bpp {bpp} is too little for {network.depth} layers: raise it, or lower --depth")
+    return best

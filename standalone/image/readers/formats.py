@@ -1,0 +1,94 @@
+"""Bytes of image files to pictures and back: one reader for each format, that keeps its depth."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from bn_field_plugin.errors import UserError
+from standalone.image.images import FormatName
+from standalone.image.readers.decoded import Decoded, fitting_profile
+from standalone.image.readers.exr import read_exr, write_exr
+from standalone.image.readers.jpeg import read_jpeg
+from standalone.image.readers.png import SIGNATURE, read_png, with_profile
+from standalone.image.readers.tiff import read_tiff
+
+MAGIC: tuple[tuple[bytes, FormatName], ...] = (
+    (SIGNATURE, "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+    (b"\x76\x2f\x31\x01", "exr"),
+)
+"""First bytes of the formats."""
+
+READERS: dict[FormatName, Callable[[bytes, int | None], Decoded]] = {
+    "png": read_png,
+    "jpeg": read_jpeg,
+    "tiff": read_tiff,
+    "exr": read_exr,
+}
+"""From a file's content to its picture, by format."""
+
+JPEG_QUALITY = 95
+"""Quality of JPEG files that are written."""
+
+
+def decode_file(data: bytes, longer_side: int | None = None) -> tuple[Decoded, FormatName]:
+    """Content and format of an image file.
+
+    Args:
+        data: content of the file.
+        longer_side: what it will be shrunk to, if it will.
+
+    Raises:
+        UserError: with the end of a sentence that begins with the file's name.
+    """
+    name = next((name for magic, name in MAGIC if data.startswith(magic)), None)
+    if name is None:
+        raise UserError("is no PNG, JPEG, TIFF or EXR file: convert it to one of these")
+    try:
+        return READERS[name](data, longer_side), name
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make the libraries raise almost anything
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(f"is damaged or no proper {name.upper()} ({reason}): save it anew") from error
+
+
+def encode_file(pixels: Shaped[np.ndarray, "h w c"], name: FormatName, profile: bytes | None = None) -> bytes:
+    """Content of an image file; the format must hold the depth and channels (see `images.check_holds`).
+
+    Args:
+        pixels: grey, RGB or RGBA.
+        name: the format.
+        profile: ICC profile of the values; EXR has none.
+    """
+    flat = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    profile = fitting_profile(profile, pixels.shape[2])
+    if name == "exr":
+        return write_exr(pixels)
+    if name == "png":
+        import imagecodecs
+
+        data = bytes(imagecodecs.png_encode(flat))
+        return data if profile is None else with_profile(data, profile)
+    buffer = io.BytesIO()
+    if name == "tiff":
+        import tifffile
+
+        extra: dict[str, Any] = {"extrasamples": ["unassalpha"]} if pixels.shape[2] == 4 else {}
+        kind = "minisblack" if pixels.shape[2] == 1 else "rgb"
+        tifffile.imwrite(buffer, flat, photometric=kind, iccprofile=profile, **extra)
+    else:
+        from PIL import Image
+
+        image = Image.fromarray(flat)
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, icc_profile=profile)
+    return buffer.getvalue()

@@ -1,0 +1,126 @@
+"""PNG files of every colour type and depth: pixels by libpng, the rest by its chunks (PNG specification)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.exif import orientation_of
+from standalone.image.readers.decoded import Decoded, check_size, fitting_profile
+from standalone.image.readers.samples import in_colour, upright
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+"""First bytes of every file."""
+
+PALETTE = 3
+"""The colour type whose pixels are numbers of colours."""
+
+MAX_PROFILE = 2**24
+"""Most bytes of an unpacked profile or text."""
+
+XMP = b"XML:com.adobe.xmp"
+"""Keyword of an XMP packet."""
+RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+"""Keywords of EXIF from before PNG had a chunk for it: hexadecimal, behind its name and length."""
+
+
+def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
+    """The picture of a PNG file.
+
+    Args:
+        data: content of the file.
+        longer_side: what it will be shrunk to.
+
+    Raises:
+        UserError: several frames, or too many pixels.
+        Exception: almost any, for a damaged file.
+    """
+    import imagecodecs
+
+    width, height, _, colour = struct.unpack_from(">IIBB", data, len(SIGNATURE) + 8)
+    check_size(height, width, longer_side)
+    meta = _Meta(data)
+    if meta.frames > 1:
+        raise UserError(f"has {meta.frames} frames: extract one")
+    pixels = imagecodecs.png_decode(data)
+    notes = []
+    if colour == PALETTE:
+        notes.append("has a palette: read as RGB" + "A" * (pixels.ndim == 3 and pixels.shape[2] == 4))
+    elif meta.has_transparent_colour:
+        notes.append("has a colour that is transparent: read with alpha")
+    if pixels.ndim == 3 and pixels.shape[2] == 2:
+        pixels = in_colour(pixels)
+        notes.append("is grey with alpha: read as RGBA")
+    orientation = orientation_of(meta.exif, meta.xmp)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    return Decoded(upright(pixels, orientation), fitting_profile(meta.profile, channels), tuple(notes))
+
+
+def with_profile(png: bytes, profile: bytes) -> bytes:
+    """A PNG file with an ICC profile, which stands right behind its header."""
+    content = b"ICC Profile\0\0" + zlib.compress(profile)
+    end_of_header = len(SIGNATURE) + 25
+    return png[:end_of_header] + _chunk(b"iCCP", content) + png[end_of_header:]
+
+
+class _Meta:
+    """What the chunks beside the pixels say."""
+
+    def __init__(self, data: bytes) -> None:
+        self.frames = 1
+        self.has_transparent_colour = False
+        self.profile: bytes | None = None
+        self.exif: bytes | None = None
+        self.xmp: bytes | None = None
+        for name, content in _chunks(data):
+            if name == b"acTL" and len(content) >= 4:
+                (self.frames,) = struct.unpack_from(">I", content)
+            elif name == b"tRNS":
+                self.has_transparent_colour = True
+            elif name == b"iCCP":
+                _, _, packed = content.partition(b"\0")
+                self.profile = _unpacked(packed[1:])
+            elif name == b"eXIf":
+                self.exif = content
+            elif name in (b"tEXt", b"zTXt", b"iTXt"):
+                self._text(name, content)
+
+    def _text(self, name: bytes, content: bytes) -> None:
+        keyword, _, rest = content.partition(b"\0")
+        if name == b"iTXt" and keyword == XMP:
+            is_packed, rest = rest[:1] == b"\1", rest[2:]
+            _, _, rest = rest.partition(b"\0")  # language
+            _, _, rest = rest.partition(b"\0")  # translated keyword
+            self.xmp = _unpacked(rest) if is_packed else rest
+        elif keyword in RAW_EXIF and self.exif is None:
+            text = (_unpacked(rest[1:]) if name == b"zTXt" else rest) or b""
+            try:
+                self.exif = bytes.fromhex("".join(text.decode("latin-1").split("\n")[3:]))
+            except ValueError:
+                return
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of the chunks; pixels are left out."""
+    at = len(SIGNATURE)
+    while at + 8 <= len(data):
+        size, name = struct.unpack_from(">I4s", data, at)
+        if name != b"IDAT":
+            yield name, data[at + 8 : at + 8 + size]
+        at += 12 + size
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    """What was compressed; None if it is damaged or larger than sound ones are."""
+    try:
+        inflater = zlib.decompressobj()
+        found = inflater.decompress(packed, MAX_PROFILE)
+    except zlib.error:
+        return None
+    return found if inflater.eof else None

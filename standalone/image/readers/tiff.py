@@ -1,0 +1,220 @@
+"""TIFF files: tifffile and imagecodecs give the samples, this module says what each tag makes of them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import numpy as np
+
+from bn_field_plugin.errors import UserError
+from standalone.image.readers.decoded import Decoded, check_size, fitting_profile
+from standalone.image.readers.samples import (
+    Opaque,
+    Pixels,
+    from_inks,
+    from_luma,
+    from_palette,
+    in_colour,
+    inverted,
+    unassociated,
+    upright,
+    widened,
+)
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, INKS, LUMA = 0, 1, 2, 3, 5, 6
+"""Values of PhotometricInterpretation that are read."""
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, INKS: 4, LUMA: 3}
+"""Samples of a pixel's colour; those beyond are extra samples."""
+
+UNSPECIFIED, ASSOCIATED, UNASSOCIATED, COREL = 0, 1, 2, 999
+"""Values of ExtraSamples; the last is Corel Draw's for the one before."""
+
+REDUCED, MASK = 1, 4
+"""Bits of NewSubfileType: a smaller copy of another page, a mask of one."""
+
+JPEG, OLD_JPEG = 7, 6
+"""Compressions whose decoder turns luma and chroma into RGB by itself, and one that has no fixed meaning."""
+
+PLAIN = {1, 5, 8, 32773, 32946, 34925, 34926, 50000}
+"""Compressions that give back the bytes that went in: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+
+ORIENTATION, SUBSAMPLING, REFERENCE, COEFFICIENTS, PROFILE = 274, 530, 532, 529, 34675
+"""Numbers of tags."""
+
+
+def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
+    """The picture of a TIFF file; pages that are smaller copies or masks of it are left out.
+
+    Args:
+        data: content of the file.
+        longer_side: what it will be shrunk to.
+
+    Raises:
+        UserError: several pages, or a flavour that is not read.
+        Exception: almost any, for a damaged file.
+    """
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is ours to report
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page, notes = _page(file)
+        check_size(page.imagelength, page.imagewidth, longer_side)
+        kind, extra = _flavour(page)
+        pixels, more = _interpreted(page, kind, extra, _samples(page))
+        channels = pixels.shape[2]
+        profile = _tag(page, PROFILE)
+        if kind == INKS:
+            if profile is not None and pixels.dtype == np.uint8:
+                pixels, how = _by_profile(pixels, profile)
+            else:
+                pixels, how = _inks_beside_alpha(pixels), "without a profile"
+            more.append(f"is in CMYK: read as RGB {how}")
+            channels = pixels.shape[2]
+        found = upright(pixels, _tag(page, ORIENTATION) or 1)
+        return Decoded(found, fitting_profile(profile, channels), (*notes, *more))
+
+
+def _page(file: Any) -> tuple[Any, list[str]]:
+    """The page that holds the picture, and what is left out beside it."""
+    pages = [file.pages[index] for index in range(len(file.pages))]
+    whole = [page for page in pages if not (page.subfiletype & (REDUCED | MASK))]
+    if not whole:
+        raise UserError("holds smaller copies alone (a raw file?): convert it to RGB")
+    images = len(whole)
+    if file.is_imagej:  # several images may follow one page's tags
+        images = max(images, int((file.imagej_metadata or {}).get("images", 1)))
+    if images > 1:
+        raise UserError(f"has {images} pages: extract one")
+    left_out = len(pages) - 1
+    return whole[0], [f"holds {left_out} smaller copies or masks: left out"] if left_out else []
+
+
+def _flavour(page: Any) -> tuple[int, tuple[int, ...]]:
+    """Photometric interpretation and extra samples of a page.
+
+    Raises:
+        UserError: one that is not read.
+    """
+    tag = page.tags.get(262)
+    if tag is None:
+        raise UserError("does not say what its values mean (PhotometricInterpretation): save it anew")
+    kind = int(tag.value)
+    name = getattr(page.photometric, "name", str(kind))
+    if kind not in COLOURS:
+        raise UserError(f"has the colour space {name}: convert it to grey, RGB or RGBA")
+    if page.imagedepth > 1:
+        raise UserError("is a volume: extract one slice")
+    kinds = ("uint8", "uint16", "float16", "float32") if kind in (BLACK_IS_ZERO, RGB) else ("uint8", "uint16")
+    if page.dtype is None or page.dtype.name not in (*kinds, "bool") or page.bitspersample > 32:
+        raise UserError(f"has values of type {page.dtype} in {name}: convert it to 8, 16 bit or 32-bit float")
+    if page.samplesperpixel < COLOURS[kind]:
+        raise UserError(f"has {page.samplesperpixel} channels in {name}: save it anew")
+    count = page.samplesperpixel - COLOURS[kind]
+    if count > 1 and kind in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE):
+        raise UserError(f"has {page.samplesperpixel} channels: convert it to grey, RGB or RGBA")
+    given = tuple(int(one) for one in page.extrasamples)
+    # A fourth sample of RGB about which nothing is said is alpha for Pillow and others.
+    return kind, given if len(given) == count else (
+        UNASSOCIATED if kind == RGB else UNSPECIFIED,
+        *[UNSPECIFIED] * (count - 1),
+    )[:count]
+
+
+def _samples(page: Any) -> Opaque:
+    """The samples of a page as rows, columns, channels, in the machine's byte order."""
+    if page.compression == OLD_JPEG:
+        raise UserError("is compressed by JPEG of the old kind: save it anew")
+    if int(page.photometric) == LUMA and page.compression != JPEG:
+        if page.compression not in PLAIN:
+            raise UserError(f"has luma and chroma compressed by {page.compression.name}: convert it to RGB")
+        if page.bitspersample != 8:
+            raise UserError("has luma and chroma of more than 8 bits: convert it to RGB")
+        if tuple(_tag(page, SUBSAMPLING) or (2, 2)) != (1, 1):
+            raise UserError("has subsampled chroma without JPEG: convert it to RGB")
+    try:
+        pixels = page.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        name = getattr(page.compression, "name", page.compression)
+        raise UserError(
+            f"is compressed by {name}, which this imagecodecs does not read: save it with LZW"
+        ) from error
+    if page.samplesperpixel > 1 and page.axes.startswith("S"):
+        pixels = np.moveaxis(pixels, 0, -1)
+    pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) -> tuple[Opaque, list[str]]:
+    """Samples as grey, RGB or RGBA, or still CMYK with or without alpha."""
+    count = COLOURS[kind]
+    colours: Pixels = samples[..., :count]
+    alpha = next((n for n, one in enumerate(extra) if one in (ASSOCIATED, UNASSOCIATED, COREL)), None)
+    notes = []
+    left_out = len(extra) - (alpha is not None)
+    if left_out:
+        notes.append(f"has {left_out} channel{'s' * (left_out > 1)} of no stated meaning: left out")
+    whole = samples.dtype.kind == "u"
+    bits = int(page.bitspersample)
+    if kind == PALETTE:
+        colours = from_palette(colours[..., 0], np.asarray(page.colormap))
+        notes.append("has a palette: read as RGB")
+    elif whole:
+        colours = widened(colours, bits)
+    if kind == WHITE_IS_ZERO:
+        colours = inverted(colours)
+    if kind == LUMA and page.compression != JPEG:
+        colours = from_luma(colours, *(_numbers(page, tag) for tag in (COEFFICIENTS, REFERENCE)))
+    if alpha is None:
+        return colours, notes
+    beside = samples[..., count + alpha : count + alpha + 1]
+    if whole:
+        beside = widened(beside, bits)
+    if beside.dtype != colours.dtype:  # a palette of wider indices
+        beside = (beside >> 8).astype(colours.dtype)
+    pixels = np.concatenate([colours, beside], axis=-1)
+    if extra[alpha] == ASSOCIATED:
+        pixels = unassociated(pixels)
+        notes.append("has colours multiplied by alpha: divided by it")
+    if kind in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        pixels = in_colour(pixels)
+        notes.append("is grey with alpha: read as RGBA")
+    return pixels, notes
+
+
+def _by_profile(pixels: Opaque, profile: bytes) -> tuple[Opaque, str]:
+    """8-bit CMYK, with alpha or without, as RGB by its colour profile."""
+    from PIL import Image
+
+    from standalone.image.readers.jpeg import in_rgb
+
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., :4]), "CMYK")
+    colours, how = in_rgb(image, profile)
+    return np.concatenate([colours, pixels[..., 4:]], axis=-1), how
+
+
+def _inks_beside_alpha(pixels: Opaque) -> Opaque:
+    return np.concatenate([from_inks(pixels[..., :4]), pixels[..., 4:]], axis=-1)
+
+
+def _numbers(page: Any, number: int) -> tuple[float, ...]:
+    """Fractions of a tag, stored as numerators and denominators; the usual ones where it is absent."""
+    usual = {COEFFICIENTS: (0.299, 0.587, 0.114), REFERENCE: (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)}
+    found = _tag(page, number)
+    if found is None:
+        return usual[number]
+    tag = page.tags[number]
+    flat = [float(one) for one in found]
+    if tag.dtype in (5, 10):  # fractions
+        flat = [a / b for a, b in zip(flat[::2], flat[1::2], strict=True)]
+    return tuple(flat)
+
+
+def _tag(page: Any, number: int) -> Any:
+    tag = page.tags.get(number)
+    return None if tag is None else tag.value

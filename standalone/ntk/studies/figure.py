@@ -1,0 +1,190 @@
+"""The source's Figure 1: spectra of MLP, PEMLP-1 and PEMLP-5, without and with batch norm (claim C1)."""
+
+# No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bn_field_plugin.files import replacing
+from bn_field_plugin.ntk.points import grid
+from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.ntk.spectrum import RESOLVED, statistics_of
+from standalone.networks import Variant
+from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.studies.common import Interval, NetworkSize, geometric_interval, interval, spectrum_of
+from standalone.plots import color, new_figure, save_figure
+from standalone.report import Cell, machine_facts, write_table
+
+NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
+"""The networks of the figure."""
+CASES = (("none", "batch"), ("batch", "batch"), ("batch", "frozen"))
+"""Norm and statistics of each spectrum."""
+REPORTED = (
+    "mean",
+    "variance",
+    "maximum",
+    "top_share",
+    "effective_rank",
+    "median_to_mean",
+    "tail_share",
+    "resolved",
+)
+"""Numbers of a spectrum that the table holds."""
+
+
+@dataclass(frozen=True)
+class FigureConfig:
+    """Networks and points of the figure."""
+
+    size: NetworkSize = field(default_factory=NetworkSize)
+    """Size and initialisation of the networks."""
+    side: int = 32
+    """The points are a grid with this many along each axis of [-1, 1]^2."""
+    seeds: int = 5
+    """Networks of each kind."""
+
+
+Key = tuple[str, str, str]
+"""Network, norm, statistics."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Batch norm over no norm of one network: ratios over seeds, each with the same seed."""
+
+    network: str
+    statistics: str
+    """Whose statistics batch norm used."""
+    median_to_mean: Interval
+    """Factor by which the median over the mean rises."""
+    top_share: Interval
+    """Factor by which the largest eigenvalue's share of the trace falls, if below 1."""
+    tail_share: Interval
+    """Factor by which the share of all but the largest tenth rises."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bulk rises and the largest eigenvalue's share falls, beyond the spread over seeds."""
+        return self.median_to_mean.low > 1 and self.top_share.high < 1
+
+
+def run(config: FigureConfig, tracker: Tracker = silent) -> dict[Key, list[np.ndarray]]:
+    """All spectra, one for each seed, by network, norm and statistics."""
+    points = grid(config.side)
+    spectra: dict[Key, list[np.ndarray]] = {}
+    keys = [(network, *case) for network in NETWORKS for case in CASES]
+    for network, norm, statistics in tracker(keys, "spectra"):
+        variant = Variant(network, norm)  # type: ignore[arg-type]
+        spectra[network, norm, statistics] = [
+            spectrum_of(variant, config.size, points, seed, statistics)  # type: ignore[arg-type]
+            for seed in range(config.seeds)
+        ]
+    return spectra
+
+
+def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
+    """What batch norm changes, network by network, coupled and frozen."""
+    comparisons = []
+    for network in NETWORKS:
+        without = [statistics_of(values) for values in spectra[network, "none", "batch"]]
+        for statistics in ("batch", "frozen"):
+            normed = [statistics_of(values) for values in spectra[network, "batch", statistics]]
+
+            def ratio(name: str, a: list = normed, b: list = without) -> Interval:
+                tiny = RESOLVED  # a median that is rounding counts as rounding, not as zero
+                return geometric_interval(
+                    [
+                        max(getattr(x, name), tiny) / max(getattr(y, name), tiny)
+                        for x, y in zip(a, b, strict=True)
+                    ]
+                )
+
+            comparisons.append(
+                Comparison(
+                    network, statistics, ratio("median_to_mean"), ratio("top_share"), ratio("tail_share")
+                )
+            )
+    return comparisons
+
+
+def write(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], folder: Path, command: str) -> None:
+    """Write `figure.png`, `eigenvalues.npz`, and the tables `figure` and `comparison` (.md, .json)."""
+    draw(config, spectra, folder / "figure.png")
+    with replacing(folder / "eigenvalues.npz") as path:
+        arrays = {"_".join(key): np.stack(values) for key, values in spectra.items()}
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    facts = machine_facts() | describe(config)
+    rows: list[dict[str, Cell]] = []
+    for (network, norm, statistics), values in spectra.items():
+        found = [statistics_of(one) for one in values]
+        row: dict[str, Cell] = {
+            "network": network,
+            "norm": norm,
+            "statistics": statistics if norm != "none" else "",
+        }
+        row |= {name: str(interval([getattr(one, name) for one in found])) for name in REPORTED}
+        rows.append(row)
+    notes = ["Mean over seeds [95 % confidence interval]."]
+    write_table("figure", "Spectra at initialisation", command, rows, facts, notes, folder=folder)
+    write_table(
+        "comparison",
+        "Batch norm over no norm",
+        command,
+        comparison_rows(compare(spectra)),
+        facts,
+        ["Geometric mean over seeds of the ratio with equal seed [95 % confidence interval]."],
+        folder=folder,
+    )
+
+
+def comparison_rows(comparisons: list[Comparison]) -> list[dict[str, Cell]]:
+    """The comparisons as a table."""
+    return [
+        {
+            "network": one.network,
+            "statistics": one.statistics,
+            "median/mean": str(one.median_to_mean),
+            "max/trace": str(one.top_share),
+            "tail share": str(one.tail_share),
+            "bulk rises, top share falls": "yes" if one.holds else "no",
+        }
+        for one in comparisons
+    ]
+
+
+def describe(config: FigureConfig) -> dict[str, Cell]:
+    """What the spectra are of, as facts for a table."""
+    return {
+        "network": f"{config.size.depth} x {config.size.width}, 1 output",
+        "init": config.size.init,
+        "points": f"{config.side} x {config.side} grid",
+        "seeds": config.seeds,
+    }
+
+
+def draw(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], path: Path) -> None:
+    """Six panels: the rows without and with batch norm, the columns the networks."""
+    figure, panels = new_figure(2, len(NETWORKS), (3.2, 2.5))
+    highest = max(float(values.max()) for found in spectra.values() for values in found)
+    lowest = 1e-11 * highest
+    for column, network in enumerate(NETWORKS):
+        for row, norm in enumerate(("none", "batch")):
+            axes, variant = panels[row, column], Variant(network, norm)  # type: ignore[arg-type]
+            shown = spectra[network, norm, "batch"]
+            draw_histogram(axes, shown, color(variant), low=lowest, high=highest, label="coupled")
+            if norm == "batch":
+                frozen = spectra[network, norm, "frozen"]
+                draw_histogram(
+                    axes, frozen, "", outline=True, low=lowest, high=highest, label="frozen statistics"
+                )
+                axes.set_xlabel("eigenvalue of the NTK")
+                if column == 0:
+                    axes.legend(fontsize=7, loc="upper right")
+            note_statistics(axes, shown)
+            axes.set_title(variant.label)
+            axes.set_xlim(lowest, highest * 1.5)
+            axes.set_ylim(0.5, config.side**2)
+            if column == 0:
+                axes.set_ylabel("number of eigenvalues")
+    save_figure(figure, path, dpi=110)
