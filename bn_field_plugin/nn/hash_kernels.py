@@ -16,8 +16,9 @@ of zeros, one a coordinate (`axes`) and one a feature (`columns`), tell the comp
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
-from numba.extending import overload
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
 
 from bn_field_plugin.nn.hash_grid import PRIMES
 
@@ -130,29 +131,99 @@ def _slopes_of(place):
     return three if len(place) == 3 else two
 
 
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+def _row(builder, table, number, size):
+    """Pointer to a row of `size` numbers in fp32, as one vector."""
+    offset = builder.mul(number, ir.Constant(INT64, 4 * size))
+    return builder.inttoptr(builder.add(table, offset), ir.VectorType(ir.FloatType(), size).as_pointer())
+
+
+def _load(builder, pointer):
+    loaded = builder.load(pointer)
+    loaded.align = 4
+    return loaded
+
+
+def _store(builder, value, pointer):
+    builder.store(value, pointer).align = 4
+
+
+def _repeated(builder, number, size):
+    """A vector that holds one number in each place."""
+    vector = ir.VectorType(ir.FloatType(), size)
+    nothing = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(INT32, size), [0] * size))
+
+
+def _corners(builder, table, first_row, rows, weights, count, size):
+    """Pointer to each corner's row, and its weight in each place."""
+    for k in range(count):
+        number = builder.add(first_row, builder.zext(builder.extract_value(rows, k), INT64))
+        weight = _repeated(builder, builder.extract_value(weights, k), size)
+        yield _row(builder, table, number, size), weight
+
+
+# The compiler does not find by itself that the features of a row are one vector: half of the time is in that.
+@intrinsic
+def _sum_of_rows(context, table, first_row, rows, weights, out, columns):
+    """Store the weighted sum of rows of a table at the address `out`; `table` is an address too."""
+    size = len(columns)
+
+    def generate(context, builder, signature, arguments):
+        table, first_row, rows, weights, out, _ = arguments
+        total = None
+        for row, weight in _corners(builder, table, first_row, rows, weights, signature.args[2].count, size):
+            product = builder.fmul(weight, _load(builder, row))
+            total = product if total is None else builder.fadd(total, product)
+        _store(builder, total, _row(builder, out, ir.Constant(INT64, 0), size))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, rows, weights, types.int64, columns), generate
+
+
+@intrinsic
+def _add_to_rows(context, table, first_row, rows, weights, grad, columns):
+    """Add the vector at the address `grad`, weighted, to rows of a table."""
+    size = len(columns)
+
+    def generate(context, builder, signature, arguments):
+        table, first_row, rows, weights, grad, _ = arguments
+        change = _load(builder, _row(builder, grad, ir.Constant(INT64, 0), size))
+        for row, weight in _corners(builder, table, first_row, rows, weights, signature.args[2].count, size):
+            # Loaded after the corner before was stored: two may share a row.
+            _store(builder, builder.fadd(_load(builder, row), builder.fmul(weight, change)), row)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, rows, weights, types.int64, columns), generate
+
+
+@njit(inline="always", error_model="numpy")
+def _address(array, column):
+    """Address of a column of a matrix in fp32, and the distance of its rows, in bytes."""
+    return np.int64(array.ctypes.data) + 4 * np.int64(column), 4 * np.int64(array.shape[1])
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def forward(x, tables, out, axes, columns, column, resolution, row, mask, first, last):
     """Fill the level's columns of `out`."""
+    table, _ = _address(tables, 0)
+    start, pitch = _address(out, column)
     for s in range(first, last):
         rows, place = _cell(x, s, resolution, mask, axes)
-        weights = _weights(place)
-        for f in range(len(columns)):
-            value = weights[0] * tables[row + np.int64(rows[0]), f]
-            for k in range(1, len(rows)):
-                value += weights[k] * tables[row + np.int64(rows[k]), f]
-            out[s, column + f] = value
+        _sum_of_rows(table, row, rows, _weights(place), start + s * pitch, columns)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_tables(x, grad_out, grad_tables, axes, columns, column, resolution, row, mask, first, last):
     """Add to the gradients of the level's rows."""
+    table, _ = _address(grad_tables, 0)
+    start, pitch = _address(grad_out, column)
     for s in range(first, last):
         rows, place = _cell(x, s, resolution, mask, axes)
-        weights = _weights(place)
-        for f in range(len(columns)):
-            g = grad_out[s, column + f]
-            for k in range(len(rows)):
-                grad_tables[row + np.int64(rows[k]), f] += weights[k] * g
+        _add_to_rows(table, row, rows, _weights(place), start + s * pitch, columns)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

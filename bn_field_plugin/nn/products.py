@@ -14,6 +14,9 @@ from torch import Tensor
 BLOCK = 1024
 """Samples that are added up in the dtype of the samples; sums over blocks are then added in fp64."""
 
+GROUP = 64
+"""Samples of which a batch that comes again and again is expected to hold a whole number."""
+
 
 def linear(
     x: Float[Tensor, "n d"],
@@ -25,9 +28,11 @@ def linear(
 
     On a CPU in fp32 this is one pass of oneDNN, the kernel that torch.compile takes too: bias and ReLU are
     applied while the product is in registers, where F.linear and F.relu pass over the result twice more.
+    oneDNN compiles a kernel for each number of samples: where that differs from call to call (rays end at
+    other samples at each step), it takes several times as long as the product. So it serves whole `GROUP`s.
     """
     with torch.no_grad():
-        if _has_fused_linear(x):
+        if x.shape[0] % GROUP == 0 and _has_fused_linear(x):
             attribute = "relu" if relu else "none"
             return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, attribute, [], "")
         y = F.linear(x, weight, bias)
