@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from bn_field_plugin.errors import UserError, tell
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
 from bn_field_plugin.nn import StatisticsMode, frozen_statistics, running_norms
-from bn_field_plugin.sampling import OccupancyGrid, PackedSamples, Rays, composite, march, sample_weights
+from bn_field_plugin.sampling import (
+    OccupancyGrid,
+    PackedSamples,
+    Rays,
+    composite,
+    light_along,
+    march,
+    sample_weights,
+)
 from bn_field_plugin.sampling.box import crossing
 from bn_field_plugin.sampling.compositing import median_depth
 
@@ -127,27 +135,24 @@ class OccupancyRenderer(nn.Module):
             rays: the rays.
             jitter: shift of each ray's samples in steps, in [0, 1).
         """
-        parts: list[tuple[Tensor, ...]] = []
+        waves: list[tuple[Tensor, ...]] = []
         alive = (rays.fars > rays.nears).nonzero()[:, 0]
-        next_step, light, wave = torch.zeros_like(alive), torch.ones_like(rays.nears), FIRST_WAVE
+        next_step, light, wave = torch.zeros_like(alive), rays.nears.new_ones(len(alive)), FIRST_WAVE
         with frozen_statistics(field):
-            while not parts or len(alive):
+            while not waves or len(alive):
                 ahead = rays.some(alive)
                 samples, next_step, is_over = march(
                     ahead, self.grid.cells, self.step, jitter[alive], next_step, limit=wave
                 )
                 encoded = field.grid(field.scaled(samples.positions(ahead)))
                 density, features = field.density_of(encoded)
-                weights, here = sample_weights(density, samples)
-                here = here * light[alive][samples.ray]
-                light[alive] *= 1 - torch.zeros_like(ahead.nears).index_add_(0, samples.ray, weights)
-                seen = here >= MIN_LIGHT
-                found = alive[samples.ray], samples.middle, samples.length, encoded, density, features
-                parts.append(tuple(column[seen] for column in found))
-                goes_on = ~is_over & (light[alive] >= MIN_LIGHT)
-                alive, next_step = alive[goes_on], next_step[goes_on]
+                here, light = light_along(density, samples, light)
+                ray = alive.index_select(0, samples.ray)
+                waves.append((ray, here >= MIN_LIGHT, samples.middle, encoded, density, features))
+                goes_on = (~is_over & (light >= MIN_LIGHT)).nonzero()[:, 0]
+                alive, next_step, light = (x.index_select(0, goes_on) for x in (alive, next_step, light))
                 wave = min(2 * wave, LAST_WAVE)
-        return _ray_by_ray(parts, rays.num)
+        return _ray_by_ray(waves, rays.num, self.step)
 
     def train_rays(self, field: HashRadianceField, rays: Rays) -> Rendered:
         """Render with gradients, or as if there were, each ray's samples shifted at random."""
@@ -186,13 +191,15 @@ class OccupancyRenderer(nn.Module):
         return _rendered(density, color, samples, rays)
 
 
-def _ray_by_ray(parts: list[tuple[Tensor, ...]], num_rays: int) -> Visible:
-    """Samples of all waves, ray after ray."""
-    ray, *rest = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    order = ray.argsort(stable=True)
-    ray, middle, length, *found = (column[order] for column in (ray, *rest))
-    first = nn.functional.pad(torch.bincount(ray, minlength=num_rays).cumsum(0), (1, 0))
-    return Visible(PackedSamples(ray, middle, length, first), *found)
+def _ray_by_ray(waves: list[tuple[Tensor, ...]], num_rays: int, step: float) -> Visible:
+    """The samples of all waves that light gets through to, ray after ray."""
+    ray, is_seen, *columns = (torch.cat(column) for column in zip(*waves, strict=True))
+    # Those that are not seen come last, as if of one ray more.
+    key = torch.where(is_seen, ray, num_rays)
+    first = nn.functional.pad(torch.bincount(key, minlength=num_rays)[:num_rays].cumsum(0), (1, 0))
+    order = key.argsort(stable=True)[: int(first[-1])]
+    ray, middle, *found = (column.index_select(0, order) for column in (ray, *columns))
+    return Visible(PackedSamples(ray, middle, torch.full_like(middle, step), first), *found)
 
 
 def _rendered(

@@ -47,6 +47,35 @@ def sample_weights(
     return light * -torch.expm1(-depth).to(dtype), light
 
 
+@torch.no_grad()
+def light_along(
+    density: Float[Tensor, " n"], samples: PackedSamples, light: Float[Tensor, " r"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " r"]]:
+    """How much light gets to each sample, and how much gets through to what lies behind the last ones.
+
+    Args:
+        density: of each sample.
+        samples: where they lie.
+        light: what gets to the first sample of each ray.
+    """
+    kernels = _kernels(density, light)
+    if kernels is None:
+        return light_along_by_torch(density, samples, light)
+    here, behind = torch.empty_like(density), torch.empty_like(light)
+    told = density.contiguous(), samples.length, samples.first
+    _each_block(kernels.light, len(light), *told, light.contiguous(), here, behind)
+    return here, behind
+
+
+def light_along_by_torch(
+    density: Float[Tensor, " n"], samples: PackedSamples, light: Float[Tensor, " r"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " r"]]:
+    """The route for any device, and the oracle of the compiled one."""
+    weights, here = sample_weights(density, samples)
+    lost = torch.zeros_like(light).index_add_(0, samples.ray, weights)
+    return here * light[samples.ray], light * (1 - lost)
+
+
 def composite(density: Float[Tensor, " n"], color: Float[Tensor, "n c"], samples: PackedSamples) -> Composite:
     """Colour and opacity of rays; differentiable in densities and colours.
 
@@ -93,7 +122,8 @@ class _Compiled(torch.autograd.Function):
         sums, accumulation = color.new_empty(rays, color.shape[1]), color.new_empty(rays)
         weights = torch.empty_like(density)
         kernels = _kernels(density, color)
-        _each_block(kernels.forward, rays, density, color, samples, sums, accumulation, weights)
+        told = density, color, samples.length, samples.first
+        _each_block(kernels.forward, rays, *told, sums, accumulation, weights)
         ctx.save_for_backward(density, color)
         ctx.samples = samples
         return sums, accumulation, weights
@@ -114,15 +144,13 @@ class _Compiled(torch.autograd.Function):
         rays = samples.first.shape[0] - 1
         given = [grad.contiguous() for grad in grads]
         kernels = _kernels(density, color)
-        _each_block(kernels.backward, rays, density, color, samples, *given, grad_density, grad_color)
+        told = density, color, samples.length, samples.first
+        _each_block(kernels.backward, rays, *told, *given, grad_density, grad_color)
         return grad_density, grad_color, None
 
 
-def _each_block(
-    kernel: Any, rays: int, density: Tensor, color: Tensor, samples: PackedSamples, *rest: Tensor
-) -> None:
+def _each_block(kernel: Any, rays: int, *tensors: Tensor) -> None:
     """Run a kernel block by block of rays."""
-    tensors = density, color, samples.length, samples.first, *rest
     arrays = [tensor.detach().numpy() for tensor in tensors]
 
     def work(block: int) -> None:

@@ -11,6 +11,17 @@ ONE, ZERO = np.float32(1.0), np.float32(0.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def light(density, length, starts, light, here, behind, first, last):
+    """Light that gets to each sample of rays `[first, last)`, and behind the last ones."""
+    for r in range(first, last):
+        left = light[r]
+        for s in range(starts[r], starts[r + 1]):
+            here[s] = left
+            left *= np.exp(-density[s] * length[s])
+        behind[r] = left
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def forward(density, color, length, starts, sums, accumulation, weights, first, last):
     """Colours, opacities and weights of rays `[first, last)`."""
     channels = color.shape[1]
@@ -64,6 +75,7 @@ def backward(
 
 def warm_up():
     """Call each kernel once."""
+    light(*[np.zeros(1, np.float32)] * 2, np.zeros(2, np.int64), *[np.zeros(1, np.float32)] * 3, 0, 1)
     one, rgb, starts = np.zeros(1, np.float32), np.zeros((1, 3), np.float32), np.zeros(2, np.int64)
     forward(one, rgb, one, starts, rgb, one, one, 0, 1)
     backward(one, rgb, one, starts, rgb, one, one, one.copy(), rgb.copy(), 0, 1)

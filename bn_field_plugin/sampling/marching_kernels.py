@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 ONE, TINY, MOST = np.float32(1.0), np.float32(1e-12), np.float32(1e9)
-ONE_CELL = 1
+MARGIN, ROUNDING = np.float32(0.02), np.float32(2e-6)
 
 
 @njit(inline="always", error_model="numpy")
@@ -19,12 +19,10 @@ def _cell(position, low, per_unit, resolution):
 
 
 @njit(inline="always", error_model="numpy")
-def _exit(origin, inverse, low, size, cell, width):
-    """Distance at which a ray leaves the block of `width` cells that holds a cell, along one axis."""
-    block = cell // width
-    if inverse > 0:
-        return (low + np.float32((block + 1) * width) * size - origin) * inverse
-    return (low + np.float32(block * width) * size - origin) * inverse
+def _exit(origin, inverse, low, size, cell, bits):
+    """Distance at which a ray leaves the block of `2**bits` cells that holds a cell, along one axis."""
+    block = (cell >> bits) + (1 if inverse > 0 else 0)
+    return (low + np.float32(block << bits) * size - origin) * inverse
 
 
 @njit(inline="always", error_model="numpy")
@@ -56,11 +54,15 @@ def find(
 ):
     """Steps of rays `[first, last)` whose sample lies in an occupied cell, up to the columns of `found`.
 
-    An empty cell, or block of cells, is left in one leap. It ends a whole step before the cell does: what it
+    An empty cell, or block of cells, is left in one leap. It ends a little before the cell does: what it
     passes over lies inside the cell whatever the rounding.
     """
     resolution, most = occupied.shape[0], found.shape[1]
-    width = resolution // coarse.shape[0]
+    # Shifts: a division of integers takes as long as all else that is done for a cell.
+    whole = 0
+    while coarse.shape[0] << whole < resolution:
+        whole += 1
+    bits = np.uint64(whole)
     step = np.float32(step)
     per_step = ONE / step
     sx, sy, sz = ONE / per_unit[0], ONE / per_unit[1], ONE / per_unit[2]
@@ -69,6 +71,8 @@ def find(
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
         near, far, shift = nears[r], fars[r], jitter[r]
+        # Of steps: distances along the ray are rounded.
+        margin = MARGIN + ROUNDING * far * per_step
         k, count, over = next_step[r], 0, True
         while True:
             middle = near + (np.float32(k) + shift) * step
@@ -77,7 +81,10 @@ def find(
             i = _cell(ox + dx * middle, low[0], per_unit[0], resolution)
             j = _cell(oy + dy * middle, low[1], per_unit[1], resolution)
             m = _cell(oz + dz * middle, low[2], per_unit[2], resolution)
-            if occupied[i, j, m]:
+            # Unsigned: a signed index might count from the end, which is looked at.
+            u, v, w = np.uint64(i), np.uint64(j), np.uint64(m)
+            is_near = coarse[u >> bits, v >> bits, w >> bits]
+            if is_near and occupied[u, v, w]:
                 if count == most:
                     over = False
                     break
@@ -85,14 +92,14 @@ def find(
                 count += 1
                 k += 1
             else:
-                leapt = ONE_CELL if coarse[i // width, j // width, m // width] else width
+                leapt = 0 if is_near else whole
                 away = min(
                     _exit(ox, ix, low[0], sx, i, leapt),
                     _exit(oy, iy, low[1], sy, j, leapt),
                     _exit(oz, iz, low[2], sz, m, leapt),
                 )
-                leap = min((away - near) * per_step - shift, MOST) - ONE
-                k = max(k + 1, np.int64(leap))
+                leap = min((away - near) * per_step - shift, MOST) - margin
+                k = max(k + 1, np.int64(leap) + 1)
         counts[r] = count
         next_step[r] = k
         is_over[r] = over

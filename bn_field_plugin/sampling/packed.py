@@ -19,9 +19,9 @@ class Rays(NamedTuple):
     fars: Float[Tensor, " r"]
     """Not beyond the near end where there is nothing to look at."""
 
-    def some(self, index: Tensor | slice) -> Rays:
-        """Some of the rays."""
-        return Rays(*(part[index] for part in self))
+    def some(self, index: Int[Tensor, " s"]) -> Rays:
+        """Some of the rays, by their numbers."""
+        return Rays(*(part.index_select(0, index) for part in self))
 
     @property
     def num(self) -> int:
@@ -53,7 +53,8 @@ class PackedSamples(NamedTuple):
 
     def positions(self, rays: Rays) -> Float[Tensor, "n 3"]:
         """Middles of the samples in space; differentiable in the rays."""
-        return torch.addcmul(rays.origins[self.ray], rays.directions[self.ray], self.middle[:, None])
+        origins, directions = (x.index_select(0, self.ray) for x in (rays.origins, rays.directions))
+        return torch.addcmul(origins, directions, self.middle[:, None])
 
     def keep(self, kept: Tensor) -> PackedSamples:
         """Some of the samples.

@@ -16,10 +16,11 @@ from bn_field_plugin.sampling import (
     composite,
     compositing,
     compositing_kernels,
+    light_along,
     median_depth,
     sample_weights,
 )
-from bn_field_plugin.sampling.compositing import composite_by_torch
+from bn_field_plugin.sampling.compositing import composite_by_torch, light_along_by_torch
 from tests.sampling.cases import pack
 
 COUNTS = st.lists(st.integers(0, 6), max_size=9)
@@ -70,6 +71,21 @@ def test_it_is_emission_and_absorption(go, counts, seed):
     weights, light = sample_weights(density, samples)
     torch.testing.assert_close(weights.double(), expected.weights, rtol=0, atol=2e-6)
     assert (light <= 1).all()
+
+
+@settings(max_examples=40)
+@given(counts=COUNTS, seed=st.integers(0, 99))
+@pytest.mark.parametrize("go", [light_along, light_along_by_torch], ids=["own", "torch"])
+def test_light_is_what_the_samples_before_let_through(go, counts, seed):
+    samples = pack(counts, seed)
+    density, _ = matter(samples.num, seed)
+    light = torch.rand(len(counts), generator=torch.Generator().manual_seed(seed))
+    here, behind = go(density, samples, light)
+    for ray, (first, end) in enumerate(zip(samples.first[:-1], samples.first[1:], strict=True)):
+        depth = (density[first:end].double() * samples.length[first:end]).cumsum(0)
+        through = light[ray] * torch.exp(-torch.cat([torch.zeros(1), depth]))
+        torch.testing.assert_close(here[first:end].double(), through[:-1], rtol=0, atol=2e-6)
+        torch.testing.assert_close(behind[ray].double(), through[-1], rtol=0, atol=2e-6)
 
 
 @ROUTES
