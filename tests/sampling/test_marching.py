@@ -168,8 +168,8 @@ def test_a_ray_that_ends_just_behind_a_sample_has_it_and_is_over(route):
     fars = (nears + count * step).nextafter(torch.tensor(9.0))
     box = Cells(torch.ones(2, 2, 2, dtype=torch.bool), -torch.ones(3), torch.ones(3))
     for mine in range(1, 20):  # the longest ray says how many steps there are
-        chosen = count == mine
-        lines = Rays(torch.zeros(n, 3), torch.eye(3)[:1].expand(n, 3), nears, fars).some(chosen.nonzero()[:, 0])
+        chosen = (count == mine).nonzero()[:, 0]
+        lines = Rays(torch.zeros(n, 3), torch.eye(3)[:1].expand(n, 3), nears, fars).some(chosen)
         found = march(lines, box, step, torch.zeros(lines.num))
         assert found.is_over.all()
         assert (found.samples.counts == mine + 1).all()
