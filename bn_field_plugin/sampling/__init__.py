@@ -3,7 +3,13 @@
 Each part in torch, for any device, and in loops compiled for a CPU, which give the same.
 """
 
-from bn_field_plugin.sampling.compositing import Composite, composite, light_along, median_depth, sample_weights
+from bn_field_plugin.sampling.compositing import (
+    Composite,
+    composite,
+    light_along,
+    median_depth,
+    sample_weights,
+)
 from bn_field_plugin.sampling.marching import Cells, March, march
 from bn_field_plugin.sampling.occupancy import OccupancyGrid
 from bn_field_plugin.sampling.packed import PackedSamples, Rays
