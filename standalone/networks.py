@@ -1,18 +1,18 @@
-"""The networks that the source compares, by name: `pemlp-5+batch` is PEMLP-5 with batch norm."""
+"""The networks that are compared, by name: `pemlp-5+batch` is PEMLP-5 with batch norm."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     CoordinateMLPConfig,
-    EncodingConfig,
     GaussianEncodingConfig,
-    NoEncoding,
+    HashGridEncodingConfig,
     NormName,
     PositionalEncodingConfig,
 )
@@ -32,17 +32,93 @@ FOURIER_SCALE = 10.0
 Initialisation = Literal["pytorch", "he", "siren"]
 
 
+class Size(NamedTuple):
+    """Size of a network."""
+
+    width: int
+    """Units of each hidden layer."""
+    depth: int
+    """Number of hidden layers."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that share a name, but for a number in it."""
+
+    usage: str
+    """How their names are spelt, in messages and --help."""
+    pattern: str
+    """What their names match; a group is the number."""
+    parts: Callable[[str | None, int], dict[str, Any]]
+    """From the number and the coordinates of a point to fields of `CoordinateMLPConfig`."""
+    label: Callable[[str], str] = str.upper
+    """From a name to the one in figures and tables."""
+    size: Size | None = None
+    """Their size unless asked otherwise; None is that of the command."""
+
+
+def _positional(octaves: str | None, in_dim: int) -> dict[str, Any]:
+    return {"encoding": PositionalEncodingConfig(int(octaves or 0))}
+
+
+def _fourier(scale: str | None, in_dim: int) -> dict[str, Any]:
+    return {"encoding": GaussianEncodingConfig(scale=float(scale or FOURIER_SCALE))}
+
+
+def _hash(log2_rows: str | None, in_dim: int) -> dict[str, Any]:
+    grid = HASH_GRIDS.get(in_dim)
+    if grid is None:
+        raise UserError(f"the network 'hash' takes 2 or 3 coordinates, not {in_dim}: choose another one")
+    if log2_rows:
+        grid = dataclasses.replace(grid, log2_table_size=int(log2_rows))
+    return {"encoding": grid, "norm_eps": HASH_NORM_EPS[in_dim]}
+
+
+HASH_GRIDS = {
+    2: HashGridEncodingConfig(8, 2, base_resolution=16, finest_resolution=512, log2_table_size=14),
+    3: HashGridEncodingConfig(8, 2, base_resolution=8, finest_resolution=128, log2_table_size=15),
+}
+"""The grids of `hash` by the number of coordinates: 140,000 numbers for a picture, 320,000 for a shape."""
+
+HASH_NORM_EPS = {2: 1e-1, 3: 1e-1}
+"""What norms behind these grids add to the variance: features start with a variance of 1e-9, and a smaller
+number lets the norm blow up what is noise until the tables have learned."""
+
+FAMILIES = (
+    Family("mlp", "mlp", lambda _number, _in_dim: {}),
+    Family("pemlp-K (K octaves of positional encoding)", r"pemlp-([1-9]\d?)", _positional),
+    Family(
+        "fourier or fourier-SCALE",
+        r"fourier(?:-(?=.*[1-9])(\d+(?:\.\d+)?))?",
+        _fourier,
+        str.capitalize,
+    ),
+    Family(
+        "hash or hash-T (T: log2 of a table's rows)",
+        r"hash(?:-([4-9]|1\d|2[0-4]))?",
+        _hash,
+        str.capitalize,
+        Size(64, 2),
+    ),
+    Family("siren", "siren", lambda _number, _in_dim: {"activation": "sine", "init": "siren"}),
+)
+"""All networks."""
+
+USAGE = ", ".join(family.usage for family in FAMILIES)
+"""The names of all networks."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """A network of the source's comparisons: an encoding with an activation, and a norm."""
 
     network: str
-    """`mlp`, `pemlp-K` (K octaves of positional encoding), `fourier`, `fourier-SCALE`, or `siren`."""
+    """A name of one of `FAMILIES`."""
     norm: NormName = "none"
     """Norm of the hidden layers."""
 
     def __post_init__(self) -> None:
-        _encoding(self.network)
+        _family(self.network)
         if self.norm not in NORM_LABELS:
             raise UserError(f"the norm {self.norm!r} is unknown: choose one of {', '.join(NORM_LABELS)}")
 
@@ -59,10 +135,16 @@ class Variant:
         return cls(network, cast(NormName, {"bn": "batch"}.get(norm, norm)))
 
     @property
+    def family(self) -> Family:
+        """The networks that share its name."""
+        return _family(self.network)[0]
+
+    @property
     def label(self) -> str:
         """Name in figures and tables, e.g. `PEMLP-5 + BN`."""
-        name = "Fourier" + self.network[7:] if self.network.startswith("fourier") else self.network.upper()
-        return name + (f" + {NORM_LABELS[self.norm]}" if self.norm != "none" else "")
+        return self.family.label(self.network) + (
+            f" + {NORM_LABELS[self.norm]}" if self.norm != "none" else ""
+        )
 
     @property
     def slug(self) -> str:
@@ -87,19 +169,23 @@ class Variant:
             width: units of each hidden layer.
             depth: number of hidden layers.
             placement: norm before or after the activation.
-            init: initialisation; None is SIREN's for `siren` and PyTorch's for the others.
+            init: initialisation; None is that of the network.
+
+        Raises:
+            UserError: the network does not take so many coordinates.
         """
-        siren = self.network == "siren"
+        family, number = _family(self.network)
+        parts = family.parts(number, in_dim)
+        if init is not None:
+            parts["init"] = init
         return CoordinateMLPConfig(
             in_dim=in_dim,
             out_dim=out_dim,
             width=width,
             depth=depth,
-            activation="sine" if siren else "relu",
-            encoding=_encoding(self.network),
             norm=self.norm,
             placement=placement,
-            init=init or ("siren" if siren else "pytorch"),
+            **parts,
         )
 
 
@@ -115,19 +201,16 @@ def parse_variants(names: Sequence[str]) -> list[Variant]:
     return variants
 
 
-def _encoding(network: str) -> EncodingConfig:
-    """Encoding of a network's coordinates."""
-    if network in ("mlp", "siren"):
-        return NoEncoding()
-    if found := re.fullmatch(r"pemlp-([1-9]\d?)", network):
-        return PositionalEncodingConfig(int(found[1]))
-    if found := re.fullmatch(r"fourier(?:-(\d+(?:\.\d+)?))?", network):
-        scale = float(found[1]) if found[1] else FOURIER_SCALE
-        if scale > 0:
-            return GaussianEncodingConfig(scale=scale)
-    raise UserError(
-        f"the network {network!r} is unknown: choose mlp, pemlp-K (as pemlp-5), fourier, fourier-SCALE, siren"
-    )
+def _family(network: str) -> tuple[Family, str | None]:
+    """The family of a name, and the number in it.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    for family in FAMILIES:
+        if found := re.fullmatch(family.pattern, network):
+            return family, found[1] if found.re.groups else None
+    raise UserError(f"the network {network!r} is unknown: choose {USAGE}")
 
 
 assert set(NORM_LABELS) == set(get_args(NormName))

@@ -2,14 +2,14 @@
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, NormName
 from standalone.fitting import Budget
-from standalone.networks import Variant
+from standalone.networks import Size, Variant
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,28 @@ class NetworkOptions:
     """The network."""
 
     network: str = "pemlp-5"
-    """mlp, pemlp-K (K octaves of positional encoding), fourier, fourier-SCALE, or siren."""
+    """mlp, pemlp-K (K octaves of positional encoding), fourier or fourier-SCALE, hash or hash-T (T: log2 of
+    the rows of a table), or siren."""
     norm: NormName = "batch"
     """Norm of the hidden layers."""
-    width: int = 64
-    """Units of each hidden layer."""
-    depth: int = 5
-    """Number of hidden layers."""
+    width: int | None = None
+    """Units of each hidden layer; by default what is usual for the network: 64 for hash."""
+    depth: int | None = None
+    """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Literal["before", "after"] = "before"
     """Norm before or after the activation."""
+
+    usual_size: ClassVar[Size] = Size(64, 5)
+    """Size where none is given and the network has none of its own."""
+
+    @property
+    def size(self) -> Size:
+        """Width and depth, the usual ones where they are not given."""
+        usual = self.variant.family.size or self.usual_size
+        return Size(
+            usual.width if self.width is None else self.width,
+            usual.depth if self.depth is None else self.depth,
+        )
 
     @property
     def variant(self) -> Variant:
@@ -43,7 +56,7 @@ class NetworkOptions:
         Raises:
             UserError: an unknown name or a size below 1.
         """
-        config = self.variant.config(in_dim, out_dim, self.width, self.depth, placement=self.placement)
+        config = self.variant.config(in_dim, out_dim, *self.size, placement=self.placement)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CoordinateMLP(config)

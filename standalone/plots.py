@@ -34,10 +34,11 @@ COLORS = {
     "pemlp-5": "#55a868",
     "siren": "#8172b3",
     "fourier": "#937860",
+    "hash": "#c44e52",
 }
 """Colours of the networks that are compared most."""
 
-OTHER_COLORS = ("#c44e52", "#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd")
+OTHER_COLORS = ("#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd")
 """Colours of all other networks, chosen by name."""
 
 LINE_STYLES: dict[NormName, LineStyle] = {

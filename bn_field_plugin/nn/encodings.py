@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -60,7 +61,12 @@ class GaussianEncodingConfig:
         return GaussianEncoding(in_dim, self)
 
 
-EncodingConfig = NoEncoding | PositionalEncodingConfig | GaussianEncodingConfig
+class EncodingConfig(Protocol):
+    """What makes an encoding, once the number of coordinates is known."""
+
+    def build(self, in_dim: int) -> Encoding:
+        """Make the encoding for `in_dim` coordinates."""
+        ...
 
 
 class Encoding(nn.Module):

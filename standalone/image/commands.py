@@ -131,7 +131,7 @@ class Compare:
     image: tyro.conf.Positional[Path | None] = None
     """PNG, JPEG, TIFF or EXR; scikit-image's astronaut by default."""
     variants: tuple[str, ...] = FIG2
-    """Networks: mlp, pemlp-K, fourier or siren, each alone or with +batch, +layer, +global or +cross."""
+    """Networks: mlp, pemlp-K, fourier, hash, siren; each alone or with +batch, +layer, +global or +cross."""
     siren: bool = False
     """Add SIREN."""
     output_dir: Path | None = None

@@ -133,7 +133,7 @@ def write_comparison(
         **machine_facts(),
         "device": device_name(run.torch_device()),
         "image": f"{picture.width}x{picture.height}x{picture.channels}",
-        "layers x width": f"{size.depth}x{size.width}",
+        "layers x width": f"{size.size.depth}x{size.size.width}",
         "seed": run.seed,
     }
     write_table("compare", "Networks on one image", command, rows, facts, notes, folder=folder)

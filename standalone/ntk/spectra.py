@@ -36,7 +36,7 @@ class SpectrumConfig:
     """The network, the points and the way to the spectrum."""
 
     network: str = "mlp+batch"
-    """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, siren; norm batch, layer, global, cross."""
+    """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, hash, siren; norm batch, layer, global, cross."""
     module: str | None = None
     """A torch module of your own instead of --network: PACKAGE.MODULE:NAME or FILE.py:NAME of the module, or
     of a class or function that returns it without arguments. The current folder is searched."""

@@ -16,7 +16,7 @@ from bn_field_plugin.files import write_whole
 from standalone.command_line import CONFIG
 from standalone.fitting import Callback, CheckpointOptions, FitState
 from standalone.optimization import OptimizationConfig
-from standalone.options import NetworkOptions, RunOptions
+from standalone.options import RunOptions
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
 from standalone.report import say
@@ -27,9 +27,9 @@ from standalone.shape.task import (
     LOSSES,
     FitOptions,
     MeasureOptions,
+    ShapeNetworkOptions,
     TargetOptions,
     check_resolution,
-    shape_network,
 )
 from standalone.shape.volumes import Side
 
@@ -70,7 +70,7 @@ class Fit:
     """Show the fit in the browser while it runs."""
     port: int = 8080
     """Port of that page."""
-    network: NetworkOptions = field(default_factory=shape_network)
+    network: ShapeNetworkOptions = field(default_factory=ShapeNetworkOptions)
     target: TargetOptions = field(default_factory=TargetOptions)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     run: RunOptions = field(default_factory=RunOptions)
@@ -159,7 +159,7 @@ class Compare:
     variants: tuple[str, ...] = (
         *("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren"),
     )
-    """Networks: mlp, pemlp-K, fourier or siren, each alone or with +batch, +layer, +global or +cross."""
+    """Networks: mlp, pemlp-K, fourier, hash, siren; each alone or with +batch, +layer, +global or +cross."""
     output_dir: Path | None = None
     """Folder for the results; outputs/shape/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
@@ -170,7 +170,7 @@ class Compare:
     """Value at the surface of a volume; by its values if not given, in a line."""
     inside: Side | None = None
     """Which side of the threshold is inside; by its values if not given, in a line."""
-    network: NetworkOptions = field(default_factory=shape_network)
+    network: ShapeNetworkOptions = field(default_factory=ShapeNetworkOptions)
     target: TargetOptions = field(default_factory=TargetOptions)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     run: RunOptions = field(default_factory=RunOptions)

@@ -70,7 +70,7 @@ def write_comparison(
     facts: dict[str, Cell] = {
         **machine_facts(),
         "shape": shape.name,
-        "layers x width": f"{options.network.depth}x{options.network.width}",
+        "layers x width": f"{options.network.size.depth}x{options.network.size.width}",
         "seed": options.run.seed,
     }
     notes = [

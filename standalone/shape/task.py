@@ -4,7 +4,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import trimesh
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bn_field_plugin.errors import UserError
 from standalone.fitting import Callback, CheckpointOptions, FitState, finished, fit
-from standalone.networks import Variant
+from standalone.networks import Size, Variant
 from standalone.optimization import OptimizationConfig, count_parameters
 from standalone.options import NetworkOptions, RunOptions
 from standalone.progress import FitProgress
@@ -68,19 +68,23 @@ class TargetOptions:
     in an epoch (WIRE), instead of fresh points. A volume has its own."""
 
 
-def shape_network() -> NetworkOptions:
-    """The network where none is given; norms after the activation are better on shapes.
+@dataclass(frozen=True)
+class ShapeNetworkOptions(NetworkOptions):
+    """The network."""
 
-    See `benchmarks.shape_networks`: in each of three networks on each of three shapes.
-    """
-    return NetworkOptions(width=128, depth=3, placement="after")
+    placement: Literal["before", "after"] = "after"
+    """Norm before or after the activation; after it is better on shapes (`benchmarks.shape_networks`: in each
+    of three networks on each of three shapes)."""
+
+    usual_size: ClassVar[Size] = Size(128, 3)
+    """Size where none is given and the network has none of its own."""
 
 
 @dataclass(frozen=True)
 class FitOptions:
     """All that defines a fit of a given shape."""
 
-    network: NetworkOptions = field(default_factory=shape_network)
+    network: NetworkOptions = field(default_factory=ShapeNetworkOptions)
     """The network."""
     target: TargetOptions = field(default_factory=TargetOptions)
     """Loss and kind of points."""

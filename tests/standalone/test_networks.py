@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 from typing import get_args
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bn_field_plugin import CoordinateMLP, UserError
+from bn_field_plugin import CoordinateMLP, UserError, batch_statistics
 from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, NormName, PositionalEncodingConfig
-from standalone.networks import NORM_LABELS, Variant, parse_variants
+from standalone.networks import HASH_GRIDS, NORM_LABELS, Size, Variant, parse_variants
+from standalone.options import NetworkOptions
+from standalone.shape.task import ShapeNetworkOptions
 
 NETWORKS = st.one_of(
-    st.sampled_from(["mlp", "siren", "fourier"]),
+    st.sampled_from(["mlp", "siren", "fourier", "hash"]),
     st.integers(1, 99).map(lambda k: f"pemlp-{k}"),
     st.integers(1, 99).map(lambda scale: f"fourier-{scale}"),
+    st.integers(4, 24).map(lambda rows: f"hash-{rows}"),
 )
 
 
@@ -35,7 +40,9 @@ def test_any_text_is_a_variant_or_a_clear_error(text: str) -> None:
     assert variant is None or Variant.parse(variant.slug) == variant
 
 
-@pytest.mark.parametrize("text", ["", "pemlp", "pemlp-0", "pemlp-5+", "mlp+batchnorm", "fourier-0", "sirens"])
+@pytest.mark.parametrize(
+    "text", ["", "pemlp", "pemlp-0", "pemlp-5+", "mlp+batchnorm", "fourier-0", "sirens", "hash-3", "hash-25"]
+)
 def test_other_names_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="unknown: choose"):
         Variant.parse(text)
@@ -60,9 +67,41 @@ def test_a_name_gives_its_network() -> None:
     assert Variant("mlp").config(**sizes, placement="after", init="he").placement == "after"
 
 
+@pytest.mark.parametrize("in_dim", [2, 3])
+def test_the_rows_of_a_hash_grid_are_in_its_name(in_dim: int) -> None:
+    grid = HASH_GRIDS[in_dim]
+    assert Variant("hash").config(in_dim, 1, 16, 2).encoding == grid
+    smaller = Variant("hash-6").config(in_dim, 1, 16, 2).encoding
+    assert smaller == dataclasses.replace(grid, log2_table_size=6)
+    assert smaller.build(in_dim).tables.shape[0] <= grid.num_levels * 2**6
+
+
+def test_a_hash_grid_of_other_dimensions_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"hash.*2 or 3 coordinates"):
+        Variant("hash").config(4, 1, 16, 2)
+
+
 @pytest.mark.parametrize("norm", get_args(NormName))
-def test_every_norm_builds(norm: NormName) -> None:
-    CoordinateMLP(Variant("pemlp-1", norm).config(2, 1, 8, 2))
+@pytest.mark.parametrize("network", ["pemlp-1", "hash-6"])
+def test_every_norm_builds(norm: NormName, network: str) -> None:
+    CoordinateMLP(Variant(network, norm).config(2, 1, 8, 2))
+
+
+def test_features_of_a_fresh_grid_stay_small_behind_its_norm() -> None:
+    """Their variance is below what the norm adds to it: noise is not blown up to full size."""
+    network = NetworkOptions("hash-6", "batch").build(2, 1, seed=0)
+    points = torch.rand(500, 2) * 2 - 1
+    with batch_statistics(network):
+        hidden = network.layers[0](network.encode(points))
+    assert hidden.std() < 1e-2
+
+
+def test_sizes_are_the_networks_own_where_none_are_given() -> None:
+    assert NetworkOptions("siren").size == Size(64, 5)
+    assert NetworkOptions("siren", width=9).size == Size(9, 5)
+    assert NetworkOptions("hash").size == Size(64, 2)
+    assert ShapeNetworkOptions("pemlp-5").size == Size(128, 3)
+    assert ShapeNetworkOptions("hash", depth=4).size == Size(64, 4)
 
 
 def test_variants_are_taken_once() -> None:

@@ -49,7 +49,16 @@ def test_parametrized_matrices_are_still_hidden_ones() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
-@pytest.mark.parametrize(("name", "kind"), [("mlp", "none"), ("mlp+layer", "norm"), ("siren+batch", "sine")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("mlp", "none"),
+        ("mlp+layer", "norm"),
+        ("siren+batch", "sine"),
+        ("hash", "hash"),
+        ("hash+batch", "hash and norm"),
+    ],
+)
 def test_learning_rates_follow_the_norm_unless_given(optimizer, name: str, kind: str) -> None:
     config = Variant.parse(name).config(2, 1, 8, 3)
     assert OptimizationConfig(optimizer).learning_rates(config) == LEARNING_RATES[optimizer][kind]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bn_field_plugin.errors import UserError
 from standalone.image.codec.coding import Candidate, PrecisionOptions, bits_per_pixel, decode, encode_network
+from standalone.image.codec.quantization import check_architecture
 from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
@@ -67,8 +68,7 @@ def encode_picture(
     """
     if network.norm not in FOLDING_NORMS:
         raise UserError(f"--norm {network.norm} cannot be folded away: encode with none, batch or global")
-    if network.variant.network.startswith("fourier"):
-        raise UserError("the file format has no random Fourier features: encode mlp, pemlp-K or siren")
+    check_architecture(network.variant.config(2, picture.channels, *network.size))
     precision.check()
     start = time.perf_counter()
     max_bytes = None
@@ -107,5 +107,7 @@ def with_width_for(network: NetworkOptions, channels: int, numbers: float, bpp: 
             break
         best = dataclasses.replace(network, width=width)
     if best is None:
-        raise UserError(f"--bpp {bpp} is too little for {network.depth} layers: raise it, or lower --depth")
+        raise UserError(
+            f"--bpp {bpp} is too little for {network.size.depth} layers: raise it, or lower --depth"
+        )
     return best

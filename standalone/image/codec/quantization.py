@@ -18,8 +18,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import CoordinateMLP, PositionalEncodingConfig
-from bn_field_plugin.nn.encodings import NoEncoding
+from bn_field_plugin.nn import (
+    CoordinateMLP,
+    CoordinateMLPConfig,
+    GaussianEncodingConfig,
+    HashGridEncodingConfig,
+    PositionalEncodingConfig,
+)
 from standalone.image.codec.bitstream import HALF_STEP, half_integers, step_index, step_of
 from standalone.image.codec.entropy import LARGEST
 from standalone.image.codec.exact import (
@@ -41,17 +46,28 @@ def check_codable(network: CoordinateMLP) -> None:
     """Refuse networks that the file format does not hold.
 
     Raises:
-        UserError: a norm that depends on the sample, an encoding with random frequencies, or skip layers.
+        UserError: a norm that depends on the sample, skip layers, or what `check_architecture` refuses.
     """
     config = network.config
     if any(layer.norm is not None for layer in network.hidden_layers):
         raise UserError(f"--norm {config.norm} cannot be folded away: encode with none, batch or global")
-    if not isinstance(config.encoding, NoEncoding | PositionalEncodingConfig):
+    check_architecture(config)
+    if config.skips:
+        raise UserError("the file format has no skip layers")
+
+
+def check_architecture(config: CoordinateMLPConfig) -> None:
+    """Refuse kinds of networks that the file format does not hold, whatever their norm.
+
+    Raises:
+        UserError: another encoding than the positional one, or none.
+    """
+    if isinstance(config.encoding, HashGridEncodingConfig):
+        raise UserError("the file format has no hash grids: encode mlp, pemlp-K or siren")
+    if isinstance(config.encoding, GaussianEncodingConfig):
         raise UserError("the file format has no random Fourier features: encode mlp, pemlp-K or siren")
     if isinstance(config.encoding, PositionalEncodingConfig) and not config.encoding.include_input:
         raise UserError("the file format needs an encoding that keeps the coordinates")
-    if config.skips:
-        raise UserError("the file format has no skip layers")
 
 
 def sensitivities(

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_image_and_leaves_the_generator_alone() -> 
     assert (a.pixels != other.pixels).any()
 
 
-@pytest.mark.parametrize("network", ["mlp", "pemlp-1", "fourier", "siren"])
+@pytest.mark.parametrize("network", ["mlp", "pemlp-1", "fourier", "hash-6", "siren"])
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
 def test_every_network_and_norm_fits(network: str, norm) -> None:
     options = NetworkOptions(network, norm, width=8, depth=2)

@@ -19,7 +19,7 @@ from standalone.shape.frames import Frame
 from standalone.shape.inputs import ShapeInput, load_shape, voxelized
 from standalone.shape.sampling import SamplingConfig
 from standalone.shape.solids import MeshSolid, VolumeSolid
-from standalone.shape.task import FitOptions, MeasureOptions, TargetOptions, fit_shape
+from standalone.shape.task import FitOptions, MeasureOptions, ShapeNetworkOptions, TargetOptions, fit_shape
 
 BALL = ShapeInput(
     "ball",
@@ -53,6 +53,20 @@ def test_a_ball_is_learned(norm: str, loss: str, tmp_path: Path) -> None:
     center = mesh.bounds.mean(axis=0)
     np.testing.assert_allclose(center, [1, 2, 3], atol=1.0)
     assert mesh.volume == pytest.approx(BALL.solid.surface.volume * 1000, rel=0.2)
+
+
+def test_a_hash_grid_is_fitted_and_read_back(tmp_path: Path) -> None:
+    options = dataclasses.replace(
+        SMALL,
+        network=ShapeNetworkOptions("hash-8", width=16),
+        run=RunOptions(steps=60, eval_every=60, device="cpu"),
+    )
+    result = contend(BALL, options, QUICK)
+    assert result.metrics["iou_uniform"] > 0.85
+    result.shape.save(tmp_path / "shape.pt")
+    points = np.random.default_rng(0).uniform(-1, 1, (500, 3))
+    again = FittedShape.load(tmp_path)
+    np.testing.assert_array_equal(again.inside(points), result.shape.inside(points))
 
 
 def test_voxels_are_fitted_each_once_in_an_epoch() -> None:

@@ -129,8 +129,16 @@ def test_options_out_of_range_are_refused(options: dict) -> None:
 
 
 def test_norms_that_do_not_fold_are_refused_before_the_work() -> None:
-    network = NetworkOptions("mlp", "layer")
-    with pytest.raises(UserError, match="--norm layer"):
+    _refuses(NetworkOptions("mlp", "layer"), "--norm layer")
+
+
+@pytest.mark.parametrize(("name", "message"), [("hash", "no hash grids"), ("fourier-3", "no random Fourier")])
+def test_networks_that_the_format_does_not_hold_are_refused_before_the_work(name: str, message: str) -> None:
+    _refuses(NetworkOptions(name), message)
+
+
+def _refuses(network: NetworkOptions, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         encode_picture(picture(), network, RUN, OptimizationConfig(), PrecisionOptions())
 
 

@@ -87,7 +87,13 @@ def test_training_with_rounding_uses_rounded_numbers_and_learns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("mlp+layer", "norm layer"), ("mlp+cross", "norm cross"), ("fourier", "Fourier")]
+    ("name", "message"),
+    [
+        ("mlp+layer", "norm layer"),
+        ("mlp+cross", "norm cross"),
+        ("fourier", "Fourier"),
+        ("hash-6", "hash grids"),
+    ],
 )
 def test_networks_that_the_format_does_not_hold_are_named(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
