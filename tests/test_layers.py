@@ -13,28 +13,83 @@ import bn_field_plugin
 ROOT = Path(__file__).parents[1]
 PACKAGE = "bn_field_plugin"
 
-# What a package may import of ours, beside itself.
-MAY_IMPORT = {
-    "": {"errors", "nn"},  # the package's own __init__
-    "allocator": set(),
+# Modules by room: the longest of these names that a module's name begins with says where it is.
+ROOMS = {
+    PACKAGE: "the package",
+    f"{PACKAGE}.allocator": "allocator",
+    f"{PACKAGE}.data": "data",
+    f"{PACKAGE}.dataparser_configs": "dataparser_configs",
+    f"{PACKAGE}.engine": "engine",
+    f"{PACKAGE}.errors": "errors",
+    f"{PACKAGE}.exif": "exif",
+    f"{PACKAGE}.export": "export",
+    f"{PACKAGE}.fields": "fields",
+    f"{PACKAGE}.files": "files",
+    f"{PACKAGE}.geometry": "geometry",
+    f"{PACKAGE}.lpips": "lpips",
+    f"{PACKAGE}.method_configs": "method_configs",
+    f"{PACKAGE}.methods": "methods",
+    f"{PACKAGE}.models": "models",
+    f"{PACKAGE}.nn": "nn",
+    f"{PACKAGE}.ntk": "ntk",
+    f"{PACKAGE}.sampling": "sampling",
+    f"{PACKAGE}.viewer": "viewer",
+    "standalone": "fitting",
+    "standalone.image": "image",
+    "standalone.image.__main__": "bn-image",
+    "standalone.image.cli": "bn-image",
+    "standalone.image.codec": "image codec",
+    "standalone.image.commands": "bn-image",
+    "standalone.image.compare": "bn-image",
+    "standalone.image.outputs": "bn-image",
+    "standalone.image.readers": "image readers",
+    "standalone.ntk": "bn-ntk",
+    "standalone.ntk.histograms": "histograms",
+    "standalone.ntk.studies": "studies",
+    "standalone.shape": "shape",
+    "standalone.shape.__main__": "bn-shape",
+    "standalone.shape.cli": "bn-shape",
+    "standalone.shape.commands": "bn-shape",
+    "standalone.shape.compare": "bn-shape",
+    "standalone.shape.formats": "shape formats",
+    "standalone.shape.outputs": "bn-shape",
+    "standalone.sweep": "bn-sweep",
+}
+
+# What a room may import of ours beside itself, from the ground up: each names rooms of earlier lines alone,
+# so that no arrow goes up.
+MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "allocator": set(),
     "exif": set(),
     "files": set(),
     "lpips": set(),
     "nn": {"errors"},
+    "the package": {"errors", "nn"},
     "ntk": {"errors", "nn"},
     "sampling": {"errors", "nn"},
-    "fields": {"errors", "nn"},
-    "models": {"errors", "fields", "lpips", "nn", "sampling"},
+    "geometry": {"errors", "files", "nn"},
     "data": {"errors", "exif", "files", "nn"},
     "viewer": {"errors", "nn", "ntk"},
+    "fields": {"errors", "nn"},
+    "models": {"errors", "fields", "lpips", "nn", "sampling"},
     "engine": {"allocator", "data", "errors", "files", "nn", "viewer"},
-    "geometry": {"errors", "files", "nn"},
     "export": {"data", "engine", "errors", "fields", "geometry", "models", "nn"},
     "methods": {"data", "engine", "errors", "fields", "models", "nn"},
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
-    "standalone": {"allocator", "errors", "exif", "files", "geometry", "lpips", "nn", "ntk"},
+    "fitting": {"allocator", "errors", "files", "lpips", "nn"},
+    "image readers": {"errors", "exif"},
+    "image": {"allocator", "errors", "files", "fitting", "image readers", "lpips", "nn"},
+    "image codec": {"errors", "fitting", "image", "image readers", "nn"},
+    "bn-image": {"errors", "files", "fitting", "image", "image codec", "image readers", "nn"},
+    "shape formats": {"errors"},
+    "shape": {"errors", "files", "fitting", "geometry", "nn", "shape formats"},
+    "bn-shape": {"errors", "files", "fitting", "geometry", "nn", "shape"},
+    "histograms": {"fitting", "ntk"},
+    "studies": {"errors", "files", "fitting", "histograms", "nn", "ntk"},
+    "bn-ntk": {"allocator", "errors", "files", "fitting", "histograms", "nn", "ntk", "studies"},
+    "bn-sweep": {"errors", "files", "fitting"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}
@@ -47,6 +102,14 @@ def modules() -> list[Path]:
     return sorted([*ROOT.glob(f"{PACKAGE}/**/*.py"), *ROOT.glob("standalone/**/*.py")])
 
 
+def name_of(path: Path) -> str:
+    """The full name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path) for path in modules()}
+
+
 def imports(path: Path) -> set[str]:
     """Full names of all modules that a file imports, at its top or inside functions."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
@@ -57,28 +120,31 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(filter(None, [base, node.module]))
-            # `from a import b` may import the module a.b
-            names |= {module} | {f"{module}.{alias.name}" for alias in node.names if module == PACKAGE}
+            for alias in node.names:  # `from a import b` may import the module a.b
+                name = f"{module}.{alias.name}"
+                names.add(name if name in NAMES else module)
     return names
 
 
-def layer(name: str) -> str | None:
-    """The layer that a module belongs to: `nn`, `fields`, ..., `standalone`; None if it is not ours."""
+def room(name: str) -> str | None:
+    """The room that a module belongs to; None if it is not ours."""
     parts = name.split(".")
-    if parts[0] == "standalone":
-        return "standalone"
-    if parts[0] != PACKAGE:
-        return None
-    if len(parts) == 1:
-        return ""
-    return parts[1] if parts[1] in MAY_IMPORT else ""
+    prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((ROOMS[prefix] for prefix in prefixes if prefix in ROOMS), None)
 
 
-def layer_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    if parts[0] == "standalone":
-        return "standalone"
-    return "" if parts[1] == "__init__" else parts[1]
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of modules that lead back to each other (strongly connected components of more than one)."""
+    reach = {name: {name} for name in arrows}
+    grows = True
+    while grows:
+        grows = False
+        for name, known in reach.items():
+            further = known.union(*(reach[other] for other in arrows[name]))
+            if further != known:
+                reach[name], grows = further, True
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in arrows}
+    return [set(group) for group in groups if len(group) > 1]
 
 
 def run_python(code: str) -> dict:
@@ -89,13 +155,32 @@ def run_python(code: str) -> dict:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_of_ours_follow_the_layers(path: Path) -> None:
-    mine = layer_of(path)
-    assert mine in MAY_IMPORT, f"{path} is in no known layer"
-    layers = {layer(name) for name in imports(path)} - {None, mine}
-    # The plain package name stands for its public names, which are of nn and errors.
-    public = {"errors", "nn"} if "" in layers else set()
-    assert layers - {""} | public <= MAY_IMPORT[mine] | {mine}
+def test_imports_of_ours_follow_the_rooms(path: Path) -> None:
+    name = name_of(path)
+    mine = room(name)
+    assert mine is not None
+    is_known = name == PACKAGE if mine == "the package" else mine != "fitting" or name.count(".") < 2
+    assert is_known, f"{name} is in no known room"
+    found = {room(other) for other in imports(path)} - {None, mine}
+    assert found <= MAY_IMPORT[mine]
+
+
+def test_no_room_imports_what_stands_on_it() -> None:
+    order = list(MAY_IMPORT)
+    assert set(order) == set(ROOMS.values())
+    for index, (name, below) in enumerate(MAY_IMPORT.items()):
+        assert below <= set(order[:index]), name
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count: they hide a circle and do not break it."""
+    arrows = {name_of(path): (imports(path) & NAMES) - {name_of(path)} for path in modules()}
+    assert circles(arrows) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "nn").glob("*.py")), ids=lambda path: path.name)

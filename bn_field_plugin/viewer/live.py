@@ -17,7 +17,7 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 
 from bn_field_plugin.viewer.budget import TimeBudget
 from bn_field_plugin.viewer.outlook import field_of_view, widest
-from bn_field_plugin.viewer.renderer import TileRenderer
+from bn_field_plugin.viewer.renderer import Screen, TileRenderer
 from bn_field_plugin.viewer.rendering import ViewedModel
 from bn_field_plugin.viewer.resolution import Speed
 
@@ -45,7 +45,7 @@ class Renderers(dict[int, RenderStateMachine]):
         self.ever = [old for old in self.ever if old.is_alive()] + [ours]
 
 
-class LiveViewer(Viewer):
+class LiveViewer(Screen):
     """nerfstudio's viewer, with pictures in tiles and a first view that shows the scene.
 
     Never made: `adopt` turns nerfstudio's into one, in ns-train as in ns-viewer.
@@ -57,7 +57,6 @@ class LiveViewer(Viewer):
         """Take nerfstudio's viewer over, as its constructor leaves it, to draw a model."""
         self.viewed = viewed
         self.speed, self.moving_speed = Speed(), Speed()
-        """Of pictures with all their samples, and of those in a move."""
         self._refresh, self._poses = TimeBudget(0.0, shortest=0.0), TimeBudget(POSES_SHARE)
         self._guard = threading.Lock()
         self._resolution = "0x0px"

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -16,13 +16,12 @@ from nerfstudio.utils import writer
 from nerfstudio.utils.writer import EventName
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState, get_camera
+from nerfstudio.viewer.viewer import Viewer
 from torch import Tensor
 
-from bn_field_plugin.viewer.resolution import NOTHING, after, is_at_once, largest, moving, resting
+from bn_field_plugin.viewer.rendering import ViewedModel
+from bn_field_plugin.viewer.resolution import NOTHING, Speed, after, is_at_once, largest, moving, resting
 from bn_field_plugin.viewer.tiles import Mosaic, Size, camera_of, next_tile
-
-if TYPE_CHECKING:
-    from bn_field_plugin.viewer.live import LiveViewer
 
 REST = 0.2
 """Seconds without a move after which the camera rests."""
@@ -36,6 +35,39 @@ DEPTH = "gl_z_buf_depth"
 """Nerfstudio's name for the depth that hides things behind the scene; not to be chosen as an output."""
 
 
+class Screen(Viewer):
+    """What a drawing thread needs of the viewer, beside what nerfstudio's has."""
+
+    viewed: ViewedModel
+    """What is drawn."""
+    speed: Speed
+    """Of pictures with all their samples."""
+    moving_speed: Speed
+    """Of pictures in a move, with fewer."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether training goes on at present."""
+        raise NotImplementedError
+
+    @property
+    def refresh_seconds(self) -> float:
+        """Seconds of the clock that a picture may take, to come often enough in all idle tabs."""
+        raise NotImplementedError
+
+    def may_refresh(self) -> bool:
+        """Whether an idle tab may draw a tile now."""
+        raise NotImplementedError
+
+    def paying(self) -> AbstractContextManager[None]:
+        """Take what the body does from the time for idle tabs."""
+        raise NotImplementedError
+
+    def offer_outputs(self, names: list[str]) -> None:
+        """Offer outputs to choose from, if they are others than before."""
+        raise NotImplementedError
+
+
 class TileRenderer(RenderStateMachine):
     """Draws what one tab looks at: small while the camera moves, then sharper, then anew as training goes on.
 
@@ -43,7 +75,7 @@ class TileRenderer(RenderStateMachine):
     wanted, and any picture of a closed tab, ends with the tile under way.
     """
 
-    viewer: LiveViewer  # type: ignore[assignment]
+    viewer: Screen
 
     def __init__(self, viewer: Any, viser_scale_ratio: float, client: Any) -> None:
         super().__init__(viewer, viser_scale_ratio, client)

@@ -12,10 +12,8 @@ from jaxtyping import Float32, Shaped, UInt8
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from standalone.image.readers.decoded import MAX_PIXELS
+from standalone.image.readers.formats import FormatName, decode_file, encode_file
 from standalone.image.readers.samples import area_means, associated, unassociated
-
-FormatName = Literal["png", "jpeg", "tiff", "exr"]
-"""File formats that can be read and written."""
 
 DepthName = Literal["uint8", "uint16", "float16", "float32"]
 """Types of a pixel's values."""
@@ -164,8 +162,6 @@ def picture_of(data: bytes, name: str, longer_side: int | None = None) -> Pictur
     Raises:
         UserError: as of `read_picture`.
     """
-    from standalone.image.readers.formats import decode_file
-
     try:
         read, kind = decode_file(data, longer_side)
     except UserError as error:
@@ -246,8 +242,6 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 def encoded_picture(picture: Picture) -> bytes:
     """Content of the file of a picture."""
-    from standalone.image.readers.formats import encode_file
-
     return encode_file(picture.pixels, picture.format, picture.profile)
 
 

@@ -22,8 +22,9 @@ from jaxtyping import Int64
 from bn_field_plugin.errors import UserError
 from standalone.image.codec.entropy import SymbolModel, decode_symbols, encode_symbols, fit_model, geometric
 from standalone.image.codec.exact import MAX_INPUTS, CodedLayer, CodedNetwork, CodedTensor
-from standalone.image.images import CHANNELS, DEPTHS, DepthName, FormatName, ValueRange
+from standalone.image.images import CHANNELS, DEPTHS, DepthName, ValueRange
 from standalone.image.readers.decoded import MAX_PIXELS
+from standalone.image.readers.formats import FormatName
 
 MAGIC = b"BNIF"
 """First bytes of every file."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
 from bn_field_plugin.errors import UserError
-from standalone.image.images import FormatName
 from standalone.image.readers.decoded import Decoded, fitting_profile
 from standalone.image.readers.exr import read_exr, write_exr
 from standalone.image.readers.jpeg import read_jpeg
 from standalone.image.readers.png import SIGNATURE, read_png, with_profile
 from standalone.image.readers.tiff import read_tiff
+
+FormatName = Literal["png", "jpeg", "tiff", "exr"]
+"""File formats that can be read and written."""
 
 MAGIC: tuple[tuple[bytes, FormatName], ...] = (
     (SIGNATURE, "png"),

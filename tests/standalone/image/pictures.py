@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from bn_field_plugin import CoordinateMLP, fold_norm
-from standalone.image.images import DepthName, FormatName, Picture
+from standalone.image.images import DepthName, Picture
+from standalone.image.readers.formats import FormatName
 from standalone.networks import Variant
 
 
