@@ -92,9 +92,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bn-sweep": {"errors", "files", "fitting"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
-NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba"}
+NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba", "llvmlite"}
 # What the kernels may use beside.
-NTK_MAY_USE = NN_MAY_USE - {"numba"} | {"scipy", "psutil", "rich"}
+NTK_MAY_USE = NN_MAY_USE - {"llvmlite", "numba"} | {"scipy", "psutil", "rich"}
 
 
 def modules() -> list[Path]:
