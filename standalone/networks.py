@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
 
@@ -16,6 +16,7 @@ from bn_field_plugin.nn import (
     NormName,
     PositionalEncodingConfig,
 )
+from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, Relu
 
 NORM_LABELS: dict[NormName, str] = {
     "none": "",
@@ -29,7 +30,7 @@ NORM_LABELS: dict[NormName, str] = {
 FOURIER_SCALE = 10.0
 """Standard deviation of the frequencies of `fourier`, in cycles per unit (Tancik et al. 2020, images)."""
 
-Initialisation = Literal["pytorch", "he", "siren"]
+Initialisation = Literal["pytorch", "he", "paper"]
 
 
 class Size(NamedTuple):
@@ -55,6 +56,8 @@ class Family:
     """From a name to the one in figures and tables."""
     size: Size | None = None
     """Their size unless asked otherwise; None is that of the command."""
+    activation: type[Activation] = Relu
+    """Their activation."""
 
 
 def _positional(octaves: str | None, in_dim: int) -> dict[str, Any]:
@@ -74,11 +77,23 @@ def _hash(log2_rows: str | None, in_dim: int) -> dict[str, Any]:
     return {"encoding": grid, "norm_eps": HASH_NORM_EPS[in_dim]}
 
 
+def _of_activation(name: str, kind: type[Activation]) -> Family:
+    """The network that is known by an activation."""
+    network = kind.network or name
+    return Family(
+        network,
+        re.escape(network),
+        lambda _number, _in_dim: {"activation": name, "init": "paper"},
+        lambda _name: kind.title,
+        activation=kind,
+    )
+
+
 HASH_GRIDS = {
     2: HashGridEncodingConfig(8, 2, base_resolution=16, finest_resolution=512, log2_table_size=14),
     3: HashGridEncodingConfig(8, 2, base_resolution=8, finest_resolution=128, log2_table_size=15),
 }
-"""The grids of `hash` by the number of coordinates: 140,000 numbers for a picture, 320,000 for a shape."""
+"""The grids of `hash` by the number of coordinates: 140,000 numbers for pictures, 320,000 for shapes."""
 
 HASH_NORM_EPS = {2: 1e-1, 3: 1e-1}
 """What norms behind these grids add to the variance: features start with a variance of 1e-9, and a smaller
@@ -100,7 +115,7 @@ FAMILIES = (
         str.capitalize,
         Size(64, 2),
     ),
-    Family("siren", "siren", lambda _number, _in_dim: {"activation": "sine", "init": "siren"}),
+    *(_of_activation(name, kind) for name, kind in ACTIVATIONS.items() if kind.network is not None),
 )
 """All networks."""
 
@@ -122,6 +137,13 @@ class Variant:
         if self.norm not in NORM_LABELS:
             raise UserError(f"the norm {self.norm!r} is unknown: choose one of {', '.join(NORM_LABELS)}")
 
+    def _check_option(self, name: str) -> None:
+        if name not in self.family.activation.options:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{flag} is an option of {', '.join(takers(name))}: {self.network} has none, leave it out"
+            )
+
     @classmethod
     def parse(cls, text: str) -> Variant:
         """Read `NETWORK` or `NETWORK+NORM`; `bn` stands for `batch`.
@@ -138,6 +160,11 @@ class Variant:
     def family(self) -> Family:
         """The networks that share its name."""
         return _family(self.network)[0]
+
+    @property
+    def own_init(self) -> Initialisation | None:
+        """The initialisation that belongs to the network; None where any does."""
+        return "paper" if self.family.activation.network is not None else None
 
     @property
     def label(self) -> str:
@@ -160,6 +187,7 @@ class Variant:
         *,
         placement: Literal["before", "after"] = "before",
         init: Initialisation | None = None,
+        options: Mapping[str, float] | None = None,
     ) -> CoordinateMLPConfig:
         """The network of given sizes.
 
@@ -170,14 +198,18 @@ class Variant:
             depth: number of hidden layers.
             placement: norm before or after the activation.
             init: initialisation; None is that of the network.
+            options: those of its activation, as fields of `CoordinateMLPConfig`.
 
         Raises:
-            UserError: the network does not take so many coordinates.
+            UserError: the network does not take so many coordinates, or an option.
         """
         family, number = _family(self.network)
         parts = family.parts(number, in_dim)
         if init is not None:
             parts["init"] = init
+        for name, value in (options or {}).items():
+            self._check_option(name)
+            parts[name] = value
         return CoordinateMLPConfig(
             in_dim=in_dim,
             out_dim=out_dim,
@@ -187,6 +219,11 @@ class Variant:
             placement=placement,
             **parts,
         )
+
+
+def takers(option: str) -> list[str]:
+    """Names of the networks that take an option of activations."""
+    return [kind.network for kind in ACTIVATIONS.values() if kind.network and option in kind.options]
 
 
 def parse_variants(names: Sequence[str]) -> list[Variant]:

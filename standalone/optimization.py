@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
+from bn_field_plugin.nn.activations import ACTIVATIONS
 from bn_field_plugin.nn.muon import Muon
 
 OptimizerName = Literal["muon", "adam"]
@@ -28,14 +29,14 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     "muon": {
         "norm": LearningRates(4e-2, 2e-2),
         "none": LearningRates(5e-2, 1e-2),
-        "sine": LearningRates(2e-3, 2e-3),
+        "siren": LearningRates(2e-3, 2e-3),
         "hash": LearningRates(3e-2, 8e-2),
         "hash and norm": LearningRates(3e-2, 3e-2),
     },
     "adam": {
         "norm": LearningRates(2e-2, 2e-2),
         "none": LearningRates(1e-2, 1e-2),
-        "sine": LearningRates(2e-3, 2e-3),
+        "siren": LearningRates(2e-3, 2e-3),
         "hash": LearningRates(3e-2, 8e-2),
         "hash and norm": LearningRates(3e-2, 3e-2),
     },
@@ -99,12 +100,14 @@ class OptimizationConfig:
 
 
 def _kind(network: CoordinateMLPConfig) -> str:
-    """Kind of a network in `LEARNING_RATES`."""
+    """Kind of a network in `LEARNING_RATES`: its name, with its norm where that has rates of its own."""
+    name = ACTIVATIONS[network.activation].network
     if isinstance(network.encoding, HashGridEncodingConfig):
-        return "hash" if network.norm == "none" else "hash and norm"
-    if network.activation == "sine":
-        return "sine"
-    return "none" if network.norm == "none" else "norm"
+        name = "hash"
+    if name not in LEARNING_RATES["adam"]:
+        return "none" if network.norm == "none" else "norm"
+    normed = f"{name} and norm"
+    return normed if network.norm != "none" and normed in LEARNING_RATES["adam"] else name
 
 
 def hidden_matrices(network: CoordinateMLP) -> list[Tensor]:

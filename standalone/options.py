@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 import torch
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import CoordinateMLP, NormName
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName
+from bn_field_plugin.nn.activations import OPTIONS
 from standalone.fitting import Budget
 from standalone.networks import Size, Variant
 
@@ -18,7 +19,7 @@ class NetworkOptions:
 
     network: str = "pemlp-5"
     """mlp, pemlp-K (K octaves of positional encoding), fourier or fourier-SCALE, hash or hash-T (T: log2 of
-    the rows of a table), or siren."""
+    the rows of a table), siren, finer, wire (complex, without norm), wire-real or gauss."""
     norm: NormName = "batch"
     """Norm of the hidden layers."""
     width: int | None = None
@@ -27,6 +28,14 @@ class NetworkOptions:
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Literal["before", "after"] = "before"
     """Norm before or after the activation."""
+    omega: float | None = None
+    """Frequency of siren and finer (30) or of wire and wire-real (20)."""
+    finer_bias: float | None = None
+    """Biases of the first layer of finer start uniformly in +- this (1)."""
+    wire_scale: float | None = None
+    """Scale of the window of wire and wire-real (10)."""
+    gauss_sigma: float | None = None
+    """Standard deviation of the activation of gauss (0.05)."""
 
     usual_size: ClassVar[Size] = Size(64, 5)
     """Size where none is given and the network has none of its own."""
@@ -38,6 +47,22 @@ class NetworkOptions:
         return Size(
             usual.width if self.width is None else self.width,
             usual.depth if self.depth is None else self.depth,
+        )
+
+    @property
+    def activation_options(self) -> dict[str, float]:
+        """Those of the activation's options that are given."""
+        given = {name: getattr(self, name) for name in OPTIONS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def config(self, in_dim: int, out_dim: int) -> CoordinateMLPConfig:
+        """The network's config.
+
+        Raises:
+            UserError: an unknown name, or an option of another network.
+        """
+        return self.variant.config(
+            in_dim, out_dim, *self.size, placement=self.placement, options=self.activation_options
         )
 
     @property
@@ -54,9 +79,9 @@ class NetworkOptions:
             seed: seed of the initial weights.
 
         Raises:
-            UserError: an unknown name or a size below 1.
+            UserError: an unknown name, a size below 1, or an option of another network.
         """
-        config = self.variant.config(in_dim, out_dim, *self.size, placement=self.placement)
+        config = self.config(in_dim, out_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CoordinateMLP(config)

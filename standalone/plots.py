@@ -35,10 +35,14 @@ COLORS = {
     "siren": "#8172b3",
     "fourier": "#937860",
     "hash": "#c44e52",
+    "finer": "#da8bc3",
+    "wire": "#64b5cd",
+    "wire-real": "#2f7f93",
+    "gauss": "#ccb974",
 }
 """Colours of the networks that are compared most."""
 
-OTHER_COLORS = ("#da8bc3", "#8c8c8c", "#ccb974", "#64b5cd")
+OTHER_COLORS = ("#8c8c8c", "#4d4d4d", "#b07aa1", "#9c755f")
 """Colours of all other networks, chosen by name."""
 
 LINE_STYLES: dict[NormName, LineStyle] = {

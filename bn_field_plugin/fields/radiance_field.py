@@ -84,7 +84,7 @@ class RadianceField(Field):
             "norm": norm,
             "placement": config.placement,
             "activation": config.activation,
-            "init": "siren" if sine else "pytorch",
+            "init": "paper" if sine else "pytorch",
         }
         self.trunk = CoordinateMLP(
             CoordinateMLPConfig(

@@ -13,11 +13,24 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import products
+from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, ActivationName
+from bn_field_plugin.nn.activations import OPTIONS as ACTIVATION_OPTIONS
+from bn_field_plugin.nn.complex_linear import ComplexLinear
 from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
-from bn_field_plugin.nn.normalization import AffineNorm, BatchNorm, NormName, StatisticsMode, build_norm
+from bn_field_plugin.nn.normalization import (
+    AffineNorm,
+    BatchNorm,
+    Norm,
+    NormName,
+    StatisticsMode,
+    build_norm,
+)
 
 EVAL_BLOCK_BYTES = 2**21
 """Activations of one layer that an evaluation pass holds at a time: about the cores' L2 cache."""
+
+START_POINTS = 1024
+"""Points of the box over which norms before activations of a given scale find what to start with."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +47,24 @@ class CoordinateMLPConfig:
     """Number of hidden layers, at least 1."""
     skips: tuple[int, ...] = ()
     """Hidden layers (counted from 0) that see the encoded input again, beside the layer before them."""
-    activation: Literal["relu", "sine"] = "relu"
+    activation: ActivationName = "relu"
     """Activation of the hidden layers."""
-    omega: float = 30.0
-    """Frequency of the sine activation: sin(omega * z)."""
+    omega: float | None = None
+    """Frequency of the activations sine, finer, wire and wire-real; None is that of their papers."""
+    finer_bias: float | None = None
+    """Biases before the first layer's activation finer start uniformly in +- this."""
+    wire_scale: float | None = None
+    """Scale of the activations wire and wire-real: they vanish beyond 1 over it."""
+    gauss_sigma: float | None = None
+    """Standard deviation of the activation gauss."""
     encoding: EncodingConfig = field(default_factory=NoEncoding)
     """Encoding of the coordinates."""
     norm: NormName = "batch"
     """Norm of the hidden layers."""
     placement: Literal["before", "after"] = "before"
     """Where the norm stands: before or after the activation."""
-    init: Literal["pytorch", "he", "siren"] = "pytorch"
-    """Initialisation: PyTorch's default for linear layers, He et al. 2015, or SIREN's."""
+    init: Literal["pytorch", "he", "paper"] = "pytorch"
+    """Initialisation: PyTorch's for linear layers, He et al. 2015, or that of the activation's paper."""
     norm_eps: float = 1e-5
     """Added to the variance by the norm."""
     momentum: float | None = 0.1
@@ -54,25 +73,15 @@ class CoordinateMLPConfig:
     """Join the batch statistics of all processes of a distributed run."""
 
 
-class Sine(nn.Module):
-    """`sin(omega * z)` (Sitzmann et al. 2020)."""
-
-    def __init__(self, omega: float) -> None:
-        super().__init__()
-        self.omega = omega
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Apply the sine."""
-        return torch.sin(self.omega * z)
-
-
 class HiddenLayer(nn.Module):
     """Linear, norm and activation, in the order that the placement asks for.
 
     A bias that batch norm would take away again is left out.
     """
 
-    def __init__(self, in_features: int, config: CoordinateMLPConfig) -> None:
+    linear: nn.Linear
+
+    def __init__(self, in_features: int, config: CoordinateMLPConfig, is_complex: bool = False) -> None:
         super().__init__()
         self.norm = build_norm(
             config.norm,
@@ -83,8 +92,8 @@ class HiddenLayer(nn.Module):
         )
         self.norm_first = config.placement == "before"
         cancels_bias = isinstance(self.norm, BatchNorm) and self.norm_first
-        self.linear = nn.Linear(in_features, config.width, bias=not cancels_bias)
-        self.activation: nn.Module = nn.ReLU() if config.activation == "relu" else Sine(config.omega)
+        self.linear = _linear(in_features, config.width, is_complex, bias=not cancels_bias)
+        self.activation = _activation(config)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """Apply the layer to samples."""
@@ -102,6 +111,10 @@ class HiddenLayer(nn.Module):
 class CoordinateMLP(nn.Module):
     """A multi-layer perceptron from coordinates to values, with a norm in each hidden layer.
 
+    With the initialisation `paper`, norms start with scale and shift that let the activations see what they
+    see without norm: sin(30 z) of normalised z would be far too fast. With batch norm the fresh network is
+    the very function that it is without, over the box [-1, 1].
+
     Args:
         config: the network.
 
@@ -117,6 +130,7 @@ class CoordinateMLP(nn.Module):
         super().__init__()
         _check(config)
         self.config = config
+        self.is_complex = ACTIVATIONS[config.activation].is_complex
         self.encoding = config.encoding.build(config.in_dim)
         encoded = self.encoding.out_dim
         layers = []
@@ -124,9 +138,9 @@ class CoordinateMLP(nn.Module):
             in_features = encoded if index == 0 else config.width
             if index in config.skips:
                 in_features += encoded
-            layers.append(HiddenLayer(in_features, config))
+            layers.append(HiddenLayer(in_features, config, is_complex=self.is_complex and index > 0))
         self.layers = nn.ModuleList(layers)
-        self.output = nn.Linear(config.width, config.out_dim)
+        self.output = _linear(config.width, config.out_dim, self.is_complex)
         self.inference: Callable[[CoordinateMLP, Tensor], Tensor | None] | None = None
         INITIALIZERS[config.init](self)
 
@@ -174,7 +188,7 @@ class CoordinateMLP(nn.Module):
 
     def encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
-        return self.encoding(x).to(self.output.weight.dtype)
+        return self.encoding(x).to(self.hidden_layers[0].linear.weight.dtype)
 
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         encoded = self.encode(x)
@@ -183,7 +197,7 @@ class CoordinateMLP(nn.Module):
             if index > 0 and index in self.config.skips:
                 h = torch.cat([encoded, h], dim=-1)
             h = layer(h)
-        return self.output(h)
+        return _real(self.output(h))
 
     def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         y = None if self.inference is None or self.training else self.inference(self, x)
@@ -211,7 +225,7 @@ class CoordinateMLP(nn.Module):
             relu = isinstance(layer.activation, nn.ReLU)
             h = products.linear(h, weight, bias, relu)
             h = h if relu else layer.activation(h)
-        return products.linear(h, *weights[-1])
+        return _real(products.linear(h, *weights[-1]))
 
 
 def folded_weights(mlp: CoordinateMLP) -> list[tuple[Tensor, Tensor]]:
@@ -253,6 +267,17 @@ def _check(config: CoordinateMLPConfig) -> None:
     for name, choices in CHOICES.items():
         if getattr(config, name) not in choices:
             raise UserError(f"{name} is {getattr(config, name)!r}: choose one of {', '.join(choices)}")
+    for name in ACTIVATION_OPTIONS:
+        value = getattr(config, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{name} is {value}: it must be above 0")
+    if ACTIVATIONS[config.activation].is_complex and config.norm != "none":
+        raise UserError(
+            f"norm {config.norm} takes real numbers, and {config.activation} gives complex ones: "
+            "choose norm none, or wire-real"
+        )
+    if ACTIVATIONS[config.activation].is_complex and config.skips:
+        raise UserError(f"the activation {config.activation} takes no skips: its first inputs are real")
     for skip in config.skips:
         if not 0 < skip < config.depth:
             raise UserError(f"skips holds {skip}: a skip is a hidden layer from 1 to {config.depth - 1}")
@@ -270,24 +295,92 @@ def _init_he(mlp: CoordinateMLP) -> None:
             nn.init.zeros_(linear.bias)
 
 
-def _init_siren(mlp: CoordinateMLP) -> None:
-    """SIREN's: first layer uniform in +-1/fan_in, others in +-sqrt(6/fan_in)/omega."""
-    linears = [m for m in mlp.modules() if isinstance(m, nn.Linear)]
-    for index, linear in enumerate(linears):
-        fan_in = linear.weight.shape[1]
-        bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / mlp.config.omega
-        nn.init.uniform_(linear.weight, -bound, bound)
+@torch.no_grad()
+def _init_paper(mlp: CoordinateMLP) -> None:
+    """As the activation's paper has it, with norms that start where it has no norm."""
+    activation = mlp.hidden_layers[0].activation
+    if activation.is_complex or activation.keeps_scale:  # PyTorch's
+        return
+    for index, layer in enumerate(mlp.hidden_layers):
+        activation.draw(layer.linear.weight, _bias_before_activation(layer), is_first=index == 0)
+    activation.draw(mlp.output.weight, mlp.output.bias, is_first=False)
+    _start_norms(mlp)
+
+
+def _bias_before_activation(layer: HiddenLayer) -> Tensor:
+    """What shifts the activation's input: the norm's shift where that is last, drawn as biases are."""
+    if layer.norm is None or not layer.norm_first:
+        return layer.linear.bias
+    if layer.linear.bias is None:
+        bound = layer.linear.weight.shape[1] ** -0.5
+        return nn.init.uniform_(layer.norm.bias, -bound, bound)
+    layer.norm.bias.copy_(layer.linear.bias)
+    return layer.norm.bias
+
+
+def _start_norms(mlp: CoordinateMLP) -> None:
+    """Give norms the scale, and batch norm the mean too, that their inputs have over the box without norms.
+
+    Batch norm gets each unit's own, so that it changes nothing at first. The others normalise with moments of
+    many units, and get one scale for all.
+    """
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(START_POINTS, mlp.config.in_dim, generator=generator) * 2 - 1
+    encoded = hidden = mlp.encode(points.to(mlp.output.weight))
+    for index, layer in enumerate(mlp.hidden_layers):
+        inputs = torch.cat([encoded, hidden], dim=-1) if index in mlp.config.skips else hidden
+        norm, bias = layer.norm, layer.linear.bias
+        z = nn.functional.linear(inputs, layer.linear.weight)
+        if norm is None:
+            hidden = layer.activation(z + bias)
+        elif layer.norm_first:
+            shift = norm.bias.clone()
+            _match(norm, z)
+            norm.bias.add_(shift)
+            if bias is not None:
+                bias.zero_()
+            hidden = layer.activation(z + shift)
+        else:
+            hidden = layer.activation(z + bias)
+            _match(norm, hidden)
+
+
+def _match(norm: Norm, x: Float[Tensor, "n c"]) -> None:
+    """Give a norm the moments of what it is to see."""
+    variance, mean = torch.var_mean(x, dim=0, correction=0)
+    own = isinstance(norm, BatchNorm)
+    norm.weight.copy_((variance if own else variance.mean()).sqrt().expand_as(variance))
+    norm.bias.copy_(mean if own else torch.zeros_like(mean))
+
+
+def _linear(in_features: int, out_features: int, is_complex: bool, bias: bool = True) -> nn.Linear:
+    """A linear map with real or complex weights; of the latter, callers use what both have."""
+    if is_complex:
+        return ComplexLinear(in_features, out_features)  # type: ignore[return-value]
+    return nn.Linear(in_features, out_features, bias=bias)
+
+
+def _activation(config: CoordinateMLPConfig) -> Activation:
+    """The activation with those of its options that the config gives."""
+    kind = ACTIVATIONS[config.activation]
+    given = {name: getattr(config, name) for name in kind.options}
+    return kind(**{name: value for name, value in given.items() if value is not None})
+
+
+def _real(x: Tensor) -> Float[Tensor, "n o"]:
+    """The real part, which is what a network of complex numbers gives."""
+    return x.real if x.is_complex() else x
 
 
 INITIALIZERS: dict[str, Callable[[CoordinateMLP], None]] = {
     "pytorch": _init_pytorch,
     "he": _init_he,
-    "siren": _init_siren,
+    "paper": _init_paper,
 }
 """How a network's weights are drawn, by name."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": ("relu", "sine"),
+    "activation": tuple(ACTIVATIONS),
     "placement": ("before", "after"),
     "init": tuple(INITIALIZERS),
 }

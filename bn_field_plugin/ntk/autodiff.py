@@ -16,7 +16,7 @@ from bn_field_plugin.ntk.progress import Tracker, silent
 BLOCK_BYTES = 2**28
 """Memory for one block of cotangents."""
 
-SPARSE_PARAMETERS = 2**20
+SPARSE_PARAMETERS = 2**16
 """From this many parameters on, those that no output depends on are left out (tables of hash grids)."""
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, GlobalNorm
 from bn_field_plugin.nn.normalization import RunningNorm
-from bn_field_plugin.ntk.autodiff import AutodiffJacobian
+from bn_field_plugin.ntk.autodiff import SPARSE_PARAMETERS, AutodiffJacobian
 from bn_field_plugin.ntk.memory import Need, Route, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics
 from bn_field_plugin.ntk.points import check_points
@@ -85,10 +85,9 @@ def jacobian(
     """
     check_points(points)
     function = ModuleFunction(module, points, statistics, dtype)
-    if backend == "structured" and not _is_structured(module):
-        raise UserError(
-            "the structured backend serves a CoordinateMLP whose parameters are all learned: take autodiff"
-        )
+    reason = why_not_structured(module)
+    if backend == "structured" and reason is not None:
+        raise UserError(f"the structured backend does not serve this module, since {reason}: take autodiff")
     if backend == "auto":
         backend = "structured" if _prefers_structure(module, function, statistics) else "autodiff"
     if backend == "structured":
@@ -177,7 +176,7 @@ def eigenvalues_of(found: Jacobian, route: Route) -> Float[np.ndarray, " m"]:
 
 def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:
     """Memory that the routes of a Jacobian take."""
-    stores_rows = isinstance(found, AutodiffJacobian) and found.num_parameters < 2**20
+    stores_rows = isinstance(found, AutodiffJacobian) and found.num_parameters < SPARSE_PARAMETERS
     extra = found.num_outputs * found.num_parameters * dtype.itemsize if stores_rows else 0
     return Need(found.num_outputs, found.num_parameters, extra, dtype.itemsize)
 
@@ -188,16 +187,21 @@ def num_statistics(module: nn.Module) -> int:
     return sum(2 if isinstance(norm, GlobalNorm) else 2 * norm.num_features for norm in norms)
 
 
-def _is_structured(module: nn.Module) -> bool:
-    return (
-        type(module) is CoordinateMLP
-        and all(p.requires_grad for p in module.parameters())
-        and not list(module.encoding.parameters())
-    )
+def why_not_structured(module: nn.Module) -> str | None:
+    """Why the Jacobian of a module cannot be computed layer by layer; None where it can."""
+    if type(module) is not CoordinateMLP:
+        return "it is no CoordinateMLP"
+    if list(module.encoding.parameters()):
+        return "its encoding is learned too"
+    if module.is_complex:
+        return "its weights are complex numbers"
+    if not all(p.requires_grad for p in module.parameters()):
+        return "some of its parameters are not learned"
+    return None
 
 
 def _prefers_structure(module: nn.Module, function: ModuleFunction, statistics: Statistics) -> bool:
-    if not _is_structured(module):
+    if why_not_structured(module) is not None:
         return False
     if statistics != "batch":
         return True

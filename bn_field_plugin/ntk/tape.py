@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP, CrossNorm, batch_statistics, frozen_statistics
-from bn_field_plugin.nn.mlp import HiddenLayer, Sine
+from bn_field_plugin.nn.mlp import HiddenLayer
 from bn_field_plugin.ntk.row_norms import NormGradients, RowNorm
 
 
@@ -55,15 +55,15 @@ class LayerTape:
         product = layer.linear(inputs)
         self.norm: RowNorm | None = None
         if layer.norm is None:
-            self.slope = _slope(layer.activation, product)
+            self.slope = layer.activation.slope(product)
             self.outputs = layer.activation(product)
         elif layer.norm_first:
             self.norm = RowNorm(layer.norm, product, with_batch)
             normed = layer.norm(product)
-            self.slope = _slope(layer.activation, normed)
+            self.slope = layer.activation.slope(normed)
             self.outputs = layer.activation(normed)
         else:
-            self.slope = _slope(layer.activation, product)
+            self.slope = layer.activation.slope(product)
             activated = layer.activation(product)
             self.norm = RowNorm(layer.norm, activated, with_batch)
             self.outputs = layer.norm(activated)
@@ -182,10 +182,3 @@ class Tape:
             if found.hidden is not None:
                 cotangent = found.hidden
         return blocks, statistics
-
-
-def _slope(activation: nn.Module, inputs: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-    """Derivative of an activation at its inputs; that of ReLU at 0 is 0, as in torch."""
-    if isinstance(activation, Sine):
-        return torch.cos(activation.omega * inputs) * activation.omega
-    return (inputs > 0).to(inputs.dtype)

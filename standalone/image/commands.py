@@ -131,7 +131,7 @@ class Compare:
     image: tyro.conf.Positional[Path | None] = None
     """PNG, JPEG, TIFF or EXR; scikit-image's astronaut by default."""
     variants: tuple[str, ...] = FIG2
-    """Networks: mlp, pemlp-K, fourier, hash, siren; each alone or with +batch, +layer, +global or +cross."""
+    """Networks as of `fit --network`, each alone or with +batch, +layer, +global or +cross."""
     siren: bool = False
     """Add SIREN."""
     output_dir: Path | None = None
@@ -218,7 +218,9 @@ class Encode:
             FitInterrupted: Ctrl-C.
         """
         from standalone.image.codec.encoder import encode_picture
+        from standalone.image.codec.quantization import check_architecture
 
+        check_architecture(self.network.config(2, 3))
         picture = load_picture(self.image, self.max_side)
         check_options(picture, self.network, self.run, self.optimization)
         self.precision.check()

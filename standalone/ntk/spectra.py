@@ -18,6 +18,7 @@ from bn_field_plugin.ntk.kernel import (
     jacobian,
     need_of,
     num_statistics,
+    why_not_structured,
 )
 from bn_field_plugin.ntk.memory import Route, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import CoupledError, Statistics
@@ -36,7 +37,8 @@ class SpectrumConfig:
     """The network, the points and the way to the spectrum."""
 
     network: str = "mlp+batch"
-    """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, hash, siren; norm batch, layer, global, cross."""
+    """NETWORK or NETWORK+NORM: mlp, pemlp-K, fourier, hash, siren, finer, wire, wire-real, gauss; norm batch,
+    layer, global, cross."""
     module: str | None = None
     """A torch module of your own instead of --network: PACKAGE.MODULE:NAME or FILE.py:NAME of the module, or
     of a class or function that returns it without arguments. The current folder is searched."""
@@ -51,7 +53,7 @@ class SpectrumConfig:
     placement: Literal["before", "after"] = "before"
     """Norm before or after the activation."""
     init: Initialisation | None = None
-    """Initialisation; by default siren for siren, pytorch for all others."""
+    """Initialisation; by default paper for siren, finer, wire, gauss, and pytorch for all others."""
     seed: int = 0
     """Seed of the weights and of random points."""
     side: int = 32
@@ -132,6 +134,9 @@ def run(config: SpectrumConfig) -> SpectrumResult:
         wanted = (config.statistics,)
     elif config.module is None and not num_statistics(module):
         wanted = ("batch",)  # nothing couples: both are one
+    reason = why_not_structured(module)
+    if config.module is None and reason is not None:
+        result.notes.append(f"The Jacobian is by automatic differentiation, since {reason}.")
     for statistics in wanted:
         began = time.perf_counter()
         try:

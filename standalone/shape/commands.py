@@ -159,7 +159,7 @@ class Compare:
     variants: tuple[str, ...] = (
         *("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren"),
     )
-    """Networks: mlp, pemlp-K, fourier, hash, siren; each alone or with +batch, +layer, +global or +cross."""
+    """Networks as of `fit --network`, each alone or with +batch, +layer, +global or +cross."""
     output_dir: Path | None = None
     """Folder for the results; outputs/shape/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP
+from bn_field_plugin.nn.activations import OPTIONS
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.networks import Variant
 from standalone.shape import inference
@@ -64,6 +65,9 @@ class FittedShape:
                 "width": config.width,
                 "depth": config.depth,
                 "placement": config.placement,
+                "options": {
+                    name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None
+                },
                 "level": self.level,
                 "frame": asdict(self.frame),
                 "network": self.network.state_dict(),
@@ -86,7 +90,14 @@ class FittedShape:
         if saved.get("kind") != "shape":
             raise UserError(f"{path} is no fitted shape: give a folder that `bn-shape fit` wrote")
         variant = Variant.parse(saved["variant"])
-        config = variant.config(3, 1, saved["width"], saved["depth"], placement=saved["placement"])
+        config = variant.config(
+            3,
+            1,
+            saved["width"],
+            saved["depth"],
+            placement=saved["placement"],
+            options=saved.get("options"),  # files from before there were options have none
+        )
         network = CoordinateMLP(config).to(device)
         network.load_state_dict(saved["network"])
         return cls(network.eval(), variant, saved["level"], Frame(**saved["frame"]))

@@ -315,7 +315,7 @@ def test_initialisations():
     he = network(init="he", norm="none", width=512, dtype=torch.float32)
     assert he.layers[1].linear.weight.detach().std() == pytest.approx(math.sqrt(2 / 512), rel=0.02)
     assert not he.layers[1].linear.bias.any()
-    siren = network(init="siren", activation="sine", omega=30.0, norm="none", width=512, dtype=torch.float32)
+    siren = network(init="paper", activation="sine", omega=30.0, norm="none", width=512, dtype=torch.float32)
     assert siren.layers[0].linear.weight.detach().abs().max() == pytest.approx(1 / 3, rel=0.02)
     assert siren.layers[1].linear.weight.detach().abs().max() == pytest.approx(
         math.sqrt(6 / 512) / 30, rel=0.02

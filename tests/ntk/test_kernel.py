@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig
+from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
 from bn_field_plugin.ntk import eigenvalues, grid, jacobian, ntk, parameter_gram, random_points
 from bn_field_plugin.ntk.autodiff import AutodiffJacobian
 from bn_field_plugin.ntk.module_function import ModuleFunction
@@ -51,6 +51,32 @@ def test_every_way_equals_brute_force(options: dict) -> None:
             assert distance(ours.gram(), truth.T @ truth) < TOLERANCE
             assert distance(ours.times(v), truth @ v) < TOLERANCE
             assert distance(ours.transposed_times(u), truth.T @ u) < TOLERANCE
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("activation", ["finer", "gauss", "wire-real"])
+def test_other_activations_go_both_ways(activation: str, norm: str) -> None:
+    mlp, points = network(activation=activation, norm=norm, init="paper", omega=None), coordinates(11, 3)
+    structured, autodiff = (jacobian(mlp, points, backend=way) for way in ("structured", "autodiff"))
+    assert isinstance(structured, StructuredJacobian) and isinstance(autodiff, AutodiffJacobian)
+    assert distance(structured.dense(), autodiff.dense()) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"activation": "wire"}, "complex numbers"),
+        ({"encoding": HashGridEncodingConfig(2, 2, 4, 8, 6, init_scale=0.1)}, "encoding is learned"),
+    ],
+    ids=["complex", "grid"],
+)
+def test_what_has_no_structure_is_differentiated(options: dict, reason: str) -> None:
+    torch.manual_seed(0)
+    mlp = CoordinateMLP(CoordinateMLPConfig(3, 2, 6, 2, norm="none", **options)).double()
+    points = coordinates(9, 3)
+    assert distance(jacobian(mlp, points).dense(), jacobian_by_jacrev(mlp, points)) < TOLERANCE
+    with pytest.raises(UserError, match=reason):
+        jacobian(mlp, points, backend="structured")
 
 
 @pytest.mark.parametrize("norm", ["none", *NORMED])

@@ -18,7 +18,7 @@ from standalone.options import NetworkOptions
 from standalone.shape.task import ShapeNetworkOptions
 
 NETWORKS = st.one_of(
-    st.sampled_from(["mlp", "siren", "fourier", "hash"]),
+    st.sampled_from(["mlp", "siren", "fourier", "hash", "finer", "wire", "wire-real", "gauss"]),
     st.integers(1, 99).map(lambda k: f"pemlp-{k}"),
     st.integers(1, 99).map(lambda scale: f"fourier-{scale}"),
     st.integers(4, 24).map(lambda rows: f"hash-{rows}"),
@@ -63,7 +63,7 @@ def test_a_name_gives_its_network() -> None:
     assert Variant("pemlp-5").config(**sizes).encoding == PositionalEncodingConfig(5)
     assert Variant("fourier-4").config(**sizes).encoding == GaussianEncodingConfig(scale=4.0)
     siren = Variant("siren", "batch").config(**sizes)
-    assert (siren.activation, siren.init, siren.norm) == ("sine", "siren", "batch")
+    assert (siren.activation, siren.init, siren.norm) == ("sine", "paper", "batch")
     assert Variant("mlp").config(**sizes, placement="after", init="he").placement == "after"
 
 
@@ -102,6 +102,27 @@ def test_sizes_are_the_networks_own_where_none_are_given() -> None:
     assert NetworkOptions("hash").size == Size(64, 2)
     assert ShapeNetworkOptions("pemlp-5").size == Size(128, 3)
     assert ShapeNetworkOptions("hash", depth=4).size == Size(64, 4)
+
+
+@pytest.mark.parametrize(
+    ("network", "option", "takers"),
+    [
+        ("siren", "wire_scale", "wire, wire-real"),
+        ("mlp", "omega", "siren, finer, wire, wire-real"),
+        ("hash", "gauss_sigma", "gauss"),
+        ("wire-real", "finer_bias", "finer"),
+    ],
+)
+def test_options_of_other_networks_are_one_line(network: str, option: str, takers: str) -> None:
+    options = NetworkOptions(network, "none", **{option: 2.0})
+    flag = "--" + option.replace("_", "-")
+    with pytest.raises(UserError, match=f"^{flag} is an option of {takers}: {network} has none"):
+        options.build(2, 3, 0)
+
+
+def test_options_reach_the_activation() -> None:
+    network = NetworkOptions("wire-real", omega=7.0, wire_scale=3.0).build(2, 3, 0)
+    assert [(one.activation.omega, one.activation.scale) for one in network.hidden_layers] == [(7.0, 3.0)] * 5
 
 
 def test_variants_are_taken_once() -> None:

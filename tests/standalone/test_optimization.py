@@ -54,7 +54,7 @@ def test_parametrized_matrices_are_still_hidden_ones() -> None:
     [
         ("mlp", "none"),
         ("mlp+layer", "norm"),
-        ("siren+batch", "sine"),
+        ("siren+batch", "siren"),
         ("hash", "hash"),
         ("hash+batch", "hash and norm"),
     ],

@@ -36,7 +36,7 @@ def test_one_panel_is_a_grid_too() -> None:
 
 
 def test_colour_tells_the_network_and_line_the_norm() -> None:
-    networks = ("mlp", "pemlp-1", "pemlp-5", "siren", "fourier")
+    networks = ("mlp", "pemlp-1", "pemlp-5", "siren", "fourier", "hash", "finer", "wire", "gauss")
     assert len({color(Variant(network)) for network in networks}) == len(networks)
     assert color(Variant("pemlp-7")) == color(Variant("pemlp-7", "batch"))
     assert len({linestyle(Variant("mlp", norm)) for norm in NORM_LABELS}) == len(NORM_LABELS)

@@ -68,7 +68,7 @@ def encode_picture(
     """
     if network.norm not in FOLDING_NORMS:
         raise UserError(f"--norm {network.norm} cannot be folded away: encode with none, batch or global")
-    check_architecture(network.variant.config(2, picture.channels, *network.size))
+    check_architecture(network.config(2, picture.channels))
     precision.check()
     start = time.perf_counter()
     max_bytes = None

@@ -25,6 +25,7 @@ from bn_field_plugin.nn import (
     HashGridEncodingConfig,
     PositionalEncodingConfig,
 )
+from bn_field_plugin.nn.activations import ACTIVATIONS, Sine
 from standalone.image.codec.bitstream import HALF_STEP, half_integers, step_index, step_of
 from standalone.image.codec.entropy import LARGEST
 from standalone.image.codec.exact import (
@@ -60,8 +61,13 @@ def check_architecture(config: CoordinateMLPConfig) -> None:
     """Refuse kinds of networks that the file format does not hold, whatever their norm.
 
     Raises:
-        UserError: another encoding than the positional one, or none.
+        UserError: another activation than ReLU and sine, another encoding than the positional one, or none.
     """
+    if config.activation not in ("relu", "sine"):
+        numbers = "complex numbers" if ACTIVATIONS[config.activation].is_complex else "such activations"
+        raise UserError(
+            f"the file format has no {numbers} (activation {config.activation}): encode mlp, pemlp-K or siren"
+        )
     if isinstance(config.encoding, HashGridEncodingConfig):
         raise UserError("the file format has no hash grids: encode mlp, pemlp-K or siren")
     if isinstance(config.encoding, GaussianEncodingConfig):
@@ -180,7 +186,8 @@ def _halves(tensor: Tensor) -> CodedTensor:
 def _coded(network: CoordinateMLP, layers: Sequence[CodedLayer]) -> CodedNetwork:
     encoding = network.config.encoding
     frequencies = encoding.num_frequencies if isinstance(encoding, PositionalEncodingConfig) else 0
-    omega = float(np.float32(network.config.omega)) if network.config.activation == "sine" else 0.0
+    activation = network.hidden_layers[0].activation
+    omega = float(np.float32(activation.omega)) if isinstance(activation, Sine) else 0.0
     return CodedNetwork(frequencies, omega, tuple(layers))
 
 

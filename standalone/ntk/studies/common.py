@@ -25,12 +25,12 @@ class NetworkSize:
     depth: int = 3
     """Hidden layers."""
     init: Initialisation = "pytorch"
-    """Initialisation: pytorch, he or siren."""
+    """Initialisation: pytorch or he; networks named after an activation have their own."""
 
 
 def build(variant: Variant, size: NetworkSize, in_dim: int, out_dim: int, seed: int) -> CoordinateMLP:
     """A network in fp64 with the weights of a seed; torch's generator stays as it is."""
-    init = "siren" if variant.network == "siren" else size.init
+    init = variant.own_init or size.init
     config = variant.config(in_dim, out_dim, size.width, size.depth, init=init)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -48,10 +48,17 @@ def test_the_same_seed_gives_the_same_image_and_leaves_the_generator_alone() -> 
     assert (a.pixels != other.pixels).any()
 
 
-@pytest.mark.parametrize("network", ["mlp", "pemlp-1", "fourier", "hash-6", "siren"])
+@pytest.mark.parametrize(
+    "network", ["mlp", "pemlp-1", "fourier", "hash-6", "siren", "finer", "wire-real", "gauss"]
+)
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "global", "cross"])
 def test_every_network_and_norm_fits(network: str, norm) -> None:
     options = NetworkOptions(network, norm, width=8, depth=2)
+    assert run(picture(8, 6), options, ImageRunOptions(steps=3)).psnr > 0
+
+
+def test_complex_numbers_fit_without_norm() -> None:
+    options = NetworkOptions("wire", "none", width=8, depth=2)
     assert run(picture(8, 6), options, ImageRunOptions(steps=3)).psnr > 0
 
 

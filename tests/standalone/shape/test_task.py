@@ -55,10 +55,20 @@ def test_a_ball_is_learned(norm: str, loss: str, tmp_path: Path) -> None:
     assert mesh.volume == pytest.approx(BALL.solid.surface.volume * 1000, rel=0.2)
 
 
-def test_a_hash_grid_is_fitted_and_read_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "network",
+    [
+        ShapeNetworkOptions("hash-8", width=16),
+        ShapeNetworkOptions("wire", "none", width=16, depth=2, omega=5.0, wire_scale=3.0),
+    ],
+    ids=lambda one: one.network,
+)
+def test_networks_with_more_to_them_are_fitted_and_read_back(
+    network: ShapeNetworkOptions, tmp_path: Path
+) -> None:
     options = dataclasses.replace(
         SMALL,
-        network=ShapeNetworkOptions("hash-8", width=16),
+        network=network,
         run=RunOptions(steps=60, eval_every=60, device="cpu"),
     )
     result = contend(BALL, options, QUICK)

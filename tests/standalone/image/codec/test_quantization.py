@@ -93,6 +93,8 @@ def test_training_with_rounding_uses_rounded_numbers_and_learns() -> None:
         ("mlp+cross", "norm cross"),
         ("fourier", "Fourier"),
         ("hash-6", "hash grids"),
+        ("wire", "complex numbers"),
+        ("gauss", "such activations"),
     ],
 )
 def test_networks_that_the_format_does_not_hold_are_named(name: str, message: str) -> None:
