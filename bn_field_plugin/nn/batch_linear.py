@@ -1,13 +1,14 @@
 """A linear layer followed by batch normalisation, as one differentiable function.
 
-Three routes to one result:
+Four routes to one result:
 
 - `plain` forms the product and takes its statistics, in torch operations: the oracle, and what
   torch.compile fuses.
 - `moments` takes mean and covariance of the layer's *input*, derives the statistics of the product from
   them, and normalises the weights before multiplying: no pass over the product, nothing kept but input and
   output, and only d + d^2 numbers to join across processes.
-- `native` is torch's batch-norm kernels after the product, with ReLU in place.
+- `compiled` is our own loops after the product, by numba on a CPU, with ReLU in the same pass.
+- `native` is torch's batch-norm kernels after the product, with ReLU in place: where numba does not work.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import products
+from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.workers import run_pieces
 
-Route = Literal["plain", "moments", "native"]
+Route = Literal["plain", "moments", "compiled", "native"]
 
 MANY_SAMPLES = 65536
 """Samples that the route of joined processes is chosen for."""
 
 CANCELLATION_LIMIT = 1024
 """Most times that rounding in the input's moments may be magnified in a variance: in fp32, to 1e-4 of it."""
+
+BLOCK = products.BLOCK
+"""Samples that the compiled loops take at a time: so many rows of features fit in a core's cache."""
 
 NATIVE_LIMIT = 16
 """Largest |mean| / std with which torch's kernels are trusted."""
@@ -87,28 +93,37 @@ def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = Non
     return BatchMoments(mean, var, count)
 
 
-def choose_route(n: int, d: int, c: int, device: torch.device, dtype: torch.dtype) -> Route:
+def choose_route(
+    n: int, d: int, c: int, device: torch.device, dtype: torch.dtype, joined: bool = False
+) -> Route:
     """The fastest route for `n` samples from `d` to `c` features.
 
-    The moments cost two more products of n d^2 and some 60 small operations, torch's kernels passes over
-    n c, several times slower where c does not fill its vectors. Forward and backward over linear and ReLU,
-    2 threads, AVX-512:
+    Of joined processes, `moments` and `plain` alone know.
 
-    | n     | d -> c   | moments | native |   | n     | d -> c     | moments | native |
-    |-------|----------|---------|--------|---|-------|------------|---------|--------|
-    | 4096  | 28 -> 28 | 3.4     | 3.1    |   | 65536 | 64 -> 64   | 1.3     | 1.4    |
-    | 8192  | 28 -> 28 | 2.5     | 3.2    |   | 65536 | 80 -> 80   | 1.42    | 1.36   |
-    | 32768 | 28 -> 28 | 1.3     | 2.8    |   | 65536 | 256 -> 256 | 1.6     | 1.2    |
-    | 4096  | 64 -> 64 | 2.5     | 1.5    |   | 65536 | 63 -> 256  | 0.8     | 1.3    |
-    | 16384 | 64 -> 64 | 1.6     | 1.4    |   | 65536 | 128 -> 256 | 1.20    | 1.28   |
-    | 32768 | 64 -> 64 | 1.4     | 1.5    |   | 65536 | 64 -> 32   | 1.7     | 1.4    |
+    The moments cost two more products of n d^2 and some 60 small operations, the others two passes over
+    n c; ours are several times slower where c does not fill the processor's vectors. Times of forward and
+    backward over those of linear and ReLU, fp32, AVX-512, 1 thread and (last two columns) 2:
+
+    | n     | d -> c     | moments | compiled | native | moments | compiled |
+    |-------|------------|---------|----------|--------|---------|----------|
+    | 4096  | 28 -> 28   | 2.5     | 2.3      | 1.7    | 2.1     | 3.2      |
+    | 32768 | 28 -> 28   | 1.6     | 1.8      | 1.6    | 0.9     | 1.7      |
+    | 16384 | 64 -> 64   | 1.6     | 1.2      | 1.2    | 1.5     | 1.2      |
+    | 65536 | 64 -> 64   | 1.5     | 1.1      | 1.2    | 1.1     | 0.7      |
+    | 65536 | 256 -> 256 | 1.4     | 1.06     | 1.13   |         |          |
+    | 65536 | 63 -> 256  | 0.9     | 1.2      | 1.4    | 1.0     | 1.2      |
+    | 65536 | 128 -> 256 | 1.08    | 1.10     | 1.22   |         |          |
 
     On CUDA the routes have not been measured; plain waits for no answer of the device, and compiles.
     """
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
         return "plain"
-    worthwhile = 2**21 if c % 16 == 0 else 2**18
-    return "moments" if n * c >= worthwhile and d * d <= 64 * c else "native"
+    fills_vectors = c % 16 == 0
+    if n * c >= 2**18 and (2 * d <= c if fills_vectors and not joined else d * d <= 64 * c):
+        return "moments"
+    if joined:
+        return "plain"
+    return "compiled" if fills_vectors and dtype == torch.float32 and _kernels() is not None else "native"
 
 
 def batch_norm_linear(
@@ -139,7 +154,8 @@ def batch_norm_linear(
         route: "auto" takes the fastest that serves: `plain` under autocast, in half precision, under
             torch.compile and in forward-mode or functional differentiation. A named route is taken where it
             can be; `moments` hands over where the variance would lose too many digits (see
-            `CANCELLATION_LIMIT`), `native` where there is a group or a single sample. Both need fp32 or fp64.
+            `CANCELLATION_LIMIT`), `compiled` and `native` where there is a group or a single sample, and
+            `compiled` to `native` where numba does not work. It needs fp32, the others fp32 or fp64.
 
     Returns:
         The normalised product, in the dtype of the product, and the detached moments of `z`.
@@ -155,6 +171,8 @@ def batch_norm_linear(
                 y = _MomentsRoute.apply(x, weight, gamma, beta, eps, group, relu, moments)
                 return y, BatchMoments(*(m.to(x.dtype) for m in (moments.mean, moments.var, moments.samples)))
         if group is None and x.shape[0] > 1:
+            if route == "compiled" and x.dtype == torch.float32 and _kernels() is not None:
+                return _compiled(x, weight, gamma, beta, eps, relu)
             result = _native(x, weight, gamma, beta, eps, relu)
             if result is not None:
                 return result
@@ -176,7 +194,7 @@ def _fastest_route(
         return "plain"
     # Processes that join may hold any number of samples, but have to take the same route.
     n = x.shape[0] if group is None else MANY_SAMPLES
-    return choose_route(n, x.shape[1], weight.shape[0], x.device, x.dtype)
+    return choose_route(n, x.shape[1], weight.shape[0], x.device, x.dtype, group is not None)
 
 
 def _plain(
@@ -231,6 +249,94 @@ def _native(
         var = var * ((n - 1) / n)
     # In place: torch's batch norm keeps its input for the backward pass, not its result.
     return y.relu_() if relu else y, BatchMoments(mean, var, mean.new_tensor(float(n)))
+
+
+def _compiled(
+    x: Float[Tensor, "n d"],
+    weight: Float[Tensor, "c d"],
+    gamma: Float[Tensor, " c"],
+    beta: Float[Tensor, " c"],
+    eps: float,
+    relu: bool,
+) -> tuple[Float[Tensor, "n c"], BatchMoments]:
+    """The layer by our own loops: blocks of samples in fp32, sums over blocks in fp64."""
+    with torch.no_grad():
+        z = F.linear(x, weight)
+        n, c = z.shape
+        means, squares = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
+        _each_block(_kernels().moments, n, z, per_block=(means, squares))
+        counts = torch.full((len(means), 1), BLOCK, dtype=torch.float64)
+        counts[-1] = n - BLOCK * (len(means) - 1)
+        wide = means.double()
+        mean = (wide * counts).sum(0) / n
+        # Chan et al. (1983)
+        var = (squares.sum(0, dtype=torch.float64) + (counts * (wide - mean).square()).sum(0)) / n
+    y = _CompiledRoute.apply(x, weight, gamma, beta, eps, relu, z, mean, var)
+    return y, BatchMoments(mean.to(z.dtype), var.to(z.dtype), z.new_tensor(float(n)))
+
+
+class _CompiledRoute(torch.autograd.Function):
+    """Batch norm and ReLU of a product that is known, by compiled loops."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        relu: bool,
+        z: Tensor,
+        mean: Tensor,
+        var: Tensor,
+    ) -> Tensor:
+        inverse_std = torch.rsqrt(var + eps)
+        mean, scale = mean.to(z.dtype), (gamma * inverse_std).to(z.dtype)
+        y = torch.empty_like(z)
+        _each_block(_kernels().normalize, len(z), z, mean, scale, beta.contiguous(), relu, y)
+        ctx.save_for_backward(x, weight, gamma, beta, z, mean, scale, inverse_std)
+        ctx.eps, ctx.group, ctx.relu = eps, None, relu
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        rest = (None,) * 5
+        if torch.is_grad_enabled():
+            return *_plain_gradients(ctx, grad), *rest
+        x, weight, gamma, beta, z, mean, scale, inverse_std = ctx.saved_tensors
+        (n, c), kernels = z.shape, _kernels()
+        totals, dots = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
+        told = grad.contiguous(), z, mean, scale, beta.contiguous(), ctx.relu
+        _each_block(kernels.sums, n, *told, per_block=(totals, dots))
+        grad_shift, product = (part.sum(0, dtype=torch.float64) for part in (totals, dots))
+        grad_gamma = product * inverse_std
+        wide = gamma * inverse_std / n
+        through = wide * inverse_std * grad_gamma, wide * grad_shift
+        grad_z = torch.empty_like(z)
+        _each_block(kernels.backward, n, *told, *(part.to(z.dtype) for part in through), grad_z)
+        with torch.autocast("cpu", enabled=False):
+            grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
+            grad_weight = products.sum_of_outer_products(grad_z, x).to(x.dtype)
+        return grad_x, grad_weight, grad_gamma.to(x.dtype), grad_shift.to(x.dtype), *rest
+
+
+def _each_block(
+    kernel: Any, n: int, *given: Tensor | bool, per_block: tuple[Float[Tensor, "b c"], ...] = ()
+) -> None:
+    """Run a kernel over blocks of samples, with a row of each of `per_block` for each."""
+    known = [part.detach().numpy() if isinstance(part, Tensor) else part for part in given]
+    rows = [part.numpy() for part in per_block]
+
+    def work(block: int) -> None:
+        kernel(*known, *(part[block] for part in rows), block * BLOCK, min((block + 1) * BLOCK, n))
+
+    run_pieces(work, -(-n // BLOCK))
+
+
+def _kernels() -> Any:
+    """The compiled loops; None where numba does not work."""
+    return load_compiled("bn_field_plugin.nn.batch_norm_kernels")
 
 
 class _ProductMoments(NamedTuple):

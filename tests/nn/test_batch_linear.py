@@ -19,7 +19,7 @@ from bn_field_plugin.nn import batch_linear, products
 from bn_field_plugin.nn.batch_linear import batch_moments, batch_norm_linear, choose_route
 from tests.nn.cases import draw
 
-ROUTES = ("plain", "moments", "native")
+ROUTES = ("plain", "moments", "compiled", "native")
 DTYPES = (torch.float32, torch.float64)
 EPS = 1e-5
 CLOSE: dict[torch.dtype, dict[str, float]] = {
@@ -35,6 +35,7 @@ small_blocks = pytest.mark.usefixtures("few_samples_in_a_block")
 def few_samples_in_a_block(monkeypatch):
     """Let a few samples fill several blocks and leave a rest."""
     monkeypatch.setattr(products, "BLOCK", 4)
+    monkeypatch.setattr(batch_linear, "BLOCK", 4)
 
 
 def arguments(n: int, d: int, c: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -181,6 +182,7 @@ def test_each_route_is_the_one_that_runs():
 
     ordinary = arguments(64, 5, 5, dtype=torch.float32)
     assert takes(*ordinary, route="moments").startswith("_MomentsRoute")
+    assert takes(*ordinary, route="compiled").startswith("_CompiledRoute")
     assert takes(*ordinary, route="native").startswith("NativeBatchNorm")
     assert takes(*ordinary, route="plain").startswith("Add")
     far = [ordinary[0].detach() + 1e4, *ordinary[1:]]
@@ -189,7 +191,68 @@ def test_each_route_is_the_one_that_runs():
     many = arguments(65536, 28, 28, dtype=torch.float32)
     assert takes(*many).startswith("_MomentsRoute")
     wide = arguments(4096, 256, 256, dtype=torch.float32)
-    assert takes(*wide).startswith("NativeBatchNorm")
+    assert takes(*wide).startswith("_CompiledRoute")
+    assert takes(*(t.detach().double() for t in wide)).startswith("NativeBatchNorm")
+
+
+def test_joined_processes_take_a_route_that_joins():
+    for width in (2, 28, 64, 256):
+        assert choose_route(2**16, width, width, torch.device("cpu"), torch.float32, True) in (
+            "moments",
+            "plain",
+        )
+
+
+def test_second_derivatives_of_the_compiled_route_are_the_plain_ones():
+    def second(route: str) -> list[Tensor]:
+        leaves = [t.requires_grad_() for t in arguments(40, 3, 4, dtype=torch.float32)]
+        y, _ = batch_norm_linear(*leaves, EPS, None, True, route)
+        first = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+        return list(torch.autograd.grad(sum(g.square().sum() for g in first), leaves))
+
+    for a, b in zip(second("compiled"), second("plain"), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3 * b.abs().max().item())
+
+
+def test_torchs_kernels_serve_where_numba_does_not_work(monkeypatch):
+    monkeypatch.setattr(batch_linear, "_kernels", lambda: None)
+    inputs, grad = arguments(50, 6, 6, dtype=torch.float32), draw(50, 6, dtype=torch.float32)
+    assert choose_route(50, 6, 6, torch.device("cpu"), torch.float32) == "native"
+    for route in ("auto", "compiled"):
+        assert_close(results(route, inputs, grad, True), oracle(inputs, grad, True), rtol=1e-3, atol=2e-4)
+
+
+def test_the_compiled_loops_keep_the_variance_of_features_far_from_zero():
+    x = draw(3000, 2, dtype=torch.float32) + 1e3
+    inputs = [x, torch.eye(2), torch.ones(2), torch.zeros(2)]
+    y, (mean, var, _) = batch_norm_linear(*inputs, EPS, route="compiled")
+    torch.testing.assert_close(mean.double(), x.double().mean(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(var.double(), x.double().var(0, correction=0), rtol=1e-4, atol=0)
+    assert y.mean(0).abs().max() < 1e-3
+
+
+def test_the_compiled_loops_give_the_same_bits_for_any_number_of_threads():
+    inputs, grad = arguments(5000, 6, 7, dtype=torch.float32), draw(5000, 7, dtype=torch.float32)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            leaves = [t.clone().requires_grad_() for t in inputs]
+            z = torch.zeros(5000, 7) + inputs[0][:, :1]  # a product of one number has no order
+            y, _ = batch_norm_linear(
+                z.requires_grad_(), torch.eye(7), leaves[2], leaves[3], EPS, None, True, "compiled"
+            )
+            found.append([y.detach(), *torch.autograd.grad(y, leaves[2:], grad)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+def test_what_is_not_a_number_stays_so_behind_the_relu():
+    inputs = arguments(64, 3, 4, dtype=torch.float32)
+    inputs[0][5, 1] = torch.nan
+    y, _ = batch_norm_linear(*inputs, EPS, None, True, "compiled")
+    assert y.isnan().all()
 
 
 @pytest.mark.parametrize("n", [1000, 65536])
@@ -279,21 +342,21 @@ def test_half_inputs_have_statistics_in_full_precision(dtype):
     assert all(t.grad.dtype == dtype and t.grad.isfinite().all() for t in inputs)
 
 
-@pytest.mark.parametrize("route", ["moments", "native"])
+@pytest.mark.parametrize("route", ["moments", "compiled", "native"])
 def test_a_named_route_is_not_cast(route):
     inputs, grad = arguments(50, 6, 6, dtype=torch.float32), draw(50, 6, dtype=torch.float32)
     expected = results(route, inputs, grad, True)
     leaves = [t.clone().requires_grad_() for t in inputs]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y, (mean, var, _) = batch_norm_linear(*leaves, EPS, None, True, route)
-        gradients = torch.autograd.grad(y, leaves, grad) if route == "moments" else expected[3:]
+        gradients = torch.autograd.grad(y, leaves, grad) if route != "native" else expected[3:]
     assert_close([y.detach(), mean, var, *gradients], expected, rtol=1e-6, atol=1e-6)
 
 
 # Transformations
 
 
-@pytest.mark.parametrize("fastest", ["moments", "native"])
+@pytest.mark.parametrize("fastest", ["moments", "compiled", "native"])
 def test_functional_and_forward_mode_differentiation(monkeypatch, fastest):
     monkeypatch.setattr(batch_linear, "choose_route", lambda *_: fastest)
     inputs = arguments(17, 3, 4)
