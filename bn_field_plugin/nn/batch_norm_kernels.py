@@ -1,6 +1,6 @@
 """Batch norm and ReLU on a CPU, compiled by numba: block by block of samples, each while it is in the cache.
 
-Each kernel takes samples `[first, last)`, at most `batch_linear.BLOCK` of them; matrices are `[n, c]`, fp32 and
+Each kernel takes samples `[first, last)`, at most `batch_linear.BLOCK` of them; matrices are `[n, c]`, fp32,
 contiguous, vectors `[c]`. Torch's own kernels walk the samples more often and on one core only.
 """
 
@@ -72,7 +72,7 @@ def sums(grad, z, mean, scale, shift, relu, total, product, first, last):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward(grad, z, mean, scale, shift, relu, through_var, through_mean, grad_z, first, last):
-    """`grad_z = scale * g - (z - mean) * through_var - through_mean`, with the gradients g behind the ReLU."""
+    """`grad_z = scale * g - (z - mean) * through_var - through_mean` for the gradients g behind the ReLU."""
     for s in range(first, last):
         for j in range(z.shape[1]):
             centred = z[s, j] - mean[j]
