@@ -119,7 +119,7 @@ def choose_route(
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
         return "plain"
     fills_vectors = c % 16 == 0
-    if n * c >= 2**18 and (2 * d <= c if fills_vectors and not joined else d * d <= 64 * c):
+    if n * c >= 2**18 and (4 * d <= c if fills_vectors and not joined else d * d <= 64 * c):
         return "moments"
     if joined:
         return "plain"
