@@ -123,7 +123,7 @@ def choose_route(
         return "moments"
     if joined:
         return "plain"
-    return "compiled" if fills_vectors and dtype == torch.float32 and _kernels() is not None else "native"
+    return "compiled" if fills_vectors and dtype == torch.float32 and kernels() is not None else "native"
 
 
 def batch_norm_linear(
@@ -163,7 +163,7 @@ def batch_norm_linear(
     if route == "auto":
         route = _fastest_route(x, weight, gamma, beta, group)
     if route == "plain":
-        return _plain(x, weight, gamma, beta, eps, group, relu)
+        return plain_batch_norm_linear(x, weight, gamma, beta, eps, group, relu)
     with torch.autocast(x.device.type, enabled=False):
         if route == "moments":
             moments = _product_moments(x.detach(), weight.detach(), eps, group)
@@ -171,12 +171,12 @@ def batch_norm_linear(
                 y = _MomentsRoute.apply(x, weight, gamma, beta, eps, group, relu, moments)
                 return y, BatchMoments(*(m.to(x.dtype) for m in (moments.mean, moments.var, moments.samples)))
         if group is None and x.shape[0] > 1:
-            if route == "compiled" and x.dtype == torch.float32 and _kernels() is not None:
+            if route == "compiled" and x.dtype == torch.float32 and kernels() is not None:
                 return _compiled(x, weight, gamma, beta, eps, relu)
             result = _native(x, weight, gamma, beta, eps, relu)
             if result is not None:
                 return result
-        return _plain(x, weight, gamma, beta, eps, group, relu)
+        return plain_batch_norm_linear(x, weight, gamma, beta, eps, group, relu)
 
 
 def _fastest_route(
@@ -197,7 +197,7 @@ def _fastest_route(
     return choose_route(n, x.shape[1], weight.shape[0], x.device, x.dtype, group is not None)
 
 
-def _plain(
+def plain_batch_norm_linear(
     x: Float[Tensor, "n d"],
     weight: Float[Tensor, "c d"],
     gamma: Float[Tensor, " c"],
@@ -206,6 +206,7 @@ def _plain(
     group: dist.ProcessGroup | None,
     relu: bool,
 ) -> tuple[Float[Tensor, "n c"], BatchMoments]:
+    """The `plain` route: torch operations, on any device and in any dtype (see `batch_norm_linear`)."""
     z = F.linear(x, weight)
     wide = z if z.dtype == torch.float64 else z.float()
     with torch.autocast(z.device.type, enabled=False):
@@ -223,7 +224,7 @@ def _plain_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, gamma, beta, *_ = ctx.saved_tensors
     needed = ctx.needs_input_grad[:4]
     wanted = [t for t, is_needed in zip((x, weight, gamma, beta), needed, strict=True) if is_needed]
-    y, _ = _plain(x, weight, gamma, beta, ctx.eps, ctx.group, ctx.relu)
+    y, _ = plain_batch_norm_linear(x, weight, gamma, beta, ctx.eps, ctx.group, ctx.relu)
     found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
     return tuple(next(found) if is_needed else None for is_needed in needed)
 
@@ -264,7 +265,7 @@ def _compiled(
         z = F.linear(x, weight)
         n, c = z.shape
         means, squares = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
-        _each_block(_kernels().moments, n, z, per_block=(means, squares))
+        _each_block(kernels().moments, n, z, per_block=(means, squares))
         counts = torch.full((len(means), 1), BLOCK, dtype=torch.float64)
         counts[-1] = n - BLOCK * (len(means) - 1)
         wide = means.double()
@@ -294,7 +295,7 @@ class _CompiledRoute(torch.autograd.Function):
         inverse_std = torch.rsqrt(var + eps)
         mean, scale = mean.to(z.dtype), (gamma * inverse_std).to(z.dtype)
         y = torch.empty_like(z)
-        _each_block(_kernels().normalize, len(z), z, mean, scale, beta.contiguous(), relu, y)
+        _each_block(kernels().normalize, len(z), z, mean, scale, beta.contiguous(), relu, y)
         ctx.save_for_backward(x, weight, gamma, beta, z, mean, scale, inverse_std)
         ctx.eps, ctx.group, ctx.relu = eps, None, relu
         return y
@@ -305,16 +306,16 @@ class _CompiledRoute(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_plain_gradients(ctx, grad), *rest
         x, weight, gamma, beta, z, mean, scale, inverse_std = ctx.saved_tensors
-        (n, c), kernels = z.shape, _kernels()
+        (n, c), loops = z.shape, kernels()
         totals, dots = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
         told = grad.contiguous(), z, mean, scale, beta.contiguous(), ctx.relu
-        _each_block(kernels.sums, n, *told, per_block=(totals, dots))
+        _each_block(loops.sums, n, *told, per_block=(totals, dots))
         grad_shift, product = (part.sum(0, dtype=torch.float64) for part in (totals, dots))
         grad_gamma = product * inverse_std
         wide = gamma * inverse_std / n
         through = wide * inverse_std * grad_gamma, wide * grad_shift
         grad_z = torch.empty_like(z)
-        _each_block(kernels.backward, n, *told, *(part.to(z.dtype) for part in through), grad_z)
+        _each_block(loops.backward, n, *told, *(part.to(z.dtype) for part in through), grad_z)
         with torch.autocast("cpu", enabled=False):
             grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
             grad_weight = products.sum_of_outer_products(grad_z, x).to(x.dtype)
@@ -334,7 +335,7 @@ def _each_block(
     run_pieces(work, -(-n // BLOCK))
 
 
-def _kernels() -> Any:
+def kernels() -> Any:
     """The compiled loops; None where numba does not work."""
     return load_compiled("bn_field_plugin.nn.batch_norm_kernels")
 

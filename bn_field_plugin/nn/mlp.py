@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import products
+from bn_field_plugin.nn import blockwise, products
 from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, ActivationName
 from bn_field_plugin.nn.activations import OPTIONS as ACTIVATION_OPTIONS
 from bn_field_plugin.nn.complex_linear import ComplexLinear
@@ -95,6 +95,24 @@ class HiddenLayer(nn.Module):
         self.linear = _linear(in_features, config.width, is_complex, bias=not cancels_bias)
         self.activation = _activation(config)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nobody has put hooks, other weights or other modules in: else each module is called."""
+        modules = (self, self.linear, self.activation, self.norm)
+        return all(module is None or is_plain(module) for module in modules)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the next pass is one of product and batch norm with the batch's statistics."""
+        norm = self.norm
+        return (
+            isinstance(norm, BatchNorm)
+            and norm.is_fused
+            and self.norm_first
+            and self.linear.bias is None
+            and self.is_plain
+        )
+
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
         """Apply the layer to samples."""
         norm, relu = self.norm, isinstance(self.activation, nn.ReLU)
@@ -102,10 +120,18 @@ class HiddenLayer(nn.Module):
             return self.activation(self.linear(x))
         if not self.norm_first:
             return norm(self.activation(self.linear(x)))
-        if isinstance(norm, BatchNorm) and norm.is_fused and self.linear.bias is None:
+        if self.is_fused and isinstance(norm, BatchNorm):
             y = norm.linear(x, self.linear.weight, relu)
             return y if relu else self.activation(y)
         return self.activation(norm(self.linear(x)))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module is just what its class says: no hooks, and parameters of its own as they are."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    return not (hooked or module._backward_pre_hooks or hasattr(module, "parametrizations")) and all(
+        type(parameter) in (nn.Parameter, Tensor) for parameter in module.parameters(recurse=False)
+    )
 
 
 class CoordinateMLP(nn.Module):
@@ -175,7 +201,7 @@ class CoordinateMLP(nn.Module):
         return [*(layer.linear for layer in self.hidden_layers), self.output]
 
     def _needs_whole_batch(self) -> bool:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not self._is_plain():
             return True
         norms = [layer.norm for layer in self.hidden_layers]
         return any(
@@ -186,18 +212,48 @@ class CoordinateMLP(nn.Module):
             for norm in norms
         )
 
+    def _is_plain(self) -> bool:
+        return is_plain(self.output) and all(layer.is_plain for layer in self.hidden_layers)
+
     def encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
         return self.encoding(x).to(self.hidden_layers[0].linear.weight.dtype)
 
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         encoded = self.encode(x)
+        if self._goes_blockwise(encoded):
+            return self._forward_blockwise(encoded)
         h = encoded
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
                 h = torch.cat([encoded, h], dim=-1)
             h = layer(h)
         return _real(self.output(h))
+
+    def _goes_blockwise(self, encoded: Float[Tensor, "n f"]) -> bool:
+        """Whether a training pass can take blocks of samples through all layers."""
+        if not blockwise.serves(encoded, [*self.layers.parameters(), *self.output.parameters()]):
+            return False
+        norms = [layer.norm for layer in self.hidden_layers]
+        return (
+            not self.config.skips
+            and self._is_plain()
+            and all(layer.is_fused and isinstance(layer.activation, nn.ReLU) for layer in self.hidden_layers)
+            and all(isinstance(norm, BatchNorm) and norm.group is None for norm in norms)
+        )
+
+    def _forward_blockwise(self, encoded: Float[Tensor, "n f"]) -> Float[Tensor, "n o"]:
+        norms = [layer.norm for layer in self.hidden_layers]
+        hidden = [
+            blockwise.Hidden(layer.linear.weight, norm.weight, norm.bias, norm.eps)
+            for layer, norm in zip(self.hidden_layers, norms, strict=True)
+            if isinstance(norm, BatchNorm)
+        ]
+        y, moments = blockwise.network(encoded, hidden, self.output.weight, self.output.bias)
+        for norm, found in zip(norms, moments, strict=True):
+            if isinstance(norm, BatchNorm):
+                norm.learn(found)
+        return y
 
     def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         y = None if self.inference is None or self.training else self.inference(self, x)

@@ -289,8 +289,12 @@ class BatchNorm(AffineNorm):
             return F.linear(x, weight)
         self._check_batch(x.shape[0], group)
         y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
-        self._update(moments)
+        self.learn(moments)
         return y
+
+    def learn(self, moments: BatchMoments) -> None:
+        """Take a batch's moments into the running statistics, as a pass through the norm does."""
+        self._update(moments)
 
 
 class GlobalNorm(AffineNorm):

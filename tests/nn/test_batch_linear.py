@@ -215,7 +215,7 @@ def test_second_derivatives_of_the_compiled_route_are_the_plain_ones():
 
 
 def test_torchs_kernels_serve_where_numba_does_not_work(monkeypatch):
-    monkeypatch.setattr(batch_linear, "_kernels", lambda: None)
+    monkeypatch.setattr(batch_linear, "kernels", lambda: None)
     inputs, grad = arguments(50, 6, 6, dtype=torch.float32), draw(50, 6, dtype=torch.float32)
     assert choose_route(50, 6, 6, torch.device("cpu"), torch.float32) == "native"
     for route in ("auto", "compiled"):

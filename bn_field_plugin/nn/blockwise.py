@@ -1,0 +1,325 @@
+"""Training passes of batch-normalised networks on a CPU, block by block of samples.
+
+Layer by layer, the activations of a large batch go out to memory and come back some eight times in a step,
+and two cores are hardly faster than one. Here a block of samples that fits a core's cache goes through all
+that can be done before the statistics of the next layer are known: norm, ReLU, product, and the product's
+moments. Only the products before the norm are kept for the backward pass, which forms the activations again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from bn_field_plugin.nn import products
+from bn_field_plugin.nn.batch_linear import BatchMoments, kernels, plain_batch_norm_linear
+from bn_field_plugin.nn.workers import run_pieces
+
+BLOCK = 2048
+"""Samples of a block."""
+
+FEWEST_SAMPLES = 2 * BLOCK
+"""Samples from which on blocks are faster than layers."""
+
+
+class Hidden(NamedTuple):
+    """A hidden layer: product, batch norm, ReLU."""
+
+    weight: Float[Tensor, "c d"]
+    gamma: Float[Tensor, " c"]
+    beta: Float[Tensor, " c"]
+    eps: float
+
+
+def serves(x: Float[Tensor, "n d"], parameters: list[Tensor]) -> bool:
+    """Whether a batch can go this way: large enough, fp32 on a CPU, and numba and MKL at hand.
+
+    Args:
+        x: samples.
+        parameters: of the network.
+    """
+    return (
+        x.shape[0] >= FEWEST_SAMPLES
+        and torch.is_grad_enabled()
+        and not products.is_traced()
+        and not torch.is_autocast_enabled("cpu")
+        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, *parameters))
+        and all(forward_ad.unpack_dual(t).tangent is None for t in (x, *parameters))
+        and _set_threads_of_products() is not None
+        and kernels() is not None
+    )
+
+
+def network(
+    x: Float[Tensor, "n d"],
+    hidden: list[Hidden],
+    weight: Float[Tensor, "o c"],
+    bias: Float[Tensor, " o"],
+) -> tuple[Float[Tensor, "n o"], list[BatchMoments]]:
+    """Outputs of hidden layers and a linear one after them, where `serves` says that they can be had here.
+
+    Differentiable in all tensors, any number of times: gradients that are to be differentiated again are
+    taken by torch operations.
+
+    Args:
+        x: samples.
+        hidden: the hidden layers.
+        weight: the output layer's.
+        bias: the output layer's.
+
+    Returns:
+        The outputs, and the detached moments of each hidden layer's product.
+    """
+    moments: list[BatchMoments] = []
+    flat = [part for layer in hidden for part in layer[:3]]
+    y: Tensor = _Network.apply(moments, [layer.eps for layer in hidden], x, weight, bias, *flat)
+    return y, moments
+
+
+class _Network(torch.autograd.Function):
+    """The passes; `moments` is filled by the forward one."""
+
+    @staticmethod
+    def forward(ctx: Any, moments: list[BatchMoments], eps: list[float], *tensors: Tensor) -> Tensor:
+        x, weight, bias, *flat = (t.detach().contiguous() for t in tensors)
+        passed = _Passed(x)
+        for layer in _layers(flat, eps):
+            moments.append(passed.add(layer))
+        ctx.save_for_backward(*tensors, *passed.products)
+        ctx.eps, ctx.statistics = eps, passed.statistics
+        return passed.outputs(weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        count = 3 + 3 * len(ctx.eps)
+        tensors, wants = ctx.saved_tensors[:count], ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            wanted = [t for t, is_wanted in zip(tensors, wants, strict=True) if is_wanted]
+            y = _by_torch(tensors, ctx.eps)
+            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return None, None, *(next(found) if is_wanted else None for is_wanted in wants)
+        x, weight, _, *flat = (t.detach().contiguous() for t in tensors)
+        passed = _Passed(x, list(ctx.saved_tensors[count:]), ctx.statistics)
+        return None, None, *_gradients(passed, _layers(flat, ctx.eps), weight, grad.contiguous(), wants[0])
+
+
+def _layers(flat: list[Tensor], eps: list[float]) -> list[Hidden]:
+    parts = zip(flat[::3], flat[1::3], flat[2::3], eps, strict=True)
+    return [Hidden(*layer) for layer in parts]
+
+
+def _by_torch(tensors: tuple[Tensor, ...], eps: list[float]) -> Float[Tensor, "n o"]:
+    """The outputs again, by operations that can be differentiated twice."""
+    y, weight, bias, *flat = tensors
+    for layer in _layers(flat, eps):
+        y, _ = plain_batch_norm_linear(y, *layer, None, True)
+    return F.linear(y, weight, bias)
+
+
+class _Statistics(NamedTuple):
+    """What the samples of a layer are normalised with, as the compiled loops take it."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    """Gamma over the standard deviation."""
+    shift: np.ndarray
+    inverse_std: Float64[Tensor, " c"]
+
+    @property
+    def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three that take a product to what ReLU is applied to."""
+        return self[:3]
+
+
+class _Passed:
+    """A batch on its way through hidden layers.
+
+    Args:
+        x: samples.
+        products: of the layers that it has passed, before the norm.
+        statistics: of the same layers.
+    """
+
+    def __init__(
+        self,
+        x: Float[Tensor, "n d"],
+        products: list[Float[Tensor, "n c"]] | None = None,
+        statistics: list[_Statistics] | None = None,
+    ) -> None:
+        self.x = x
+        self.num = x.shape[0]
+        self.products = products or []
+        self.statistics = statistics or []
+
+    def behind(self, layers: int, rows: slice) -> Float[Tensor, "b c"]:
+        """What comes out of the first so many layers, for some samples; the samples where it is none."""
+        if not layers:
+            return self.x[rows]
+        z = self.products[layers - 1][rows]
+        y = torch.empty_like(z)
+        kernels().normalize(z.numpy(), *self.statistics[layers - 1].affine, True, y.numpy(), 0, len(z))
+        return y
+
+    def add(self, layer: Hidden) -> BatchMoments:
+        """Pass the next layer; gives the moments of its product."""
+        before, n = len(self.products), self.num
+        z = self.x.new_empty(n, layer.weight.shape[0])
+        means, squares = _rows_per_block(n, z.shape[1]), _rows_per_block(n, z.shape[1])
+        matrix = z.numpy()
+
+        def product(block: int, rows: slice) -> None:
+            torch.mm(self.behind(before, rows), layer.weight.t(), out=z[rows])
+            kernels().moments(matrix, means[block], squares[block], rows.start, rows.stop)
+
+        _each_block(product, n)
+        mean, var = _merged(means, squares, n)
+        inverse_std = torch.rsqrt(var + layer.eps)
+        center, scale, shift = (p.float().numpy() for p in (mean, layer.gamma * inverse_std, layer.beta))
+        self.products.append(z)
+        self.statistics.append(_Statistics(center, scale, shift, inverse_std))
+        return BatchMoments(mean.float(), var.float(), z.new_tensor(float(n)))
+
+    def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
+        """What a linear layer makes of what comes out of all layers."""
+        out = self.x.new_empty(self.num, weight.shape[0])
+
+        def product(_: int, rows: slice) -> None:
+            torch.addmm(bias, self.behind(len(self.products), rows), weight.t(), out=out[rows])
+
+        _each_block(product, self.num)
+        return out
+
+
+class _Through(NamedTuple):
+    """What mean and variance of a layer send back to each sample."""
+
+    var: np.ndarray
+    mean: np.ndarray
+
+
+def _gradients(
+    passed: _Passed,
+    hidden: list[Hidden],
+    weight: Float[Tensor, "o c"],
+    grad: Float[Tensor, "n o"],
+    wants_x: bool,
+) -> list[Tensor | None]:
+    """Gradients of samples, output weight and bias, and of each layer's weight, gamma and beta."""
+    n, above, through = passed.num, grad, None
+    found: list[Tensor | None] = []
+    for layers in range(len(hidden), 0, -1):
+        below = torch.empty_like(passed.products[layers - 1])
+        grad_weight, grad_gamma, grad_beta = _one_layer(passed, layers, weight, above, through, below)
+        layer, inverse_std = hidden[layers - 1], passed.statistics[layers - 1].inverse_std
+        share = layer.gamma * inverse_std / n
+        back = share * inverse_std * grad_gamma, share * grad_beta
+        through = _Through(*(part.float().numpy() for part in back))
+        found = [grad_weight, grad_gamma.float(), grad_beta.float(), *found]
+        weight, above = layer.weight, below
+    grad_x = torch.empty_like(passed.x) if wants_x else None
+    first, *_ = _one_layer(passed, 0, weight, above, through, grad_x)
+    # Each weight was found with the norm below it: the last one belongs to the output.
+    *inner, output = [first, *found[::3]]
+    norms = [part for pair in zip(inner, found[1::3], found[2::3], strict=True) for part in pair]
+    return [grad_x, output, grad.sum(0), *norms]
+
+
+def _one_layer(
+    passed: _Passed,
+    layers: int,
+    weight: Float[Tensor, "o c"],
+    above: Float[Tensor, "n o"],
+    through: _Through | None,
+    below: Float[Tensor, "n c"] | None,
+) -> tuple[Float[Tensor, "o c"], Float64[Tensor, " c"], Float64[Tensor, " c"]]:
+    """Gradients of a layer's weight, and of the norm's gamma and beta below it.
+
+    Args:
+        passed: the batch.
+        layers: hidden layers below.
+        weight: the layer's.
+        above: gradients of what comes out of the layer, or of its product where it is the output layer.
+        through: what its statistics send back; None for the output layer.
+        below: filled with the gradients of what comes into the layer.
+    """
+    n, c = passed.num, weight.shape[1]
+    partial = weight.new_empty(_blocks(n), *weight.shape)
+    sums, dots = _rows_per_block(n, c), _rows_per_block(n, c)
+
+    def gradients(block: int, rows: slice) -> None:
+        here = above[rows]
+        if through is not None:
+            z, own = passed.products[layers][rows], passed.statistics[layers]
+            given, here = here, torch.empty_like(here)
+            told = given.numpy(), z.numpy(), *own.affine, True, *through, here.numpy()
+            kernels().backward(*told, 0, len(z))
+        torch.mm(here.t(), passed.behind(layers, rows), out=partial[block])
+        if below is None:
+            return
+        torch.mm(here, weight, out=below[rows])
+        if layers:
+            arrays = below.numpy(), passed.products[layers - 1].numpy(), *passed.statistics[layers - 1].affine
+            kernels().sums(*arrays, True, sums[block], dots[block], rows.start, rows.stop)
+
+    _each_block(gradients, n)
+    grad_weight = partial.sum(0, dtype=torch.float64).float()
+    grad_beta, dot = (torch.from_numpy(part).sum(0, dtype=torch.float64) for part in (sums, dots))
+    inverse_std = passed.statistics[layers - 1].inverse_std if layers else torch.zeros_like(dot)
+    return grad_weight, dot * inverse_std, grad_beta
+
+
+def _merged(means: np.ndarray, squares: np.ndarray, n: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance from those of the blocks, in fp64 (Chan et al. 1983)."""
+    counts = torch.full((len(means), 1), BLOCK, dtype=torch.float64)
+    counts[-1] = n - BLOCK * (len(means) - 1)
+    wide = torch.from_numpy(means).double()
+    mean = (wide * counts).sum(0) / n
+    inner = torch.from_numpy(squares).sum(0, dtype=torch.float64)
+    return mean, (inner + (counts * (wide - mean).square()).sum(0)) / n
+
+
+def _blocks(n: int) -> int:
+    return -(-n // BLOCK)
+
+
+def _rows_per_block(n: int, c: int) -> np.ndarray:
+    return np.zeros((_blocks(n), c), np.float32)
+
+
+def _each_block(work: Callable[[int, slice], None], n: int) -> None:
+    """Call `work` with the number and the rows of each block, on as many threads as torch has."""
+    set_threads = _set_threads_of_products()
+    assert set_threads is not None
+
+    def piece(block: int) -> None:
+        # Each thread multiplies on its own: the others are busy with other blocks.
+        before = set_threads(1)
+        try:
+            work(block, slice(block * BLOCK, min((block + 1) * BLOCK, n)))
+        finally:
+            set_threads(before)
+
+    run_pieces(piece, _blocks(n))
+
+
+@functools.cache
+def _set_threads_of_products() -> Callable[[int], int] | None:
+    """MKL's number of threads for the calling thread, which gives the one before; None without MKL."""
+    folder = Path(torch.__file__).parent / "lib"
+    for path in sorted(folder.glob("libtorch_cpu.*")):
+        try:
+            found: Callable[[int], int] = ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+        except (OSError, AttributeError):
+            continue
+        return found
+    return None
