@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +26,14 @@ from bn_field_plugin.nn import products
 from bn_field_plugin.nn.batch_linear import BatchMoments, kernels, plain_batch_norm_linear
 from bn_field_plugin.nn.workers import run_pieces
 
-BLOCK = 2048
-"""Samples of a block."""
+BLOCK_BYTES = 2**19
+"""Activations of one layer that a block holds: about half of a core's L2 cache."""
 
-FEWEST_SAMPLES = 2 * BLOCK
-"""Samples from which on blocks are faster than layers."""
+FEWEST_IN_BLOCK = 1024
+"""Samples of a block of wide layers, whose products are slow for fewer."""
+
+FEWEST_SAMPLES = 8192
+"""Samples of a batch from which on blocks are faster than layers."""
 
 
 class Hidden(NamedTuple):
@@ -92,8 +96,9 @@ class _Network(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, moments: list[BatchMoments], eps: list[float], *tensors: Tensor) -> Tensor:
         x, weight, bias, *flat = (t.detach().contiguous() for t in tensors)
-        passed = _Passed(x)
-        for layer in _layers(flat, eps):
+        hidden = _layers(flat, eps)
+        passed = _Passed(x, _widest(hidden))
+        for layer in hidden:
             moments.append(passed.add(layer))
         ctx.save_for_backward(*tensors, *passed.products)
         ctx.eps, ctx.statistics = eps, passed.statistics
@@ -109,13 +114,18 @@ class _Network(torch.autograd.Function):
             found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
             return None, None, *(next(found) if is_wanted else None for is_wanted in wants)
         x, weight, _, *flat = (t.detach().contiguous() for t in tensors)
-        passed = _Passed(x, list(ctx.saved_tensors[count:]), ctx.statistics)
-        return None, None, *_gradients(passed, _layers(flat, ctx.eps), weight, grad.contiguous(), wants[0])
+        hidden = _layers(flat, ctx.eps)
+        passed = _Passed(x, _widest(hidden), list(ctx.saved_tensors[count:]), ctx.statistics)
+        return None, None, *_gradients(passed, hidden, weight, grad.contiguous(), wants[0])
 
 
 def _layers(flat: list[Tensor], eps: list[float]) -> list[Hidden]:
     parts = zip(flat[::3], flat[1::3], flat[2::3], eps, strict=True)
     return [Hidden(*layer) for layer in parts]
+
+
+def _widest(hidden: list[Hidden]) -> int:
+    return max(layer.weight.shape[0] for layer in hidden)
 
 
 def _by_torch(tensors: tuple[Tensor, ...], eps: list[float]) -> Float[Tensor, "n o"]:
@@ -146,6 +156,7 @@ class _Passed:
 
     Args:
         x: samples.
+        width: features of the widest layer.
         products: of the layers that it has passed, before the norm.
         statistics: of the same layers.
     """
@@ -153,6 +164,7 @@ class _Passed:
     def __init__(
         self,
         x: Float[Tensor, "n d"],
+        width: int,
         products: list[Float[Tensor, "n c"]] | None = None,
         statistics: list[_Statistics] | None = None,
     ) -> None:
@@ -160,6 +172,28 @@ class _Passed:
         self.num = x.shape[0]
         self.products = products or []
         self.statistics = statistics or []
+        fitting = 2 ** int(math.log2(max(BLOCK_BYTES / (4 * width), 1)))
+        self.block = max(fitting, FEWEST_IN_BLOCK)
+        self.blocks = -(-self.num // self.block)
+
+    def each_block(self, work: Callable[[int, slice], None]) -> None:
+        """Call `work` with the number and the rows of each block, on as many threads as torch has."""
+        set_threads = _set_threads_of_products()
+        assert set_threads is not None
+
+        def piece(block: int) -> None:
+            # Each thread multiplies on its own: the others are busy with other blocks.
+            before = set_threads(1)
+            try:
+                work(block, slice(block * self.block, min((block + 1) * self.block, self.num)))
+            finally:
+                set_threads(before)
+
+        run_pieces(piece, self.blocks)
+
+    def row_per_block(self, c: int) -> np.ndarray:
+        """Zeros for something that each block finds for each feature."""
+        return np.zeros((self.blocks, c), np.float32)
 
     def behind(self, layers: int, rows: slice) -> Float[Tensor, "b c"]:
         """What comes out of the first so many layers, for some samples; the samples where it is none."""
@@ -172,22 +206,31 @@ class _Passed:
 
     def add(self, layer: Hidden) -> BatchMoments:
         """Pass the next layer; gives the moments of its product."""
-        before, n = len(self.products), self.num
-        z = self.x.new_empty(n, layer.weight.shape[0])
-        means, squares = _rows_per_block(n, z.shape[1]), _rows_per_block(n, z.shape[1])
+        before = len(self.products)
+        z = self.x.new_empty(self.num, layer.weight.shape[0])
+        means, squares = self.row_per_block(z.shape[1]), self.row_per_block(z.shape[1])
         matrix = z.numpy()
 
         def product(block: int, rows: slice) -> None:
             torch.mm(self.behind(before, rows), layer.weight.t(), out=z[rows])
             kernels().moments(matrix, means[block], squares[block], rows.start, rows.stop)
 
-        _each_block(product, n)
-        mean, var = _merged(means, squares, n)
+        self.each_block(product)
+        mean, var = self._merged(means, squares)
         inverse_std = torch.rsqrt(var + layer.eps)
         center, scale, shift = (p.float().numpy() for p in (mean, layer.gamma * inverse_std, layer.beta))
         self.products.append(z)
         self.statistics.append(_Statistics(center, scale, shift, inverse_std))
-        return BatchMoments(mean.float(), var.float(), z.new_tensor(float(n)))
+        return BatchMoments(mean.float(), var.float(), z.new_tensor(float(self.num)))
+
+    def _merged(self, means: np.ndarray, squares: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance from those of the blocks, in fp64 (Chan et al. 1983)."""
+        counts = torch.full((self.blocks, 1), self.block, dtype=torch.float64)
+        counts[-1] = self.num - self.block * (self.blocks - 1)
+        wide = torch.from_numpy(means).double()
+        mean = (wide * counts).sum(0) / self.num
+        inner = torch.from_numpy(squares).sum(0, dtype=torch.float64)
+        return mean, (inner + (counts * (wide - mean).square()).sum(0)) / self.num
 
     def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
         """What a linear layer makes of what comes out of all layers."""
@@ -196,7 +239,7 @@ class _Passed:
         def product(_: int, rows: slice) -> None:
             torch.addmm(bias, self.behind(len(self.products), rows), weight.t(), out=out[rows])
 
-        _each_block(product, self.num)
+        self.each_block(product)
         return out
 
 
@@ -252,9 +295,8 @@ def _one_layer(
         through: what its statistics send back; None for the output layer.
         below: filled with the gradients of what comes into the layer.
     """
-    n, c = passed.num, weight.shape[1]
-    partial = weight.new_empty(_blocks(n), *weight.shape)
-    sums, dots = _rows_per_block(n, c), _rows_per_block(n, c)
+    partial = weight.new_empty(passed.blocks, *weight.shape)
+    sums, dots = passed.row_per_block(weight.shape[1]), passed.row_per_block(weight.shape[1])
 
     def gradients(block: int, rows: slice) -> None:
         here = above[rows]
@@ -271,45 +313,11 @@ def _one_layer(
             arrays = below.numpy(), passed.products[layers - 1].numpy(), *passed.statistics[layers - 1].affine
             kernels().sums(*arrays, True, sums[block], dots[block], rows.start, rows.stop)
 
-    _each_block(gradients, n)
+    passed.each_block(gradients)
     grad_weight = partial.sum(0, dtype=torch.float64).float()
     grad_beta, dot = (torch.from_numpy(part).sum(0, dtype=torch.float64) for part in (sums, dots))
     inverse_std = passed.statistics[layers - 1].inverse_std if layers else torch.zeros_like(dot)
     return grad_weight, dot * inverse_std, grad_beta
-
-
-def _merged(means: np.ndarray, squares: np.ndarray, n: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance from those of the blocks, in fp64 (Chan et al. 1983)."""
-    counts = torch.full((len(means), 1), BLOCK, dtype=torch.float64)
-    counts[-1] = n - BLOCK * (len(means) - 1)
-    wide = torch.from_numpy(means).double()
-    mean = (wide * counts).sum(0) / n
-    inner = torch.from_numpy(squares).sum(0, dtype=torch.float64)
-    return mean, (inner + (counts * (wide - mean).square()).sum(0)) / n
-
-
-def _blocks(n: int) -> int:
-    return -(-n // BLOCK)
-
-
-def _rows_per_block(n: int, c: int) -> np.ndarray:
-    return np.zeros((_blocks(n), c), np.float32)
-
-
-def _each_block(work: Callable[[int, slice], None], n: int) -> None:
-    """Call `work` with the number and the rows of each block, on as many threads as torch has."""
-    set_threads = _set_threads_of_products()
-    assert set_threads is not None
-
-    def piece(block: int) -> None:
-        # Each thread multiplies on its own: the others are busy with other blocks.
-        before = set_threads(1)
-        try:
-            work(block, slice(block * BLOCK, min((block + 1) * BLOCK, n)))
-        finally:
-            set_threads(before)
-
-    run_pieces(piece, _blocks(n))
 
 
 @functools.cache

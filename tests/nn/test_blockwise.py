@@ -19,7 +19,8 @@ BLOCK = 16
 @pytest.fixture(autouse=True)
 def few_samples_in_a_block(monkeypatch):
     """Let a few samples fill several blocks."""
-    monkeypatch.setattr(blockwise, "BLOCK", BLOCK)
+    monkeypatch.setattr(blockwise, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blockwise, "FEWEST_IN_BLOCK", BLOCK)
     monkeypatch.setattr(blockwise, "FEWEST_SAMPLES", 2 * BLOCK)
 
 
