@@ -17,6 +17,7 @@ from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.presets import Options, as_arguments, load_preset
+from standalone.time_limit import command_begins
 
 CONFIG = "config.yaml"
 """File of a fit's options in its folder, which --resume reads."""
@@ -63,6 +64,7 @@ class CommandLine:
         Args:
             args: the command line; that of the process by default.
         """
+        command_begins(with_process=args is None)
         with exit_on_user_error(), exit_on_interrupt():
             command = self.parse(sys.argv[1:] if args is None else args)
             keep_freed_memory()

@@ -26,6 +26,7 @@ from standalone.interrupts import FitInterrupted, Interrupts, deferred_interrupt
 from standalone.optimization import OptimizationConfig, ScheduledOptimizers
 from standalone.progress import FitProgress
 from standalone.sampling import Sampler
+from standalone.time_limit import TimeLimit
 
 Loss = Callable[[Float[Tensor, "n o"], Float[Tensor, "n o"]], Float[Tensor, ""]]
 """From outputs and targets to a scalar."""
@@ -33,22 +34,27 @@ Loss = Callable[[Float[Tensor, "n o"], Float[Tensor, "n o"]], Float[Tensor, ""]]
 STEPS_BETWEEN_READS = 20
 """Steps after which the loss is read from a GPU; a CPU's is read at each."""
 
+CALLBACKS_SHARE = 0.05
+"""Share of the time so far that callbacks on the way may take, where a whole command has a time limit."""
+
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to fit: steps, seconds, or whichever is spent first.
+    """How long to fit: steps, seconds, until a time, or whichever is spent first.
 
     Raises:
-        UserError: neither is given, or one is not above 0.
+        UserError: none is given, or one is not above 0.
     """
 
     steps: int | None = None
     """Optimisation steps."""
     seconds: float | None = None
     """Time for the steps themselves, evaluations apart."""
+    limit: TimeLimit | None = None
+    """When the fit must have ended, its callbacks and the last of them included."""
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
+        if self.steps is None and self.seconds is None and self.limit is None:
             raise UserError("no budget: give --steps or --time-limit")
         if self.steps is not None and self.steps < 1:
             raise UserError(f"--steps is {self.steps}: it must be at least 1")
@@ -56,7 +62,7 @@ class Budget:
             raise UserError(f"--time-limit is {self.seconds}: it must be a number of seconds above 0")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the budget that is spent, 1 or more where it is spent."""
+        """Share of steps and seconds that is spent, 1 or more where one is spent; the limit apart."""
         by_steps = step / self.steps if self.steps is not None else 0.0
         by_time = seconds / self.seconds if self.seconds is not None else 0.0
         return max(by_steps, by_time)
@@ -64,12 +70,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Callback:
-    """Something to do between two steps; the time it takes is not the fit's."""
+    """Something to do between two steps; the time it takes is not the fit's, but within its limit."""
 
     function: Callable[[FitState], Mapping[str, float]]
     """Gets the state; what it returns goes into the history and the progress line."""
     every: int
-    """Steps between two calls; the last step calls it too."""
+    """Steps between two calls; the last step calls it too. Where the budget has a limit, calls that would
+    take more than `CALLBACKS_SHARE` of the time so far are left out."""
+    seconds: float = 0.0
+    """What a call is expected to take, before one has been timed."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def fit(
         sampler: gives the batches, on the same device.
         loss: of a batch's outputs and targets.
         optimization: optimizers and schedule; the schedule ends with the budget.
-        budget: steps or seconds.
+        budget: steps, seconds or a limit; within a limit, one step at least is taken.
         callbacks: what to do at given steps, such as evaluations.
         checkpoint: where to keep the state, and whether to go on from there.
         compiled: run the training passes through torch.compile.
@@ -134,12 +143,12 @@ def fit(
         UserError: the loss is not finite, or the checkpoint does not fit.
         FitInterrupted: Ctrl-C; the checkpoint has been written.
     """
-    run = _Run(network, sampler, loss, optimization, budget, checkpoint)
+    run = _Run(network, sampler, loss, optimization, budget, checkpoint, callbacks)
     if checkpoint is not None and checkpoint.resume and checkpoint.path.exists():
         run.restore(checkpoint)
     forward = torch.compile(network, dynamic=False) if compiled else network
     with progress or nullcontext(), deferred_interrupts() as interrupts:
-        run.loop(forward, callbacks, progress, interrupts)
+        run.loop(forward, progress, interrupts)
     return run.state
 
 
@@ -160,6 +169,58 @@ def finished(
     return fold_norm(network)
 
 
+class _LimitClock:
+    """How much of a limit is spent: from the first step to the last one that leaves time for the callbacks.
+
+    Without a limit, nothing is ever spent.
+
+    Args:
+        limit: when all must have ended.
+        callbacks: called on the way, and once more after the last step.
+
+    Attributes:
+        began: seconds of the command, and of earlier ones that the fit goes on from, before the first step.
+        step: seconds that the latest step took.
+    """
+
+    def __init__(self, limit: TimeLimit | None, callbacks: Sequence[Callback]) -> None:
+        self._limit = limit
+        self._costs = [callback.seconds for callback in callbacks]
+        self._spent = 0.0
+        self._earlier = 0.0
+        self.began = self.elapsed
+        self.step = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the command, and of earlier ones that the fit goes on from."""
+        return 0.0 if self._limit is None else self._earlier + self._limit.clock()
+
+    @property
+    def progress(self) -> float:
+        """Share of the time for steps that is spent: 1 where the next step would end too late."""
+        if self._limit is None:
+            return 0.0
+        end = self._limit.end - sum(self._costs) - self.step / 2
+        return (self.elapsed - self.began) / (end - self.began) if end > self.began else 1.0
+
+    def has_time_for(self, index: int) -> bool:
+        """Whether a callback may be called on the way."""
+        if self._limit is None:
+            return True
+        return self._spent + self._costs[index] <= CALLBACKS_SHARE * (self.elapsed - self.began)
+
+    def note(self, index: int, seconds: float) -> None:
+        """Remember what a call took."""
+        self._costs[index] = seconds
+        self._spent += seconds
+
+    def go_on(self, elapsed: float, began: float) -> None:
+        """Count what earlier commands took."""
+        if self._limit is not None:
+            self._earlier, self.began = elapsed, began
+
+
 class _Run:
     """One fit: what changes from step to step, and its checkpoint."""
 
@@ -171,8 +232,11 @@ class _Run:
         optimization: OptimizationConfig,
         budget: Budget,
         checkpoint: CheckpointOptions | None,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.state = FitState(network)
+        self.clock = _LimitClock(budget.limit, callbacks)
+        self.callbacks = callbacks
         self.sampler, self.loss, self.budget, self.checkpoint = sampler, loss, budget, checkpoint
         self.optimization = optimization
         self.optimizers = ScheduledOptimizers(network, optimization)
@@ -181,23 +245,24 @@ class _Run:
 
     @property
     def progress(self) -> float:
-        return self.budget.progress(self.state.step, self.state.seconds)
+        spent = self.budget.progress(self.state.step, self.state.seconds)
+        return max(spent, self.clock.progress)
 
     def loop(
         self,
         forward: Callable[[Tensor], Tensor],
-        callbacks: Sequence[Callback],
         progress: FitProgress | None,
         interrupts: Interrupts,
     ) -> None:
         state = self.state
         state.network.train()
         saved_at = time.perf_counter()
-        while self.progress < 1:
+        while self.progress < 1 or state.step == 0:
             start = time.perf_counter()
             self.step(forward)
-            state.seconds += time.perf_counter() - start
-            metrics = self.call(callbacks)
+            self.clock.step = time.perf_counter() - start
+            state.seconds += self.clock.step
+            metrics = self.call()
             if progress is not None:
                 progress.update(state.step, min(self.progress, 1.0), state.seconds, state.loss, metrics)
             if interrupts.requested:
@@ -225,17 +290,28 @@ class _Run:
         self.optimizers.step(factor)
         state.step += 1
 
-    def call(self, callbacks: Sequence[Callback]) -> dict[str, float]:
-        """Call the callbacks that are due, and note what they return."""
-        state = self.state
-        due = [one for one in callbacks if state.step % one.every == 0 or self.progress >= 1]
-        metrics: dict[str, float] = {}
-        for callback in due:
-            metrics |= callback.function(state)
+    def call(self) -> dict[str, float]:
+        """Call the callbacks that are due, all of them after the last step, and note what they return."""
+        state, every = self.state, list(enumerate(self.callbacks))
+        due = [i for i, one in every if state.step % one.every == 0 and self.clock.has_time_for(i)]
+        metrics = self.take(due)
+        if self.progress >= 1:  # also where only the calls have taken the rest of the time
+            rest = [i for i, _ in every if i not in due]
+            metrics |= self.take(rest)
+            due += rest
         if due:
             state.network.train()
             row = {"step": state.step, "seconds": state.seconds, "loss": state.loss}
             state.history.append(row | {name: float(value) for name, value in metrics.items()})
+        return metrics
+
+    def take(self, due: Sequence[int]) -> dict[str, float]:
+        """Call callbacks by their numbers."""
+        metrics: dict[str, float] = {}
+        for index in due:
+            start = time.perf_counter()
+            metrics |= self.callbacks[index].function(self.state)
+            self.clock.note(index, time.perf_counter() - start)
         return metrics
 
     def save(self) -> None:
@@ -252,6 +328,8 @@ class _Run:
                 "identity": dict(self.checkpoint.identity),
                 "step": state.step,
                 "seconds": state.seconds,
+                "elapsed": self.clock.elapsed,
+                "began": self.clock.began,
                 "loss": state.loss,
                 "history": state.history,
                 "network": state.network.state_dict(),
@@ -282,6 +360,7 @@ class _Run:
             self.sampler.load_state_dict(saved["sampler"])
             state.step, state.seconds = int(saved["step"]), float(saved["seconds"])
             state.loss, state.history = float(saved["loss"]), list(saved["history"])
+            self.clock.go_on(float(saved.get("elapsed", 0.0)), float(saved.get("began", 0.0)))
             torch.set_rng_state(saved["rng"]["cpu"].cpu())
             if "cuda" in saved["rng"] and self.device.type == "cuda":
                 torch.cuda.set_rng_state(saved["rng"]["cuda"].cpu(), self.device)

@@ -47,6 +47,10 @@ Those of hash grids: a search over factors of 2 and 3, 100 steps of 8,192 pixels
 256x256, which no table reports."""
 
 
+WARMUP_SHARE = 0.1
+"""Largest share of a budget in seconds over which the learning rates rise."""
+
+
 @dataclass(frozen=True)
 class OptimizationConfig:
     """Optimizers of a fit and their schedule: a linear warmup, then a cosine decay over the budget."""
@@ -58,7 +62,7 @@ class OptimizationConfig:
     hidden_lr: float | None = None
     """Peak learning rate of the matrices between hidden layers; by default what suits the norm."""
     warmup_steps: int = 50
-    """Steps over which the learning rates rise, at most a tenth of a budget in steps."""
+    """Steps over which the learning rates rise, at most a tenth of the budget."""
     final_fraction: float = 0.01
     """Share of the peak learning rates that is left at the end."""
 
@@ -94,7 +98,7 @@ class OptimizationConfig:
             steps: the budget in steps, where it is one.
         """
         warmup = self.warmup_steps if steps is None else min(self.warmup_steps, steps // 10)
-        rise = min(1.0, (step + 1) / (warmup + 1))
+        rise = min(1.0, max((step + 1) / (warmup + 1), progress / WARMUP_SHARE if steps is None else 0.0))
         decay = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
         return rise * (self.final_fraction + (1 - self.final_fraction) * decay)
 

@@ -11,6 +11,7 @@ from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName
 from bn_field_plugin.nn.activations import OPTIONS
 from standalone.fitting import Budget
 from standalone.networks import Size, Variant
+from standalone.time_limit import ENDING_SECONDS, TimeLimit
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class RunOptions:
     steps: int | None = None
     """Optimisation steps; the command's default unless a time limit is given."""
     time_limit: float | None = None
-    """Seconds of optimisation, evaluations apart; the schedule follows it."""
+    """Seconds of the whole command: start, reading, steps, evaluation, files. The schedule follows it."""
     eval_every: int = 50
     """Steps between two evaluations on the way."""
     seed: int = 0
@@ -104,11 +105,23 @@ class RunOptions:
     compile: bool = False
     """Run training passes through torch.compile; needs a C++ compiler and takes a while to begin."""
 
-    def budget(self, default_steps: int) -> Budget:
-        """Steps or seconds to spend.
+    def limit(self) -> TimeLimit | None:
+        """The time limit as one of the running command.
+
+        Raises:
+            UserError: a time limit that is not above 0.
+        """
+        if self.time_limit is None:
+            return None
+        self.budget(1)
+        return TimeLimit(self.time_limit).reserving(ENDING_SECONDS)
+
+    def budget(self, default_steps: int, limit: TimeLimit | None = None) -> Budget:
+        """Steps or time to spend.
 
         Args:
             default_steps: steps where neither steps nor a time limit are given.
+            limit: when the fit must have ended; without one, the time limit is that of the steps alone.
 
         Raises:
             UserError: a number out of its range.
@@ -116,7 +129,8 @@ class RunOptions:
         if self.eval_every < 1:
             raise UserError(f"--eval-every is {self.eval_every}: it must be at least 1")
         default = default_steps if self.time_limit is None else None
-        return Budget(self.steps if self.steps is not None else default, self.time_limit)
+        seconds = self.time_limit if limit is None else None
+        return Budget(self.steps if self.steps is not None else default, seconds, limit)
 
     def torch_device(self) -> torch.device:
         """The device to compute on.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LineStyle = str | tuple[int, tuple[int, ...]]
 """A line style as matplotlib takes it."""
 
+CHART_DPI = 120
+"""Dots per inch of figures, unless asked otherwise."""
+
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -76,7 +79,7 @@ def new_figure(
         return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 120, palette: bool = False) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = CHART_DPI, palette: bool = False) -> None:
     """Write a figure, complete or not at all, in the format that the suffix names.
 
     Args:

@@ -1,7 +1,8 @@
-"""Where a fit's batches come from: all points at once, or shuffled ones, epoch after epoch."""
+"""Where a fit's batches come from: all points at once, or parts of them, epoch after epoch."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -54,14 +55,14 @@ class FullBatch:
         """Nothing to restore."""
 
 
-class ShuffledBatches:
-    """Batches of a fresh permutation of the points in each epoch: every point once, sizes equal to within 1.
+class EpochBatches(ABC):
+    """Batches that together are all points once in an epoch, and others in the next; sizes equal to within 1.
 
     Args:
         size: number of points.
         batch_size: most points of a batch.
         gather: makes the batch of given indices.
-        seed: seed of the permutations.
+        seed: seed of what is drawn in each epoch.
 
     Raises:
         UserError: a batch size below 2, for which batch statistics do not exist.
@@ -80,24 +81,64 @@ class ShuffledBatches:
 
     def _start_epoch(self) -> None:
         self._epoch_state = self._generator.get_state()
-        dtype = torch.int32 if self.size < 2**31 else torch.int64
-        self._order = torch.randperm(self.size, generator=self._generator, dtype=dtype)
+        self._draw(self._generator)
         self._next = 0
+
+    @abstractmethod
+    def _draw(self, generator: torch.Generator) -> None:
+        """Draw what chooses an epoch's batches."""
+
+    @abstractmethod
+    def _indices(self, number: int) -> Int[Tensor, " n"]:
+        """Points of the epoch's batch of a number."""
 
     def next_batch(self) -> Batch:
         """The next batch of the epoch, or the first of the next one."""
         if self._next == self.num_batches:
             self._start_epoch()
-        start, stop = (self.size * k // self.num_batches for k in (self._next, self._next + 1))
         self._next += 1
-        return self._gather(self._order[start:stop].long())
+        return self._gather(self._indices(self._next - 1))
 
     def state_dict(self) -> dict[str, Any]:
         """State of the generator at the start of the epoch, and the number of the next batch."""
         return {"epoch": self._epoch_state, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Draw the epoch's permutation again and go on in it."""
+        """Draw what the epoch began with again, and go on in it."""
         self._generator.set_state(state["epoch"].cpu())
         self._start_epoch()
         self._next = int(state["next"])
+
+
+class ShuffledBatches(EpochBatches):
+    """Parts of a fresh permutation of the points in each epoch."""
+
+    def _draw(self, generator: torch.Generator) -> None:
+        dtype = torch.int32 if self.size < 2**31 else torch.int64
+        self._order = torch.randperm(self.size, generator=generator, dtype=dtype)
+
+    def _indices(self, number: int) -> Int[Tensor, " n"]:
+        start, stop = (self.size * k // self.num_batches for k in (number, number + 1))
+        return self._order[start:stop].long()
+
+
+class SpreadBatches(EpochBatches):
+    """One point of each run of neighbours, in order: every batch is spread evenly over all points.
+
+    Runs have as many points as an epoch has batches. Each takes its points in an order of its own, which is
+    random from epoch to epoch: from a random one on, in steps that have no divisor in common with their
+    number. Nothing but a start and a step of each run is kept.
+    """
+
+    def _draw(self, generator: torch.Generator) -> None:
+        length = self.num_batches
+        self._starts = torch.arange(0, self.size, length)
+        numbers = torch.arange(1, length + 1)
+        steps = numbers[torch.gcd(numbers, torch.tensor(length)) == 1]
+        chosen = torch.randint(len(steps), self._starts.shape, generator=generator)
+        self._offsets = torch.randint(length, self._starts.shape, generator=generator)
+        self._steps = steps[chosen]
+
+    def _indices(self, number: int) -> Int[Tensor, " n"]:
+        indices = self._starts + (self._offsets + self._steps * number) % self.num_batches
+        return indices if indices[-1] < self.size else indices[:-1]

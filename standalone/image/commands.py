@@ -71,9 +71,10 @@ class Fit:
             FitInterrupted: Ctrl-C.
         """
         from standalone.image.fit import fit_image
-        from standalone.image.outputs import CHECKPOINT, RESULTS, write_fit
+        from standalone.image.outputs import CHECKPOINT, RESULTS, rehearse_writing, write_fit
         from standalone.interrupts import FitInterrupted
 
+        limit = self.run.limit()
         picture = load_picture(self.image, self.max_side)
         folder = self.resume or self.output_dir or OUTPUTS / picture_name(self.image)
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
@@ -94,6 +95,7 @@ class Fit:
                 self.optimization,
                 checkpoint=folder / CHECKPOINT,
                 resume=self.resume is not None,
+                limit=None if limit is None else limit.reserving(rehearse_writing(picture)),
             )
         except FitInterrupted as stop:
             raise FitInterrupted(
@@ -165,6 +167,7 @@ class Compare:
         from standalone.networks import parse_variants
 
         variants = parse_variants([*self.variants, *(["siren"] if self.siren else [])])
+        limit = self.run.limit()
         picture = load_picture(self.image, self.max_side)
         folder = self.output_dir or OUTPUTS / f"{picture_name(self.image)}-compare"
         zoom = None if self.zoom is None else Zoom(*self.zoom)
@@ -180,7 +183,9 @@ class Compare:
             folder, Source.of(self.image, BUILT_IN), chosen=self.output_dir is not None, resume=self.resume
         )
         try:
-            fits = compare(picture, variants, size, self.run, self.optimization, folder, resume=self.resume)
+            fits = compare(
+                picture, variants, size, self.run, self.optimization, folder, resume=self.resume, limit=limit
+            )
         except FitInterrupted as stop:
             raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
         command = command_behind(f"bn-image compare {picture_name(self.image)}", self, leave_out=("image",))
@@ -191,6 +196,8 @@ class Compare:
 @dataclass
 class Encode:
     """Encode an image as one small file: fit a network, round its numbers, code them.
+
+    A time limit is that of the fit's steps alone.
 
     Example: bn-image encode photo.png photo.bni --bpp 0.3
     """

@@ -14,7 +14,7 @@ from bn_field_plugin.files import write_whole
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
-from standalone.image.outputs import draw_curves, psnr_as_written
+from standalone.image.outputs import draw_curves, psnr_as_written, rehearse_writing
 from standalone.image.task import ImageTask
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
@@ -22,6 +22,7 @@ from standalone.options import NetworkOptions
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, csv_text, device_name, machine_facts, write_table
 from standalone.results import Results
+from standalone.time_limit import TimeLimit
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
 """Networks of the source's Fig 2."""
@@ -61,6 +62,7 @@ def compare(
     folder: Path,
     *,
     resume: bool = False,
+    limit: TimeLimit | None = None,
 ) -> dict[Variant, ImageFit]:
     """Fit a picture with each network, one after the other.
 
@@ -72,12 +74,18 @@ def compare(
         optimization: optimizers; learning rates that are not given follow each network's norm.
         folder: keeps the checkpoints.
         resume: go on from them.
+        limit: when the command must have ended; each network has an equal share of the time.
     """
+    if limit is not None:
+        limit = limit.reserving(rehearse_writing(picture) * len(variants))
     fits = {}
-    for variant in variants:
+    for index, variant in enumerate(variants):
+        share = None if limit is None else limit.share(1 / (len(variants) - index))
         network = dataclasses.replace(size, network=variant.network, norm=variant.norm)
         checkpoint = folder / "checkpoints" / f"{variant.slug}.pt"
-        fits[variant] = fit_image(picture, network, run, optimization, checkpoint=checkpoint, resume=resume)
+        fits[variant] = fit_image(
+            picture, network, run, optimization, checkpoint=checkpoint, resume=resume, limit=share
+        )
     return fits
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -14,10 +15,11 @@ from bn_field_plugin.nn import CoordinateMLP
 from standalone.fitting import Callback, CheckpointOptions, fit
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
-from standalone.image.task import ImageTask
+from standalone.image.task import PREVIEW_PIXELS, Evaluation, ImageTask
 from standalone.optimization import OptimizationConfig, count_parameters
 from standalone.options import NetworkOptions, RunOptions
 from standalone.progress import FitProgress
+from standalone.time_limit import TimeLimit
 
 DEFAULT_STEPS = 1000
 """Steps of a fit where neither steps nor a time limit are given."""
@@ -27,8 +29,8 @@ DEFAULT_STEPS = 1000
 class ImageRunOptions(RunOptions):
     """The run."""
 
-    batch_size: int | None = None
-    """Pixels of a step; by default all of them up to 512 x 512, else 65536."""
+    batch_size: int | Literal["full"] | None = None
+    """Pixels of a step, or full; by default all of them up to 256 x 256, else 16384 spread over the image."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def fit_image(
     checkpoint: Path | None = None,
     resume: bool = False,
     show_progress: bool = True,
+    limit: TimeLimit | None = None,
 ) -> ImageFit:
     """Fit a picture with a fresh network.
 
@@ -71,6 +74,7 @@ def fit_image(
         checkpoint: file to keep the state in.
         resume: go on from that file, where it exists.
         show_progress: show a bar.
+        limit: when all of this must have ended; without it, the run's time limit is that of the steps alone.
 
     Raises:
         UserError: options out of their ranges, a diverging fit, a checkpoint of another fit.
@@ -82,7 +86,7 @@ def fit_image(
         options = CheckpointOptions(checkpoint, resume=resume, identity=identity)
     mlp = network.build(2, picture.channels, run.seed)
     label = network.variant.label if show_progress else None
-    return fit_network(picture, mlp, run, optimization, checkpoint=options, label=label)
+    return fit_network(picture, mlp, run, optimization, checkpoint=options, label=label, limit=limit)
 
 
 def fit_network(
@@ -93,6 +97,7 @@ def fit_network(
     *,
     checkpoint: CheckpointOptions | None = None,
     label: str | None = None,
+    limit: TimeLimit | None = None,
 ) -> ImageFit:
     """Fit a picture with a given network, which is changed.
 
@@ -103,28 +108,35 @@ def fit_network(
         optimization: optimizers and schedule.
         checkpoint: where to keep the state, and whether to go on from there.
         label: what the progress bar calls it; None for no bar.
+        limit: when all of this must have ended; without it, the run's time limit is that of the steps alone.
 
     Raises:
         UserError: options out of their ranges, a diverging fit, a checkpoint of another fit.
         FitInterrupted: Ctrl-C; the checkpoint has been written.
     """
-    budget, device = run.budget(DEFAULT_STEPS), run.torch_device()
+    device = run.torch_device()
     task = ImageTask(picture, device)
     mlp.to(device)
+    evaluation = Evaluation(task)
+    seconds = 0.0
+    if limit is not None:
+        seconds = task.rehearse(mlp)
+        if not evaluation.is_whole:
+            limit = limit.reserving(seconds)
+            seconds *= PREVIEW_PIXELS / task.grid.num_points
     state = fit(
         mlp,
         task.sampler(run.batch_size, run.seed),
         task.loss,
         optimization,
-        budget,
-        callbacks=[Callback(task.evaluation(), run.eval_every)],
+        run.budget(DEFAULT_STEPS, limit),
+        callbacks=[Callback(evaluation, run.eval_every, seconds)],
         checkpoint=checkpoint,
         compiled=run.compile,
         progress=FitProgress(label, {"psnr": "dB"}) if label is not None else None,
     )
     release_freed_memory()  # what the steps held, before the metrics ask for more
-    final = task.finished(mlp)
-    pixels = task.reconstruct(final)
+    final, pixels = evaluation.final(state)
     return ImageFit(
         network=final,
         pixels=pixels,

@@ -9,12 +9,7 @@ import torch
 from jaxtyping import UInt8
 
 from bn_field_plugin.lpips import has_lpips
-
-SSIM_SIDE = 11
-"""Shortest side that SSIM's window fits in."""
-
-MS_SSIM_SIDE = 161
-"""Shortest side that MS-SSIM's window fits in at its fifth scale."""
+from standalone.image.similarity import similarity
 
 LPIPS_SIDE = 32
 """Shortest side that AlexNet takes."""
@@ -43,33 +38,14 @@ def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
         which is there only where AlexNet's weights are at hand and the image has colours. The alpha channel
         counts as one more channel, but not for LPIPS.
     """
-    # Imported here: both take a second.
-    from skimage.metrics import structural_similarity
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
-    a, b = (torch.from_numpy(x.astype(np.float64) / 255).movedim(-1, 0)[None] for x in (ours, truth))
-    side = min(truth.shape[:2])
-    found: dict[str, float | None] = {"psnr": psnr(truth, ours), "ssim": None, "ms_ssim": None}
-    if side >= SSIM_SIDE:
-        found["ssim"] = float(
-            structural_similarity(
-                truth,
-                ours,
-                channel_axis=-1,
-                data_range=255,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-            )
-        )
-    if side >= MS_SSIM_SIDE:
-        value = multiscale_structural_similarity_index_measure(a, b, data_range=1.0, normalize="relu")
-        found["ms_ssim"] = float(value)
-    if has_lpips() and truth.shape[2] >= 3 and side >= LPIPS_SIDE:
+    found: dict[str, float | None] = {"psnr": psnr(truth, ours), **similarity(truth, ours)._asdict()}
+    if has_lpips() and truth.shape[2] >= 3 and min(truth.shape[:2]) >= LPIPS_SIDE:
+        # Imported here: it takes seconds.
         from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
-        value = learned_perceptual_image_patch_similarity(
-            a[:, :3].float(), b[:, :3].float(), net_type="alex", normalize=True
+        a, b = (
+            torch.from_numpy(x[..., :3].astype(np.float32) / 255).movedim(-1, 0)[None] for x in (ours, truth)
         )
+        value = learned_perceptual_image_patch_similarity(a, b, net_type="alex", normalize=True)
         found["lpips"] = float(value)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,10 @@ from standalone.image.images import Picture, encoded_picture, picture_of, write_
 from standalone.image.metrics import Image8, image_metrics, psnr
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
-from standalone.plots import color, linestyle, new_figure, save_figure
+from standalone.plots import CHART_DPI, color, linestyle, new_figure, save_figure
 from standalone.report import csv_text, device_name, versions
 from standalone.results import Results
+from standalone.time_limit import Timed
 
 CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
@@ -46,6 +48,10 @@ RESULTS = Results(
     kept=(CHECKPOINT, CONFIG),
 )
 """What a fit leaves in its folder."""
+REHEARSED_ROWS = 64
+"""Rows of a picture by which the time of writing the results is estimated."""
+CHARTS = 3
+"""What the charts and the encoded file take, in empty charts."""
 FULL_SCALE_ERROR = 64
 """Error in 8-bit levels that the error map shows at its brightest."""
 
@@ -88,6 +94,25 @@ def write_fit(
     }
     write_whole(folder / "metrics.json", json.dumps(_without_infinity(metrics), indent=2) + "\n")
     return metrics
+
+
+def rehearse_writing(picture: Picture) -> float:
+    """Seconds that metrics, pictures and charts of a fit will take.
+
+    Estimated from some rows of the picture and an empty chart, which also load what is needed for them.
+    """
+    rows = min(picture.height, REHEARSED_ROWS)
+    part = dataclasses.replace(picture, pixels=picture.pixels[:rows])
+    truth = ImageTask(part).to_8bit(part.pixels)
+    encoded_picture(Picture(error_map(truth[:1], truth[:1]), "png"))  # what only the first call does
+    with Timed() as by_rows:
+        image_metrics(truth, truth)
+        encoded_picture(part)
+        encoded_picture(Picture(error_map(truth, truth[::-1]), "png"))
+    new_figure()  # what loads matplotlib
+    with Timed() as by_charts:
+        new_figure(1, 2)[0].savefig(io.BytesIO(), dpi=CHART_DPI)
+    return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
 
 
 def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:

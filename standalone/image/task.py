@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +17,20 @@ from standalone.fitting import FitState, finished
 from standalone.image.coordinates import SampleGrid, evaluate
 from standalone.image.images import Picture
 from standalone.image.metrics import Image8, psnr
-from standalone.sampling import Batch, FullBatch, Sampler, ShuffledBatches
+from standalone.sampling import Batch, FullBatch, Sampler, SpreadBatches
+from standalone.time_limit import Timed
 
-FULL_BATCH = 2**18
-"""Most pixels that are fitted all at once unless asked for: 512 x 512."""
+FULL_BATCH = 2**16
+"""Most pixels that are fitted all at once unless asked for: 256 x 256."""
 
-BATCH_SIZE = 2**16
-"""Pixels of a batch, where not all are fitted at once."""
+BATCH_SIZE = 2**14
+"""Pixels of a batch, where not all are fitted at once: many steps come farther than exact ones."""
+
+CHUNK = 2**16
+"""Pixels that are looked at a time, where that is not training."""
+
+REHEARSED_PIXELS = 2**15
+"""Pixels by which the time of an evaluation is estimated."""
 
 PREVIEW_PIXELS = 2**19
 """Most pixels that an evaluation on the way looks at."""
@@ -67,12 +75,12 @@ class ImageTask:
         targets = torch.from_numpy(self.value_range.normalize(self._pixels[indices.numpy()]))
         return coordinates.to(self.device), targets.to(self.device)
 
-    def sampler(self, batch_size: int | None = None, seed: int = 0) -> Sampler:
-        """All pixels at once, or shuffled batches.
+    def sampler(self, batch_size: int | Literal["full"] | None = None, seed: int = 0) -> Sampler:
+        """All pixels at once, or batches that are spread over them at random.
 
         Args:
             batch_size: pixels of a batch; None is all of them up to `FULL_BATCH`, else `BATCH_SIZE`.
-            seed: seed of the shuffling.
+            seed: seed of the batches.
 
         Raises:
             UserError: a batch size below 2.
@@ -80,9 +88,9 @@ class ImageTask:
         count = self.grid.num_points
         if batch_size is None:
             batch_size = count if count <= FULL_BATCH else BATCH_SIZE
-        if batch_size >= count:
+        if batch_size == "full" or batch_size >= count:
             return FullBatch(*self.batch(torch.arange(count)))
-        return ShuffledBatches(count, batch_size, self.batch, seed)
+        return SpreadBatches(count, batch_size, self.batch, seed)
 
     def finished(self, network: CoordinateMLP) -> CoordinateMLP:
         """A folded copy of a network with statistics that are exact over all pixels."""
@@ -99,27 +107,21 @@ class ImageTask:
         """8-bit pixels over the picture's range."""
         return self.value_range.to_8bit(pixels)
 
-    def evaluation(self) -> Callable[[FitState], Mapping[str, float]]:
-        """An evaluation on the way: PSNR and errors by band of the folded network with exact statistics.
+    def rehearse(self, network: CoordinateMLP) -> float:
+        """Seconds that finishing and reconstructing will take, estimated from a part of the pixels."""
+        count = min(REHEARSED_PIXELS, self.grid.num_points)
 
-        Of an image with more than `PREVIEW_PIXELS` it looks at the centre only, with statistics over as many
-        pixels, evenly spread; the final evaluation is over all.
-        """
-        part = self.picture if self.grid.num_points <= PREVIEW_PIXELS else _centre(self.picture)
-        stride = -(-self.grid.num_points // PREVIEW_PIXELS)
-        spread = torch.arange(0, self.grid.num_points, stride).split(BATCH_SIZE)
-        truth = self.to_8bit(part.pixels)
-        inside = self._window(part)
+        def work(pixels: int) -> None:
+            folded = finished(network, [(0, pixels)], self._forward)
+            with torch.no_grad():
+                folded(self.grid.tensor(0, pixels, self.device))
 
-        def evaluate_now(state: FitState) -> dict[str, float]:
-            network = finished(state.network, spread, lambda mlp, run: mlp(self.batch(run)[0]))
-            ours = self.to_8bit(sample_pixels(network, inside, self.picture, self.device))
-            bands = band_errors(truth, ours)
-            return {"psnr": psnr(truth, ours)} | {f"{BAND}{name}": value for name, value in bands.items()}
+        work(min(count, 64))  # what only the first call does
+        with Timed() as timed:
+            work(count)
+        return timed.seconds * self.grid.num_points / count
 
-        return evaluate_now
-
-    def _window(self, part: Picture) -> SampleGrid:
+    def window(self, part: Picture) -> SampleGrid:
         """The grid of a part in the middle of the picture."""
         top = (self.picture.height - part.height) // 2
         left = (self.picture.width - part.width) // 2
@@ -137,6 +139,57 @@ def sample_pixels(
     for (start, stop), values in evaluate(network, grid, device):
         pixels[start:stop] = value_range.denormalize(values, like.depth)
     return pixels.reshape(rows, columns, like.channels)
+
+
+class Evaluation:
+    """An evaluation on the way: PSNR and errors by band of the folded network with exact statistics.
+
+    Of an image with more than `PREVIEW_PIXELS` it looks at the centre only, with statistics over as many
+    pixels, evenly spread; the final evaluation is over all.
+
+    Args:
+        task: the picture.
+
+    Attributes:
+        is_whole: whether it looks at all pixels.
+    """
+
+    def __init__(self, task: ImageTask) -> None:
+        self._task = task
+        count = task.grid.num_points
+        self.is_whole = count <= PREVIEW_PIXELS
+        part = task.picture if self.is_whole else _centre(task.picture)
+        self._truth = task.to_8bit(part.pixels)
+        self._inside = task.window(part)
+        self._spread = torch.arange(0, count, -(-count // PREVIEW_PIXELS)).split(CHUNK)
+        self._latest: tuple[int, Finished] | None = None
+
+    def __call__(self, state: FitState) -> Mapping[str, float]:
+        """What the network gives now, as numbers."""
+        task = self._task
+        network = finished(state.network, self._spread, lambda mlp, run: mlp(task.batch(run)[0]))
+        pixels = sample_pixels(network, self._inside, task.picture, task.device)
+        if self.is_whole:
+            self._latest = state.step, Finished(network, pixels)
+        ours = task.to_8bit(pixels)
+        bands = band_errors(self._truth, ours)
+        return {"psnr": psnr(self._truth, ours)} | {f"{BAND}{name}": value for name, value in bands.items()}
+
+    def final(self, state: FitState) -> Finished:
+        """The finished network and its picture: those of the last call where it looked at all of that."""
+        if self._latest is not None and self._latest[0] == state.step:
+            return self._latest[1]
+        network = self._task.finished(state.network)
+        return Finished(network, self._task.reconstruct(network))
+
+
+class Finished(NamedTuple):
+    """A network and what it gives."""
+
+    network: CoordinateMLP
+    """With exact statistics, folded, in evaluation mode."""
+    pixels: Shaped[np.ndarray, "h w c"]
+    """Its reconstruction, at the picture's depth."""
 
 
 def _centre(picture: Picture) -> Picture:

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bn_field_plugin import CoordinateMLP, UserError
+from standalone import fitting
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.fitting import Budget, Callback, CheckpointOptions, FitState, finished, fit
 from standalone.interrupts import INTERRUPTED, FitInterrupted, exit_on_interrupt
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
 from standalone.sampling import FullBatch, ShuffledBatches
+from standalone.time_limit import TimeLimit
 
 X = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 Y = torch.sin(3 * X).prod(1, keepdim=True)
@@ -92,6 +94,94 @@ def test_a_time_limit_ends_the_fit() -> None:
     state = fit(network(), batches(), F.mse_loss, OptimizationConfig(), Budget(seconds=0.2))
     assert state.step >= 1
     assert state.seconds >= 0.2
+
+
+class Clock:
+    """Moves when told to, for fits as for their limit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
+        self.now = start
+        monkeypatch.setattr(fitting.time, "perf_counter", lambda: self.now)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, seconds: float, calls: list[float] | None = None) -> Callback:
+        """A callback that takes so long."""
+
+        def wait(state: FitState) -> dict[str, float]:
+            self.now += seconds
+            if calls is not None:
+                calls.append(self.now)
+            return {}
+
+        return Callback(wait, every=1, seconds=seconds)
+
+    def sampler(self, seconds: float) -> FullBatch:
+        """Batches that take so long to make."""
+        sampler = FullBatch(X, Y)
+        plain = sampler.next_batch
+
+        def slowly() -> tuple[Tensor, Tensor]:
+            self.now += seconds
+            return plain()
+
+        sampler.next_batch = slowly  # type: ignore[method-assign]
+        return sampler
+
+
+@pytest.mark.parametrize("start", [0.0, 7.0])
+@pytest.mark.parametrize(("step", "call"), [(0.1, 0.0), (0.3, 1.5), (2.0, 1.0)])
+def test_a_limit_holds_for_steps_and_callbacks_together(
+    monkeypatch: pytest.MonkeyPatch, start: float, step: float, call: float
+) -> None:
+    clock, calls = Clock(monkeypatch, start), []
+    budget = Budget(limit=TimeLimit(20.0, clock))
+    state = fit(
+        network(), clock.sampler(step), F.mse_loss, OptimizationConfig(), budget,
+        callbacks=[clock.takes(call, calls)],
+    )  # fmt: skip
+    assert clock.now == pytest.approx(20.0, abs=0.51 * step + 1e-6)
+    assert calls[-1] == clock.now, "the last step calls them"
+    spent = call * (len(calls) - 1)
+    assert spent <= fitting.CALLBACKS_SHARE * (20.0 - start) + 1e-6
+    assert state.step == pytest.approx((20.0 - start - spent - call) / step, abs=1)
+
+
+def test_learning_rates_follow_the_time_that_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seen = Clock(monkeypatch), []
+    factor = OptimizationConfig.factor
+
+    def spy(self: OptimizationConfig, step: int, progress: float, steps: int | None = None) -> float:
+        seen.append(progress)
+        return factor(self, step, progress, steps)
+
+    monkeypatch.setattr(OptimizationConfig, "factor", spy)
+    limit = TimeLimit(100.0, clock).reserving(90.0)
+    fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), Budget(limit=limit))
+    assert seen == pytest.approx([k / 9.5 for k in range(10)], abs=0.06)
+
+
+def test_a_limit_that_has_passed_leaves_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 30.0)
+    budget = Budget(limit=TimeLimit(20.0, clock))
+    assert fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget).step == 1
+
+
+def test_a_resumed_fit_goes_on_with_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clock, path = Clock(monkeypatch), tmp_path / "fit.pt"
+    budget = Budget(limit=TimeLimit(20.0, clock))
+    options = CheckpointOptions(path, every_seconds=1e9, resume=True)
+    with pytest.raises(FitInterrupted):
+        fit(
+            network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget,
+            callbacks=[press_ctrl_c(8)], checkpoint=options,
+        )  # fmt: skip
+    clock.now = 3.0  # another command
+    state = fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget, checkpoint=options)
+    assert state.step == 8 + 9, "8 seconds before and 3 of another start are taken from 20"
 
 
 def test_an_interrupted_fit_resumes_to_the_same_result(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from bn_field_plugin import UserError
+from standalone.fitting import FitState
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture
-from standalone.image.task import ImageTask
+from standalone.image.task import Evaluation
 from standalone.interrupts import FitInterrupted
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
@@ -79,21 +80,16 @@ def test_an_interrupted_fit_in_batches_resumes_to_the_same_image(
 ) -> None:
     options = dataclasses.replace(RUN, batch_size=200)
     straight = run(picture(), options=options)
-    evaluation = ImageTask.evaluation
+    evaluate = Evaluation.__call__
 
-    def stop_at_40(task: ImageTask):
-        evaluate = evaluation(task)
-
-        def interrupted(state):
-            if state.step == 40:
-                os.kill(os.getpid(), signal.SIGINT)
-            return evaluate(state)
-
-        return interrupted
+    def stop_at_40(evaluation: Evaluation, state: FitState):
+        if state.step == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(evaluation, state)
 
     path = tmp_path / "checkpoint.pt"
     with monkeypatch.context() as patch:
-        patch.setattr(ImageTask, "evaluation", stop_at_40)
+        patch.setattr(Evaluation, "__call__", stop_at_40)
         with pytest.raises(FitInterrupted):
             run(picture(), options=options, checkpoint=path)
     resumed = run(picture(), options=options, checkpoint=path, resume=True)

@@ -9,9 +9,9 @@ import torch
 from standalone.fitting import FitState
 from standalone.image import task as task_module
 from standalone.image.metrics import psnr
-from standalone.image.task import ImageTask
+from standalone.image.task import Evaluation, ImageTask
 from standalone.networks import Variant
-from standalone.sampling import FullBatch, ShuffledBatches
+from standalone.sampling import FullBatch, SpreadBatches
 from tests.standalone.image.pictures import folded, picture
 
 
@@ -27,19 +27,25 @@ def test_batches_are_pixels_at_their_places(depth) -> None:
 
 def test_small_images_are_fitted_whole_and_large_ones_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(ImageTask(picture()).sampler(), FullBatch)
-    assert isinstance(ImageTask(picture()).sampler(100), ShuffledBatches)
+    assert isinstance(ImageTask(picture()).sampler(100), SpreadBatches)
     monkeypatch.setattr(task_module, "FULL_BATCH", 100)
     monkeypatch.setattr(task_module, "BATCH_SIZE", 64)
     sampler = ImageTask(picture()).sampler()
-    assert isinstance(sampler, ShuffledBatches)
+    assert isinstance(sampler, SpreadBatches)
     assert len(sampler.next_batch()[0]) <= 64
+    assert isinstance(ImageTask(picture()).sampler("full"), FullBatch)
 
 
 def test_an_evaluation_on_the_way_is_the_final_one() -> None:
     task = ImageTask(picture())
     network = folded("pemlp-2+batch")  # folded, so its statistics are already exact
-    metrics = task.evaluation()(FitState(network))
-    assert metrics["psnr"] == psnr(task.picture.pixels, task.reconstruct(task.finished(network)))
+    evaluation, state = Evaluation(task), FitState(network, step=5)
+    metrics = evaluation(state)
+    expected = task.reconstruct(task.finished(network))
+    assert metrics["psnr"] == psnr(task.picture.pixels, expected)
+    for one in (state, FitState(network, step=6)):  # kept, and made anew
+        np.testing.assert_array_equal(evaluation.final(one).pixels, expected)
+    assert evaluation.final(state) is evaluation.final(state)
     assert any(name.startswith("band ") for name in metrics)
 
 
@@ -48,7 +54,7 @@ def test_large_images_are_previewed_at_their_centre(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(task_module, "PREVIEW_SIDE", 8)
     task = ImageTask(picture(40, 60))
     network = folded()
-    found = task.evaluation()(FitState(network))["psnr"]
+    found = Evaluation(task)(FitState(network))["psnr"]
     middle = slice(16, 24), slice(26, 34)
     assert found == psnr(task.picture.pixels[middle], task.reconstruct(network)[middle])
 
