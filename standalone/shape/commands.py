@@ -86,12 +86,21 @@ class Fit:
         """
         from standalone.interrupts import FitInterrupted
         from standalone.shape.contender import contend
-        from standalone.shape.outputs import CHECKPOINT, RESULTS, label_of, write_fit
+        from standalone.shape.outputs import (
+            CHECKPOINT,
+            PANELS,
+            PICTURE_SIDE,
+            RESULTS,
+            label_of,
+            write_fit,
+        )
         from standalone.shape.page import ShapePage
+        from standalone.shape.rehearsal import rehearse_picture
 
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
         options.check()
         self.measuring.check()
+        limit = self.run.limit()
         shape = load_input(self, self.target.voxels)
         folder = self.resume or self.output_dir or OUTPUTS / shape.name
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
@@ -110,8 +119,12 @@ class Fit:
             resume=self.resume is not None,
             identity={"shape": shape.name, "input": source.checksum, **options.identity()},
         )
+        if limit is not None:
+            limit = limit.reserving(rehearse_picture(shape, PANELS, PICTURE_SIDE))
         try:
-            result = contend(shape, options, self.measuring, checkpoint=checkpoint, callbacks=callbacks)
+            result = contend(
+                shape, options, self.measuring, checkpoint=checkpoint, callbacks=callbacks, limit=limit
+            )
         except FitInterrupted as stop:
             raise FitInterrupted(
                 f"{stop}; go on with: bn-shape fit --resume {shlex.quote(str(folder))}"
@@ -192,13 +205,14 @@ class Compare:
         options.check()
         self.measuring.check()
         variants = parse_variants(self.variants)
+        limit = self.run.limit()
         shape = load_input(self, self.target.voxels)
         folder = RESULTS.begin(
             self.output_dir or OUTPUTS / f"{shape.name}-compare",
             Source.of(self.shape, shape.name),
             chosen=self.output_dir is not None,
         )
-        contenders = compare(shape, variants, options, self.measuring)
+        contenders = compare(shape, variants, options, self.measuring, limit)
         command = command_behind(f"bn-shape compare {shape.name}", self, leave_out=("shape",))
         write_comparison(folder, shape, contenders, options, command, self.camera)
         say(f"pictures and table: {folder}")

@@ -14,9 +14,11 @@ from standalone.results import Results
 from standalone.shape.contender import Contender, contend
 from standalone.shape.inputs import ShapeInput
 from standalone.shape.outputs import draw_curves
-from standalone.shape.pictures import draw_contenders
+from standalone.shape.pictures import PANEL_SIDE, draw_contenders
+from standalone.shape.rehearsal import rehearse_picture
 from standalone.shape.shading import Viewpoint
 from standalone.shape.task import FitOptions, MeasureOptions
+from standalone.time_limit import TimeLimit
 
 FIG_3D = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren")
 """The networks of the source's shape experiment, each without and with batch norm, and SIREN."""
@@ -38,7 +40,11 @@ COLUMNS = {
 
 
 def compare(
-    shape: ShapeInput, variants: Sequence[Variant], options: FitOptions, measuring: MeasureOptions
+    shape: ShapeInput,
+    variants: Sequence[Variant],
+    options: FitOptions,
+    measuring: MeasureOptions,
+    limit: TimeLimit | None = None,
 ) -> list[Contender]:
     """Fit each network with one budget, and measure it.
 
@@ -47,11 +53,15 @@ def compare(
         variants: the networks.
         options: the same for all; learning rates that are not given follow each network's norm.
         measuring: how they are measured.
+        limit: when the command must have ended; each network has an equal share of the time.
     """
+    if limit is not None:
+        limit = limit.reserving(rehearse_picture(shape, 1 + 2 * len(variants), PANEL_SIDE))
     found = []
-    for variant in variants:
+    for index, variant in enumerate(variants):
+        share = None if limit is None else limit.share(1 / (len(variants) - index))
         network = dataclasses.replace(options.network, network=variant.network, norm=variant.norm)
-        found.append(contend(shape, dataclasses.replace(options, network=network), measuring))
+        found.append(contend(shape, dataclasses.replace(options, network=network), measuring, limit=share))
     return found
 
 

@@ -12,7 +12,9 @@ from standalone.fitting import Callback, CheckpointOptions
 from standalone.networks import Variant
 from standalone.shape.fitted import FittedShape
 from standalone.shape.inputs import ShapeInput
+from standalone.shape.rehearsal import MEASURING_SHARE, MeasuringTimes
 from standalone.shape.task import FitOptions, MeasureOptions, fit_shape, measure
+from standalone.time_limit import TimeLimit
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def contend(
     *,
     checkpoint: CheckpointOptions | None = None,
     callbacks: Sequence[Callback] = (),
+    limit: TimeLimit | None = None,
 ) -> Contender:
     """Fit one network and measure it.
 
@@ -47,12 +50,19 @@ def contend(
         measuring: how the result is measured.
         checkpoint: where to keep the state, and whether to go on from there.
         callbacks: more to do between steps.
+        limit: when all of this must have ended, in which case less may be measured; without it, the run's
+            time limit is that of the steps alone.
 
     Raises:
         UserError: options out of range, or a loss that is not finite.
         FitInterrupted: Ctrl-C.
     """
-    fitted, state, spent = fit_shape(shape, options, checkpoint=checkpoint, callbacks=callbacks)
+    if limit is not None:
+        network = options.network.build(3, 1, options.run.seed).to(options.run.torch_device())
+        times = MeasuringTimes.of(shape, network, options.sampling.points)
+        measuring = times.within(measuring, MEASURING_SHARE * limit.left)
+        limit = limit.reserving(times.statistics + times.seconds(measuring))
+    fitted, state, spent = fit_shape(shape, options, checkpoint=checkpoint, callbacks=callbacks, limit=limit)
     surface = fitted.surface(measuring.resolution)
     metrics = {**measure(shape, fitted, surface, measuring), "steps": state.step, **spent}
     return Contender(options.network.variant, fitted, surface, metrics, state.history)

@@ -31,6 +31,12 @@ RESULTS = Results(
 """What a fit leaves in its folder."""
 
 
+PICTURE_SIDE = 420
+"""Pixels along a side of a panel of a fit's picture."""
+PANELS = 3
+"""Shaded panels of that picture."""
+
+
 def write_fit(
     folder: Path, shape: ShapeInput, result: Contender, run: RunOptions, view: Viewpoint
 ) -> dict[str, Any]:
@@ -49,7 +55,9 @@ def write_fit(
     result.shape.save(folder / FILE_NAME)
     if result.surface is not None:
         write_mesh(shape.frame.mesh_from_box(result.surface), folder / "mesh.ply")
-    save_figure(draw_contenders(shape, [result], view, size=420), folder / "picture.png", palette=True)
+    save_figure(
+        draw_contenders(shape, [result], view, size=PICTURE_SIDE), folder / "picture.png", palette=True
+    )
     draw_curves([result], folder / "curve.png")
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
     metrics = {

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PANEL_SIDE = 260
+"""Pixels along a side of a panel, unless asked otherwise."""
+
+
 def draw_contenders(
-    shape: ShapeInput, contenders: Sequence[Contender], view: Viewpoint, size: int = 260
+    shape: ShapeInput, contenders: Sequence[Contender], view: Viewpoint, size: int = PANEL_SIDE
 ) -> Figure:
     """The true shape and each reconstruction, shaded above and coloured by its error below.
 

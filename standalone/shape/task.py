@@ -30,6 +30,7 @@ from standalone.shape.metrics import (
 )
 from standalone.shape.sampling import SamplingConfig, SolidSampler, voxel_batch
 from standalone.shape.solids import VolumeSolid
+from standalone.time_limit import TimeLimit
 
 DEFAULT_STEPS = 2000
 """Steps of a fit where neither steps nor a time limit are given."""
@@ -124,6 +125,7 @@ def fit_shape(
     *,
     checkpoint: CheckpointOptions | None = None,
     callbacks: Sequence[Callback] = (),
+    limit: TimeLimit | None = None,
 ) -> tuple[FittedShape, FitState, dict[str, float]]:
     """Fit a network to a shape.
 
@@ -132,6 +134,7 @@ def fit_shape(
         options: how.
         checkpoint: where to keep the state, and whether to go on from there.
         callbacks: more to do between steps.
+        limit: when the steps must have ended; without it, the run's time limit is that of the steps alone.
 
     Returns:
         The fitted shape (statistics exact over fresh training points, norm folded away); the final state;
@@ -156,7 +159,7 @@ def fit_shape(
         sampler,
         loss,
         options.optimization,
-        run.budget(DEFAULT_STEPS),
+        run.budget(DEFAULT_STEPS, limit),
         callbacks=[Callback(evaluate, run.eval_every), *callbacks],
         checkpoint=checkpoint,
         compiled=run.compile,
@@ -182,12 +185,14 @@ def make_sampler(shape: ShapeInput, options: FitOptions, seed: int) -> Sampler:
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """How a fitted shape is measured."""
+    """How a fitted shape is measured; coarser where a time limit leaves too little time for it."""
 
     resolution: int = 192
     """Grid points along each side of the box, for the mesh and the surface metrics."""
     iou_points: int = 2**20
     """Points behind each intersection over union."""
+    iou_grid: int = 128
+    """Points along the longest side of the shape in the grid behind the third of them."""
     surface_points: int = SURFACE_POINTS
     """Points on each surface behind Chamfer distance, normal consistency and F-score."""
 
@@ -198,7 +203,7 @@ class MeasureOptions:
             UserError: a grid too coarse for a surface, or no points.
         """
         check_resolution(self.resolution)
-        for name in ("iou_points", "surface_points"):
+        for name in ("iou_points", "iou_grid", "surface_points"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}: it must be at least 1")
 
@@ -230,13 +235,13 @@ def measure(
     """
     points, on_surface = options.iou_points, options.surface_points
     return {
-        **volume_metrics(shape.solid, fitted.inside, points),
+        **volume_metrics(shape.solid, fitted.inside, points, options.iou_grid),
         **surface_metrics(shape.solid.surface, surface, on_surface),
         "parameters": count_parameters(fitted.network),
         "sampling": (
             f"{points} points uniform in the box [-1, 1]^3; {points} points of the surface moved by normal "
-            f"noise of {SIGMA:g} sides of the box; a grid of 128 along the longest side of the shape; "
-            f"{on_surface} points on each surface, marching cubes at {options.resolution}^3, F-score within "
-            f"{F_SCORE_DISTANCE:g} sides of the box"
+            f"noise of {SIGMA:g} sides of the box; a grid of {options.iou_grid} along the longest side of "
+            f"the shape; {on_surface} points on each surface, marching cubes at {options.resolution}^3, "
+            f"F-score within {F_SCORE_DISTANCE:g} sides of the box"
         ),
     }
