@@ -64,7 +64,9 @@ def replacing(path: Path, partial_folder: Path | None = None) -> Iterator[Path]:
             os.close(handle)
             handle = -1
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a failed write names no file, others the temporary one
         with suppress(OSError):
             partial.unlink()
         raise

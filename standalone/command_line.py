@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -147,7 +148,10 @@ def user_errors_of_files() -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{error.filename or 'a file'} cannot be written or read: {reason}") from error
+        remedy = ": free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise UserError(
+            f"{error.filename or 'a file'} cannot be written or read ({reason}){remedy}"
+        ) from error
 
 
 def _value(args: Sequence[str], flag: str) -> str | None:

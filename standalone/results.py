@@ -89,9 +89,9 @@ class Results:
         """
         with _one_at_a_time(folder.parent):
             found = self._chosen(folder, source, resume) if chosen else self._numbered(folder, source)
-            self._clear(found, resume)
             record = {"command": self.command, "input": source.path or source.name, "sha256": source.checksum}
             write_whole(found / RECORD, json.dumps(record, indent=2) + "\n")
+            self._clear(found, resume)  # last: where nothing can be written, nothing is lost
         return found
 
     def _numbered(self, folder: Path, source: Source) -> Path:

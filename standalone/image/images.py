@@ -126,7 +126,11 @@ class Picture:
         low, high = float(self.pixels.min()), float(self.pixels.max())
         if low >= 0 and high <= 1:
             return ValueRange(0.0, 1.0)
-        return ValueRange(low, high) if high > low else ValueRange(low - 1.0, low + 1.0)
+        if high > low:
+            return ValueRange(low, high)
+        reach = max(1.0, abs(low) * 2.0**-20)  # that 32 bits tell apart, as encoded files store it
+        limit = float(np.finfo(self.pixels.dtype).max)
+        return ValueRange(max(low - reach, -limit), min(low + reach, limit))
 
 
 def read_picture(path: Path, longer_side: int | None = None) -> Picture:

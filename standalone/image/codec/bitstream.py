@@ -22,7 +22,7 @@ from jaxtyping import Int64
 from bn_field_plugin.errors import UserError
 from standalone.image.codec.entropy import SymbolModel, decode_symbols, encode_symbols, fit_model, geometric
 from standalone.image.codec.exact import MAX_INPUTS, CodedLayer, CodedNetwork, CodedTensor
-from standalone.image.images import CHANNELS, DEPTHS, DepthName, ValueRange
+from standalone.image.images import CHANNELS, DEPTHS, INTEGERS, DepthName, ValueRange
 from standalone.image.readers.decoded import MAX_PIXELS
 from standalone.image.readers.formats import FormatName
 
@@ -179,7 +179,7 @@ def _unpack_checked(data: bytes) -> CodedImage:
         and low < high
         and 0 <= omega <= 1e4
     )
-    if not sound:
+    if not sound or not _holds(DEPTH_NAMES[depth], low, high):
         raise UserError("has an impossible header")
     if not (height >= 1 and width >= 1 and height * width <= MAX_PIXELS):
         raise UserError(f"claims an image of {width} x {height} pixels")
@@ -208,6 +208,12 @@ def _unpack_checked(data: bytes) -> CodedImage:
     network = CodedNetwork(octaves, omega, layers)
     values = ValueRange(low, high)
     return CodedImage(height, width, channels, FORMATS[kind], DEPTH_NAMES[depth], values, network, mode)
+
+
+def _holds(depth: DepthName, low: float, high: float) -> bool:
+    """Whether values of a type reach from low to high."""
+    limits = np.iinfo(depth) if depth in INTEGERS else np.finfo(depth)
+    return bool(limits.min <= low and high <= limits.max)
 
 
 def _unpack_quantised(described: bytes, payload: bytes, shapes: list[tuple[int, ...]]) -> list[CodedTensor]:
