@@ -28,7 +28,8 @@ from standalone.image.codec.bitstream import (
 )
 from standalone.image.codec.entropy import LARGEST, NUM_SHAPES
 from standalone.image.codec.quantization import half_precision, quantised, steps_for_bits
-from standalone.image.images import CHANNELS, DEPTHS, INTEGERS, DepthName, FormatName, ValueRange
+from standalone.image.images import CHANNELS, DEPTHS, INTEGERS, DepthName, ValueRange
+from standalone.image.readers.formats import FormatName
 from standalone.options import NetworkOptions
 
 TELLING = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFE, 0xFF)

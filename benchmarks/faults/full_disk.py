@@ -287,8 +287,8 @@ def run_full_disk(command: str) -> int:
             outcomes.append(try_writer(writer, disk))
             progress.advance(bar)
     notes = [
-        "Commands run on a small disk in memory: with room, then with none, and with half of what they write. "
-        "A fault: another exit code than 2 (or 0, where half suffices), more than one line, a half-written or "
+        "Commands run on a small disk in memory: with room, with none, and with half of what they write. "
+        "A fault: another exit code than 2 (or 0, where half suffices), not one line, a half-written or "
         "unreadable file, and without any room: a file that was there before and is changed.",
     ]
     rows = [outcome.row() for outcome in outcomes]

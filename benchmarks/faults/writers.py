@@ -29,7 +29,8 @@ from bn_field_plugin.files import write_whole
 from bn_field_plugin.geometry import write_mesh
 from standalone import checkpoints
 from standalone.image.codec.bitstream import pack, unpack
-from standalone.image.images import SUFFIXES, FormatName, Picture, read_picture, write_picture
+from standalone.image.images import SUFFIXES, Picture, read_picture, write_picture
+from standalone.image.readers.formats import FormatName
 from standalone.nerfstudio_commands import TrainedRun
 from standalone.shape.formats.reading import read_mesh_file
 from standalone.sweep import runs

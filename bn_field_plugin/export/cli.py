@@ -53,8 +53,8 @@ class MarchingCubes:
         from nerfstudio.utils.eval_utils import eval_setup
         from nerfstudio.utils.rich_utils import CONSOLE
 
-        from bn_field_plugin.export.marching_cubes import density_field, density_mesh
-        from bn_field_plugin.geometry import mesh_format, write_mesh
+        from bn_field_plugin.export.marching_cubes import density_field, density_mesh, to_world
+        from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
 
         path = self.output_dir / self.filename
         mesh_format(path)  # before the work
@@ -70,11 +70,14 @@ class MarchingCubes:
             density_field(pipeline.model), box, self.resolution, self.threshold, pipeline.device
         )
         if self.save_world_frame:
-            poses = torch.eye(4)[:3].repeat(len(mesh.vertices), 1, 1)
-            poses[:, :, 3] = torch.as_tensor(mesh.vertices, dtype=torch.float32)
             outputs: Any = pipeline.datamanager.train_dataparser_outputs
-            mesh.vertices = outputs.transform_poses_to_original_space(poses)[:, :3, 3].numpy()
+            mesh.vertices = to_world(
+                mesh.vertices, outputs.dataparser_transform.numpy(), outputs.dataparser_scale
+            )
         write_mesh(mesh, path)
+        note = precision_note(mesh, mesh_format(path))
+        if note is not None:
+            CONSOLE.print(note)
         CONSOLE.print(f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles: {path}")
 
 

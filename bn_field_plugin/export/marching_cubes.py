@@ -71,6 +71,23 @@ def density_mesh(
     return mesh
 
 
+def to_world(
+    points: Float[np.ndarray, "n 3"], transform: Float[np.ndarray, "3 4"], scale: float
+) -> Float[np.ndarray, "n 3"]:
+    """Points in the coordinates of the original capture, in 64 bits: those of a survey have many digits.
+
+    nerfstudio has the same for poses, in 32 bits.
+
+    Args:
+        points: in the coordinates that nerfstudio trains in.
+        transform: from the capture's coordinates, before scaling.
+        scale: of the training coordinates.
+    """
+    matrix = np.asarray(transform, dtype=np.float64)
+    moved = np.asarray(points, dtype=np.float64) / scale - matrix[:, 3]
+    return np.linalg.solve(matrix[:, :3], moved.T).T
+
+
 def _densities(
     field: Field, box: Box, resolution: int, device: torch.device | str, threshold: float
 ) -> Float[np.ndarray, "x y z"]:

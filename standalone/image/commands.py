@@ -18,6 +18,7 @@ from standalone.image.fit import DEFAULT_STEPS, ImageRunOptions
 from standalone.image.images import Picture, astronaut, read_picture, shrunk
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
+from standalone.output_files import output_file
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
 from standalone.report import say
@@ -205,7 +206,10 @@ class Encode:
     image: tyro.conf.Positional[Path | None] = None
     """PNG, JPEG, TIFF or EXR; scikit-image's astronaut by default."""
     output: tyro.conf.Positional[Path | None] = None
-    """The file; by default the image's name with the ending .bni, in the current folder."""
+    """The file; by default the image's name with the ending .bni, in the current folder, with a number where
+    that is there."""
+    overwrite: bool = False
+    """Replace the file where it is there."""
     config: Path | None = None
     """YAML file of options; options given here override it."""
     bpp: float | None = None
@@ -231,7 +235,7 @@ class Encode:
         picture = load_picture(self.image, self.max_side)
         check_options(picture, self.network, self.run, self.optimization)
         self.precision.check()
-        path = self.output or Path(picture_name(self.image) + ENCODED_SUFFIX)
+        path = output_file(self.output, Path(picture_name(self.image) + ENCODED_SUFFIX), self.overwrite)
         file = encode_picture(picture, self.network, self.run, self.optimization, self.precision, self.bpp)
         write_whole(path, file.data)
         if picture.profile is not None:
@@ -246,13 +250,16 @@ class Encode:
 class Decode:
     """Decode an encoded image; the same pixels come out on every machine with IEEE 754 arithmetic.
 
-    Example: bn-image decode photo.bni photo.png
+    Example: bn-image decode photo.bni decoded.png
     """
 
     encoded: tyro.conf.Positional[Path]
     """A file that `bn-image encode` or `bn-image fit` wrote."""
     output: tyro.conf.Positional[Path | None] = None
-    """The image, with an ending that holds its depth; by default the file's name with the usual ending."""
+    """The image, with an ending that holds its depth; by default the file's name with the usual ending, and
+    a number where that is there."""
+    overwrite: bool = False
+    """Replace the image where it is there."""
 
     def main(self) -> None:
         """Decode and write.
@@ -260,7 +267,7 @@ class Decode:
         Raises:
             UserError: a file that cannot be decoded, or an ending that cannot hold the image.
         """
-        Render(self.encoded, self.output).main()
+        Render(self.encoded, self.output, self.overwrite).main()
 
 
 @dataclass
@@ -273,7 +280,10 @@ class Render:
     encoded: tyro.conf.Positional[Path]
     """A file that `bn-image encode` or `bn-image fit` wrote."""
     output: tyro.conf.Positional[Path | None] = None
-    """The image, with an ending that holds its depth; by default the file's name with the usual ending."""
+    """The image, with an ending that holds its depth; by default the file's name with the usual ending, and
+    a number where that is there."""
+    overwrite: bool = False
+    """Replace the image where it is there."""
     crop: tuple[float, float, float, float] | None = None
     """Top, left, height and width of the part to sample, in pixels of the original, fractions allowed."""
     scale: float = 1.0
@@ -303,7 +313,7 @@ class Render:
         except UserError as error:
             raise UserError(f"{self.encoded} {error}") from error
         usual = SUFFIXES[image.format][0]
-        path = self.output or self.encoded.with_suffix(usual)
+        path = output_file(self.output, self.encoded.with_suffix(usual), self.overwrite)
         kind = check_holds(path, image.depth, image.channels)
         if not 0 < self.scale < float("inf"):
             raise UserError(f"--scale is {self.scale}: it must be above 0")

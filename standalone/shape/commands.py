@@ -17,6 +17,7 @@ from standalone.command_line import CONFIG
 from standalone.fitting import Callback, CheckpointOptions, FitState
 from standalone.optimization import OptimizationConfig
 from standalone.options import RunOptions
+from standalone.output_files import output_file
 from standalone.presets import dump_preset
 from standalone.provenance import command_behind
 from standalone.report import say
@@ -229,6 +230,8 @@ class Mesh:
     """Folder of a fit, or its shape.pt."""
     output: tyro.conf.Positional[Path]
     """The mesh: .ply, .obj, .stl or .glb."""
+    overwrite: bool = False
+    """Replace the file where it is there."""
     resolution: int = 256
     """Grid points along each side of the box."""
 
@@ -242,13 +245,14 @@ class Mesh:
         from standalone.shape.fitted import FittedShape
 
         kind = mesh_format(self.output)  # mistakes before the work
+        path = output_file(self.output, self.output, self.overwrite)
         check_resolution(self.resolution)
         mesh = FittedShape.load(self.fit, RunOptions().torch_device()).mesh(self.resolution)
-        write_mesh(mesh, self.output)
+        write_mesh(mesh, path)
         note = precision_note(mesh, kind)
         if note is not None:
             say(note)
-        say(f"{self.output}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles")
+        say(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} triangles")
 
 
 @dataclass

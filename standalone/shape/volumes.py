@@ -58,6 +58,8 @@ def load_volume(path: Path, threshold: float | None = None, inside: Side | None 
             f"{path} holds {len(volumes)} three-dimensional arrays{found}: it must hold exactly one"
         )
     (volume,) = volumes.values()
+    if volume.size == 0:
+        raise UserError(f"{path} has no voxels: its array is of the size {volume.shape}")
     if volume.dtype.kind == "f" and not np.isfinite(volume).all():
         raise UserError(f"{path} has voxels that are not finite: mend the file")
     occupancy, note = occupancy_of(volume, threshold, inside)

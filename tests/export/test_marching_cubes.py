@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from nerfstudio.fields.sdf_field import SDFField
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.export import marching_cubes
-from bn_field_plugin.export.marching_cubes import density_field, density_mesh
+from bn_field_plugin.export.marching_cubes import density_field, density_mesh, to_world
 from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
 from bn_field_plugin.geometry import Box, grid
 from tests.geometry.boxes import BOXES, box
@@ -187,3 +188,23 @@ def test_the_field_of_signed_distances_serves_if_it_has_a_density() -> None:
     assert density_field(SimpleNamespace(field=field)) is field
     with pytest.raises(UserError, match="has no density field"):
         density_field(SimpleNamespace(field=SDFField.__new__(SDFField)))
+
+
+def test_the_worlds_coordinates_keep_their_digits() -> None:
+    """As those of a survey: millimetres beside millions of metres, which 32 bits do not hold."""
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0].numpy()
+    world = np.array([500_000.25, 4_000_000.5, 120.0]) + np.random.default_rng(0).random((50, 3))
+    transform = np.concatenate([turn, -turn @ world.mean(axis=0)[:, None]], axis=1)
+    trained = 0.02 * (world @ transform[:, :3].T + transform[:, 3])
+    np.testing.assert_allclose(to_world(trained, transform, 0.02), world, rtol=0, atol=1e-6)
+
+
+def test_the_worlds_coordinates_are_those_of_nerfstudio() -> None:
+    outputs = DataparserOutputs([], None, dataparser_scale=0.3)  # type: ignore[arg-type]
+    outputs.dataparser_transform = torch.tensor([[0.0, -1, 0, 2], [1, 0, 0, -1], [0, 0, 1, 0.5]])
+    points = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    poses = torch.eye(4)[:3].repeat(20, 1, 1)
+    poses[:, :, 3] = points
+    want = outputs.transform_poses_to_original_space(poses)[:, :3, 3]
+    found = to_world(points.numpy(), outputs.dataparser_transform.numpy(), outputs.dataparser_scale)
+    np.testing.assert_allclose(found, want, atol=1e-5)

@@ -95,3 +95,18 @@ def test_what_is_built_in_and_what_is_missing(tmp_path: Path) -> None:
     assert Source.of(None, "astronaut") == Source("astronaut", None, "astronaut")
     with pytest.raises(UserError, match="cannot be read"):
         Source.of(tmp_path / "absent", "")
+
+
+def test_a_folder_that_takes_no_file_keeps_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = FIT.begin(tmp_path / "a", source(tmp_path / "x", "1"), chosen=False)
+    fill(folder)
+    before = names(folder)
+    monkeypatch.setattr("standalone.results.write_whole", fail)
+    with pytest.raises(OSError, match="No space"):
+        FIT.begin(tmp_path / "a", source(tmp_path / "x", "1"), chosen=False)
+    assert names(folder) == before

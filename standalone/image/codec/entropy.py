@@ -78,8 +78,9 @@ class SymbolModel:
         values = np.arange(-self.largest, self.largest + 1, dtype=np.float64)
         ratio = values / geometric(self.scale, -4)
         density = 1.0 + ratio * ratio / float(2 ** (self.shape + 1) - 1)
-        for _ in range(self.shape):
-            density = density * density
+        with np.errstate(over="ignore"):  # far in the tail of a narrow peak: infinity, whose weight is 1
+            for _ in range(self.shape):
+                density = density * density
         return np.rint(TOTAL / density).astype(np.int64) + 1
 
     def probabilities(self) -> Float64[np.ndarray, " symbols"]:

@@ -53,6 +53,8 @@ def decode_file(data: bytes, longer_side: int | None = None) -> tuple[Decoded, F
         UserError: with the end of a sentence that begins with the file's name.
     """
     name = next((name for magic, name in MAGIC if data.startswith(magic)), None)
+    if not data:
+        raise UserError("is empty: copy or save it anew")
     if name is None:
         raise UserError("is no PNG, JPEG, TIFF or EXR file: convert it to one of these")
     try:

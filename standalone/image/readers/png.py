@@ -14,8 +14,8 @@ from standalone.image.readers.samples import in_colour, upright
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """First bytes of every file."""
 
-PALETTE = 3
-"""The colour type whose pixels are numbers of colours."""
+GREY, COLOUR, PALETTE = 0, 2, 3
+"""Colour types without alpha; the last has numbers of colours for pixels."""
 
 MAX_PROFILE = 2**24
 """Most bytes of an unpacked profile or text."""
@@ -48,7 +48,7 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     notes = []
     if colour == PALETTE:
         notes.append("has a palette: read as RGB" + "A" * (pixels.ndim == 3 and pixels.shape[2] == 4))
-    elif meta.has_transparent_colour:
+    elif meta.has_transparent_colour and colour in (GREY, COLOUR):  # beside alpha it means nothing
         notes.append("has a colour that is transparent: read with alpha")
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         pixels = in_colour(pixels)

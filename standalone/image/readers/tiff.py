@@ -37,6 +37,9 @@ REDUCED, MASK = 1, 4
 JPEG, OLD_JPEG = 7, 6
 """Compressions whose decoder turns luma and chroma into RGB by itself, and one that has no fixed meaning."""
 
+FAX = {2, 3, 4}
+"""Compressions of fax machines (CCITT), all of bilevel pictures."""
+
 PLAIN = {1, 5, 8, 32773, 32946, 34925, 34926, 50000}
 """Compressions that give back the bytes that went in: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
@@ -62,7 +65,8 @@ def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
         page, notes = _page(file)
         check_size(page.imagelength, page.imagewidth, longer_side)
         kind, extra = _flavour(page)
-        pixels, more = _interpreted(page, kind, extra, _samples(page))
+        samples = _bilevel(data, page, kind) if page.compression in FAX else _samples(page)
+        pixels, more = _interpreted(page, kind, extra, samples)
         channels = pixels.shape[2]
         profile = _tag(page, PROFILE)
         if kind == INKS:
@@ -79,6 +83,8 @@ def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
 def _page(file: Any) -> tuple[Any, list[str]]:
     """The page that holds the picture, and what is left out beside it."""
     pages = [file.pages[index] for index in range(len(file.pages))]
+    if not pages:
+        raise UserError("holds no picture: save it anew")
     whole = [page for page in pages if not (page.subfiletype & (REDUCED | MASK))]
     if not whole:
         raise UserError("holds smaller copies alone (a raw file?): convert it to RGB")
@@ -148,6 +154,28 @@ def _samples(page: Any) -> Opaque:
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:
+    """The samples of a page that is compressed as fax machines do, by Pillow's libtiff.
+
+    imagecodecs decodes fax only in versions that need a newer numpy than nerfstudio allows.
+    """
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if page.bitspersample != 1 or page.samplesperpixel != 1 or kind not in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        raise UserError(
+            f"has other than black and white compressed by {page.compression.name}: save it with LZW"
+        )
+    turned = page.tags.get(ORIENTATION)
+    if turned is not None:  # Pillow would turn it upright, as is done here for all
+        order = "little" if page.parent.byteorder == "<" else "big"
+        at = turned.valueoffset
+        data = data[:at] + (1).to_bytes(2, order) + data[at + 2 :]
+    image = TiffImageFile(io.BytesIO(data))
+    image.seek(page.index)
+    white = np.asarray(image.convert("1"), dtype=np.uint8)
+    return (white if kind == BLACK_IS_ZERO else 1 - white)[..., None]
 
 
 def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) -> tuple[Opaque, list[str]]:

@@ -1,7 +1,7 @@
-"""STL, and the scenes of glTF (.glb, .gltf), as trimesh reads them.
+"""The scenes of glTF (.glb, .gltf), as trimesh reads them.
 
-Both hold triangles only. trimesh keeps the coordinates of the file (ASCII STL in 64 bits) and knows glTF's
-nodes; Open3D leaves out the turn of faces in mirrored nodes. Nodes are applied here, in 64 bits.
+They hold triangles only. trimesh keeps the coordinates of the file and knows glTF's nodes; Open3D leaves out
+the turn of faces in mirrored nodes. Nodes are applied here, in 64 bits. What trimesh would miss is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -20,17 +21,12 @@ _UNREAD = {
     "KHR_draco_mesh_compression": "Draco compression",
     "EXT_meshopt_compression": "meshopt compression",
     "KHR_mesh_quantization": "quantized coordinates",
+    "EXT_mesh_gpu_instancing": "copies of meshes",
 }
-"""Extensions of glTF without which its coordinates are not known."""
+"""Extensions of glTF without which its faces are not known."""
 
-
-def read_stl(data: bytes) -> MeshContent:
-    """Read all solids of a binary or ASCII STL file.
-
-    Raises:
-        ValueError: no STL file.
-    """
-    return _scene(io.BytesIO(data), "stl", None)
+_FANS = 6
+"""The mode of triangle fans, which trimesh leaves out."""
 
 
 def read_gltf(path: Path) -> MeshContent:
@@ -40,9 +36,7 @@ def read_gltf(path: Path) -> MeshContent:
         ValueError: no glTF file, or one with compressed coordinates.
     """
     data = path.read_bytes()
-    for name in _gltf_header(data).get("extensionsRequired", []):
-        if name in _UNREAD:
-            raise ValueError(f"it has {_UNREAD[name]} ({name}): export it without")
+    _check(_gltf_header(data), path.parent)
     kind = path.suffix.lower().removeprefix(".")
     if kind == "gltf":
         import trimesh
@@ -50,6 +44,26 @@ def read_gltf(path: Path) -> MeshContent:
         resolver = trimesh.resolvers.FilePathResolver(str(path))
         return _scene(io.BytesIO(data), kind, resolver)
     return _scene(io.BytesIO(data), kind, None)
+
+
+def _check(header: dict, folder: Path) -> None:
+    """Refuse what would be read without some of its faces.
+
+    Raises:
+        ValueError: extensions, kinds of faces or files that are not read.
+    """
+    named = [*header.get("extensionsRequired", []), *header.get("extensionsUsed", [])]
+    for name in named:
+        required = name in header.get("extensionsRequired", [])
+        if name in _UNREAD and (required or name == "EXT_mesh_gpu_instancing"):
+            raise ValueError(f"it has {_UNREAD[name]} ({name}): export it without")
+    for mesh in header.get("meshes", []):
+        if any(part.get("mode") == _FANS for part in mesh.get("primitives", [])):
+            raise ValueError("it has triangle fans: export it as triangles")
+    for buffer in header.get("buffers", []):
+        name = unquote(buffer.get("uri", "data:"))
+        if not name.startswith("data:") and not (folder / name).is_file():
+            raise ValueError(f"its file {name} is not beside it")
 
 
 def _gltf_header(data: bytes) -> dict:

@@ -28,3 +28,9 @@ def check_corners(faces: Int[np.ndarray, "f 3"], vertices: int) -> None:
     """
     if len(faces) and (faces.min() < 0 or faces.max() >= vertices):
         raise ValueError(f"a face has a corner that is not among its {vertices} vertices")
+
+
+def text_of(data: bytes) -> str:
+    """The text of a file, whatever mark of its encoding stands before it; damaged letters do not matter."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Windows' shell writes files
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from standalone.shape.formats.content import MeshContent
+from standalone.shape.formats.content import MeshContent, text_of
 from standalone.shape.formats.polygons import triangulate
 
 
@@ -21,7 +21,7 @@ def read_obj(data: bytes) -> MeshContent:
     Raises:
         ValueError: a line that cannot be read, or a face with a corner that is not there.
     """
-    text = data.decode("utf-8-sig", errors="replace").replace("\\\r\n", " ").replace("\\\n", " ")
+    text = text_of(data).replace("\\\r\n", " ").replace("\\\n", " ")
     coordinates: list[list[str]] = []
     counts: list[int] = []
     corners: list[int] = []

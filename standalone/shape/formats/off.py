@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from standalone.shape.formats.content import MeshContent
+from standalone.shape.formats.content import MeshContent, text_of
 from standalone.shape.formats.polygons import triangulate
 
 _HEADER = re.compile(r"^\s*(?:ST)?C?N?(4?n?)OFF(?=\s|\d)")
@@ -24,7 +24,7 @@ def read_off(data: bytes) -> MeshContent:
     """
     if b"BINARY" in data[:64]:
         raise ValueError("it is a binary OFF file: save it as ASCII, or as PLY")
-    text = re.sub(r"#[^\n\r]*", "", data.decode("utf-8-sig", errors="replace"))
+    text = re.sub(r"#[^\n\r]*", "", text_of(data))
     header = _HEADER.match(text)
     if header is None:
         raise ValueError("it does not begin with OFF")

@@ -76,7 +76,7 @@ def _read(path: Path, ending: str) -> MeshContent:
 
         return read_ply(path.read_bytes())
     if ending == ".stl":
-        from standalone.shape.formats.by_trimesh import read_stl
+        from standalone.shape.formats.stl import read_stl
 
         return read_stl(path.read_bytes())
     from standalone.shape.formats.by_trimesh import read_gltf

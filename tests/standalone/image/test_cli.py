@@ -81,17 +81,19 @@ def test_fit_keeps_format_and_depth(tmp_path: Path, depth, format) -> None:
     assert (found.depth, found.format, found.channels) == (depth, format, 4)
 
 
-def test_encode_decode_render(image: Path, tmp_path: Path) -> None:
+def test_encode_decode_render(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coded, plain, large = tmp_path / "a.bni", tmp_path / "a.png", tmp_path / "b.tif"
     run("encode", image, coded, "--bpp", "8", "--depth", "2", "--steps", "6", "--finetune-steps", "2")
     assert coded.stat().st_size * 8 <= 8 * 24 * 32
     run("decode", coded, plain)
     first = plain.read_bytes()
-    run("decode", coded, plain)
-    assert plain.read_bytes() == first
+    assert "is there already" in fails(capsys, "decode", coded, plain)
+    assert "is there already" in fails(capsys, "encode", image, coded)
+    run("decode", coded)  # into a file of its own: a.png may be the photo itself
+    assert plain.read_bytes() == (tmp_path / "a-2.png").read_bytes() == first
     run("render", coded, large, "--crop", "2", "3", "10", "8", "--scale", "2.5")
     assert read_picture(large).pixels.shape == (25, 20, 3)
-    run("render", coded, "--height", "5", "--width", "7")
+    run("render", coded, plain, "--overwrite", "--height", "5", "--width", "7")
     assert read_picture(plain).pixels.shape == (5, 7, 3)
 
 

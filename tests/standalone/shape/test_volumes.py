@@ -117,3 +117,6 @@ def test_a_file_without_one_volume_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", np.full((3, 3, 3), np.nan))
     with pytest.raises(UserError, match="not finite"):
         load_volume(tmp_path / "nan.npy")
+    np.save(tmp_path / "empty.npy", np.zeros((0, 3, 3)))
+    with pytest.raises(UserError, match="has no voxels"):
+        load_volume(tmp_path / "empty.npy")

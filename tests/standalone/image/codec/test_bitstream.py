@@ -118,7 +118,7 @@ def test_a_forged_header_neither_crashes_nor_takes_long(
     assert numbers < 100_000
 
 
-def forged(**changes: int) -> bytes:
+def forged(**changes: float) -> bytes:
     names = [
         "magic",
         "version",
@@ -152,9 +152,12 @@ def forged(**changes: int) -> bytes:
         ({"version": 0}, "impossible header"),
         ({"size": 10**9}, "another length|more work"),
         ({"low": 5.0, "high": 4.0}, "impossible header"),
+        ({"high": 256.0}, "impossible header"),
+        ({"low": -1.0}, "impossible header"),
+        ({"kind": 3, "depth": 2, "high": 1e6}, "impossible header"),
     ],
 )
-def test_absurd_claims_are_named(changes: dict[str, int], message: str) -> None:
+def test_absurd_claims_are_named(changes: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         unpack(forged(**changes))
 

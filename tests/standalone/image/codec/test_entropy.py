@@ -78,3 +78,9 @@ def test_bad_models_are_refused() -> None:
         SymbolModel.unpack(SymbolModel.LAYOUT.pack(1, NUM_SHAPES, 0))
     with pytest.raises(UserError, match="--precision fp16"):
         fit_model(np.array([LARGEST + 1]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_far_tail_of_a_narrow_peak_warns_of_nothing() -> None:
+    weights = SymbolModel(LARGEST, NUM_SHAPES - 1, 0).weights()
+    assert weights[0] == weights[-1] == 1

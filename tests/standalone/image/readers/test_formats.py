@@ -7,7 +7,6 @@ import struct
 import zlib
 from collections.abc import Callable
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -270,13 +269,24 @@ def test_flavours_are_read_as_a_viewer_shows_them(name: str) -> None:
     np.testing.assert_allclose(found.pixels, shown(want), atol=1e-6)
 
 
-def test_fax_is_read_or_refused_as_the_codecs_are() -> None:
-    data = pillow(Image.fromarray(X % 3 == 0), "TIFF", compression="group4")
-    if any("ccitt" in name.lower() for name in dir(imagecodecs)):
-        np.testing.assert_array_equal(read(data).pixels[..., 0], 255 * (X % 3 == 0))
-        return
-    with pytest.raises(UserError, match="is compressed by CCITTFAX4"):
-        read(data)
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4"])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_fax_is_read(compression: str, white_is_zero: bool, orientation: int) -> None:
+    drawn = (X + Y * Y) % 3 == 0
+    tags = {274: orientation, 262: 0 if white_is_zero else 1}
+    data = pillow(Image.fromarray(drawn), "TIFF", compression=compression, tiffinfo=tags)
+    want = upright(np.where(drawn, 255, 0).astype(np.uint8)[..., None], orientation)
+    np.testing.assert_array_equal(read(data).pixels, want)
+
+
+def test_what_claims_to_be_fax_and_is_not_is_one_line() -> None:
+    data = bytearray(tiff(RGB, photometric="rgb"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        at = file.pages[0].tags[259].valueoffset
+    data[at] = 4
+    with pytest.raises(UserError, match="other than black and white"):
+        read(bytes(data))
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
@@ -454,3 +464,21 @@ def test_large_files_come_in_where_they_are_shrunk() -> None:
         np.testing.assert_array_equal(found.pixels, np.full((16, 16, 1), 200))
     with pytest.raises(UserError, match="tiles"):
         decode_file(pillow(white, "PNG")[:16] + struct.pack(">II", 2**15, 2**14) + bytes(20), 16)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"), [(b"", "is empty"), (b"II*\0\x08\0\0\0", "holds no picture|damaged")]
+)
+def test_a_file_without_a_picture_is_one_line(data: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        decode_file(data)
+
+
+def test_a_transparent_colour_beside_alpha_means_nothing() -> None:
+    png = pillow(LA, "PNG")
+    content = b"tRNS\0\0"
+    chunk = struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content))
+    at = png.index(b"IDAT") - 4
+    found = read(png[:at] + chunk + png[at:])
+    np.testing.assert_array_equal(found.pixels, np.asarray(LA.convert("RGBA")))
+    assert found.notes == ("is grey with alpha: read as RGBA",)

@@ -151,11 +151,25 @@ def test_a_mirrored_and_moved_node_is_as_the_viewer_shows_it(tmp_path: Path) -> 
     np.testing.assert_allclose(content.vertices.max(axis=0), FAR + 1, atol=1e-6)
 
 
-def test_compressed_gltf_is_one_line(tmp_path: Path) -> None:
-    header = {"asset": {"version": "2.0"}, "extensionsRequired": ["KHR_draco_mesh_compression"]}
-    (tmp_path / "a.gltf").write_text(json.dumps(header))
-    with pytest.raises(UserError, match="Draco compression"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "Draco compression"),
+        ({"extensionsUsed": ["EXT_mesh_gpu_instancing"]}, "copies of meshes"),
+        ({"meshes": [{"primitives": [{"mode": 4}, {"mode": 6}]}]}, "triangle fans"),
+        ({"buffers": [{"uri": "no%20such.bin"}]}, "its file no such.bin is not beside it"),
+    ],
+)
+def test_gltf_that_would_lose_faces_is_one_line(content: dict, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.gltf").write_text(json.dumps({"asset": {"version": "2.0"}, **content}))
+    with pytest.raises(UserError, match=message):
         read_mesh_file(tmp_path / "a.gltf")
+
+
+def test_texts_of_windows_are_read(tmp_path: Path) -> None:
+    for name, text in (("a.obj", obj_text(CORNERS, QUADS)), ("a.off", off_text(CORNERS, QUADS))):
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        assert volume(read_mesh_file(tmp_path / name)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""STL as programs write it, in the flavours that viewers take."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+
+from standalone.shape.formats.stl import read_stl
+
+BOX = trimesh.creation.box((1, 2, 3))
+BINARY = bytes(BOX.export(file_type="stl"))
+TEXT = trimesh.exchange.stl.export_stl_ascii(BOX)
+
+FLAVOURS = {
+    "binary": BINARY,
+    "binary, named as text would be": b"solid facet of a box".ljust(80) + BINARY[80:],
+    "binary, more behind its faces": BINARY + b"\0\0more",
+    "binary, its number of faces never filled in": BINARY[:80] + bytes(4) + BINARY[84:],
+    "ASCII": TEXT.encode(),
+    "ASCII in capitals": TEXT.upper().encode(),
+    "ASCII without a name": TEXT.replace(TEXT.splitlines()[0], "solid").encode(),
+    "ASCII, indented, of Windows, with a mark": b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n\t ").encode(),
+}
+
+
+@pytest.mark.parametrize("name", list(FLAVOURS))
+def test_flavours_are_read(name: str) -> None:
+    found = read_stl(FLAVOURS[name])
+    assert len(found.faces) == 12
+    corners = found.vertices[found.faces]
+    np.testing.assert_allclose(corners, BOX.triangles, atol=1e-6)
+
+
+def test_all_solids_of_a_text_are_read_in_64_bits() -> None:
+    loop = "outer loop vertex 0 0 0 vertex 4000000.123456789 0 0 vertex 0 1e-9 0 endloop"
+    found = read_stl(f"solid a facet normal 0 0 1 {loop} endfacet endsolid a\n".encode() * 2)
+    assert len(found.faces) == 2
+    assert found.vertices[4].tolist() == [4000000.123456789, 0, 0]
+
+
+@given(cut=st.integers(0, len(BINARY) - 1), text=st.booleans())
+def test_what_is_cut_short_is_refused_or_has_whole_faces(cut: int, text: bool) -> None:
+    data = TEXT.encode()[: cut * len(TEXT) // len(BINARY)] if text else BINARY[:cut]
+    try:
+        found = read_stl(data)
+    except ValueError:
+        return
+    assert text
+    np.testing.assert_allclose(found.vertices[found.faces], BOX.triangles[: len(found.faces)], atol=1e-6)
+
+
+def test_a_number_beyond_the_file_takes_no_memory() -> None:
+    with pytest.raises(ValueError, match="ends early"):
+        read_stl(BINARY[:80] + struct.pack("<I", 2**32 - 1) + BINARY[84:])
