@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from typing import Any
 
 import numpy as np
@@ -169,9 +170,8 @@ def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:
         )
     turned = page.tags.get(ORIENTATION)
     if turned is not None:  # Pillow would turn it upright, as is done here for all
-        order = "little" if page.parent.byteorder == "<" else "big"
         at = turned.valueoffset
-        data = data[:at] + (1).to_bytes(2, order) + data[at + 2 :]
+        data = data[:at] + struct.pack(page.parent.byteorder + "H", 1) + data[at + 2 :]
     image = TiffImageFile(io.BytesIO(data))
     image.seek(page.index)
     white = np.asarray(image.convert("1"), dtype=np.uint8)
