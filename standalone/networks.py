@@ -90,10 +90,10 @@ def _of_activation(name: str, kind: type[Activation]) -> Family:
 
 
 HASH_GRIDS = {
-    2: HashGridEncodingConfig(8, 2, base_resolution=16, finest_resolution=512, log2_table_size=14),
+    2: HashGridEncodingConfig(8, 2, base_resolution=16, finest_resolution=512, log2_table_size=16),
     3: HashGridEncodingConfig(8, 2, base_resolution=8, finest_resolution=128, log2_table_size=15),
 }
-"""The grids of `hash` by the number of coordinates: 140,000 numbers for pictures, 320,000 for shapes."""
+"""The grids of `hash` by the number of coordinates: 380,000 numbers for pictures, 320,000 for shapes."""
 
 HASH_NORM_EPS = {2: 1e-1, 3: 1e-1}
 """What norms behind these grids add to the variance: features start with a variance of 1e-9, and a smaller
@@ -113,7 +113,7 @@ FAMILIES = (
         r"hash(?:-([4-9]|1\d|2[0-4]))?",
         _hash,
         str.capitalize,
-        Size(64, 2),
+        Size(32, 2),
     ),
     *(_of_activation(name, kind) for name, kind in ACTIVATIONS.items() if kind.network is not None),
 )

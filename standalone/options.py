@@ -24,7 +24,7 @@ class NetworkOptions:
     norm: NormName = "batch"
     """Norm of the hidden layers."""
     width: int | None = None
-    """Units of each hidden layer; by default what is usual for the network: 64 for hash."""
+    """Units of each hidden layer; by default what is usual for the network: 32 for hash."""
     depth: int | None = None
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Literal["before", "after"] = "before"

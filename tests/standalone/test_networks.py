@@ -99,9 +99,9 @@ def test_features_of_a_fresh_grid_stay_small_behind_its_norm() -> None:
 def test_sizes_are_the_networks_own_where_none_are_given() -> None:
     assert NetworkOptions("siren").size == Size(64, 5)
     assert NetworkOptions("siren", width=9).size == Size(9, 5)
-    assert NetworkOptions("hash").size == Size(64, 2)
+    assert NetworkOptions("hash").size == Size(32, 2)
     assert ShapeNetworkOptions("pemlp-5").size == Size(128, 3)
-    assert ShapeNetworkOptions("hash", depth=4).size == Size(64, 4)
+    assert ShapeNetworkOptions("hash", depth=4).size == Size(32, 4)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,22 @@ def test_a_single_hidden_layer_needs_adam_alone() -> None:
     assert len(ScheduledOptimizers(network(depth=1), OptimizationConfig()).optimizers) == 1
 
 
+@pytest.mark.parametrize("name", ["hash-6+batch", "mlp+batch", "wire"])
+def test_steps_are_those_of_plain_adam_also_for_complex_weights(name: str) -> None:
+    one, other = network(name), network(name)
+    ours = ScheduledOptimizers(one, OptimizationConfig("adam", lr=1e-2, hidden_lr=1e-2))
+    plain = torch.optim.Adam(other.parameters(), lr=1e-2, betas=(0.9, 0.99), eps=1e-15)
+    x = torch.rand(64, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for _ in range(3):
+        for mlp in (one, other):
+            mlp.train()(x).square().sum().backward()
+        ours.step(1.0)
+        plain.step()
+        plain.zero_grad()
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_parametrized_matrices_are_still_hidden_ones() -> None:
     mlp = network("mlp")
     parametrize.register_parametrization(mlp.linears[1], "weight", torch.nn.Identity())
