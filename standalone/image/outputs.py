@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from standalone.command_line import CONFIG
@@ -20,6 +17,7 @@ from standalone.image.codec.coding import PrecisionOptions, bits_per_pixel, enco
 from standalone.image.fit import ImageFit, ImageRunOptions
 from standalone.image.images import Picture, encoded_picture, picture_of, write_picture
 from standalone.image.metrics import Image8, image_metrics, psnr
+from standalone.image.page import error_map, write_fit_page
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.plots import CHART_DPI, color, linestyle, new_figure, save_figure
@@ -31,6 +29,8 @@ CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
 ENCODED = "image.bni"
 """File of the image in half precision, for `bn-image render` and `decode`."""
+PAGE = "page.html"
+"""File of the page that shows a fit."""
 RESULTS = Results(
     "bn-image fit",
     (
@@ -42,6 +42,7 @@ RESULTS = Results(
             "bands.csv",
             "bands.png",
             "metrics.json",
+            PAGE,
         ),
         *(ENCODED, CHECKPOINT, CONFIG),
     ),
@@ -52,8 +53,6 @@ REHEARSED_ROWS = 64
 """Rows of a picture by which the time of writing the results is estimated."""
 CHARTS = 3
 """What the charts and the encoded file take, in empty charts."""
-FULL_SCALE_ERROR = 64
-"""Error in 8-bit levels that the error map shows at its brightest."""
 
 
 def write_fit(
@@ -92,7 +91,10 @@ def write_fit(
         "versions": versions(),
         "device": device_name(run.torch_device()),
     }
-    write_whole(folder / "metrics.json", json.dumps(_without_infinity(metrics), indent=2) + "\n")
+    metrics = _without_infinity(metrics)
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    numbers = {name: value for name, value in metrics.items() if name not in ("versions", "device", "seed")}
+    write_fit_page(folder / PAGE, truth, ours, variant, result.history, numbers)
     return metrics
 
 
@@ -113,14 +115,6 @@ def rehearse_writing(picture: Picture) -> float:
     with Timed() as by_charts:
         new_figure(1, 2)[0].savefig(io.BytesIO(), dpi=CHART_DPI)
     return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
-
-
-def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
-    """Mean absolute error of a pixel's channels in false colours, black where it is zero."""
-    from matplotlib import colormaps
-
-    error = np.abs(truth.astype(np.float64) - ours).mean(axis=-1) / FULL_SCALE_ERROR
-    return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
 def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:
