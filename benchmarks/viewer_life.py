@@ -216,14 +216,19 @@ def during(pictures: list[Picture], span: tuple[float, float]) -> list[Picture]:
 
 
 @contextmanager
-def served(run: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """ns-viewer on a run's checkpoint, once its page is there."""
+def served(log: Path, command: str, *words: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command with a viewer and its port, once its page is there; killed at last.
+
+    Args:
+        log: file for its output.
+        command: ns-viewer or bn-view.
+        words: what follows.
+    """
     port = free_port()
-    command = [Path(sys.executable).parent / "ns-viewer", "--load-config", run / "config.yml"]
     options = ["--viewer.websocket-port", str(port), "--viewer.websocket-host", "127.0.0.1"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*map(str, command), *options],
+            [str(Path(sys.executable).with_name(command)), *map(str, words), *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -244,7 +249,7 @@ def checkpoint(config: ViewerLife, run: Path) -> list[Target]:
     logs = ""
     for start in range(2):
         log = config.output_dir / f"ns-viewer-{start}.log"
-        with served(run, log) as (process, port):
+        with served(log, "ns-viewer", "--load-config", run / "config.yml") as (process, port):
             with opened(port, 1300, 900) as tab:
                 tab.page.get_by_text("effective rank").wait_for()
                 words.append(status_of(tab))

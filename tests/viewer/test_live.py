@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from nerfstudio.viewer.viewer import Viewer
 from bn_field_plugin.viewer.live import REFRESH, STEPS_BEHIND, LiveViewer, adopt
 from bn_field_plugin.viewer.outlook import widest
 from tests.viewer.page import live_viewer, steps
-from tests.viewer.serving import wait_for
+from tests.viewer.serving import page, wait_for
 from tests.viewer.visitor import VIEWER_SCALE, visiting
 
 
@@ -40,6 +41,21 @@ def test_the_first_view_is_a_training_camera_s(capture: Path, tmp_path: Path) ->
         assert float(sent["SetCameraFovMessage"]) == pytest.approx(high, rel=1e-4)
         assert viewer.show_images.visible and not viewer.hide_images.visible
         assert not any(handle.visible for handle in viewer.camera_handles.values())
+
+
+def test_a_port_in_use_is_one_line_and_the_next_free_one(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        with live_viewer(capture, tmp_path, port=taken) as (viewer, _):
+            real = viewer.viser_server.get_port()
+            told = " ".join(capsys.readouterr().out.split())
+            assert real != taken
+            assert f"port {taken} (--viewer.websocket-port) is in use: the viewer is at port {real} i" in told
+            assert "<html" in page(real)
 
 
 def test_ns_viewer_shows_the_checkpoint_s_step_and_no_buttons_of_training(

@@ -1,9 +1,9 @@
-"""The viewer, alone and while training, driven over its websocket as a browser drives it."""
+"""ns-viewer of a checkpoint, over its websocket and in Chromium: one process for all of it."""
 
-import re
+from __future__ import annotations
+
 import signal
-import socket
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,42 @@ from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.utils import CameraState, get_camera
 
 from bn_field_plugin.nn import batch_statistics
-from tests.commands import config_of, trained, training
-from tests.viewer.serving import page, running
-from tests.viewer.visitor import ANSWER, DISTANCE, FIELD_OF_VIEW, visiting
+from tests.commands import config_of, trained
+from tests.viewer.browser import (
+    DRIFT,
+    PATIENCE,
+    PSNR,
+    SPECTRUM,
+    choose,
+    keep_screenshot,
+    opened,
+    options,
+    picture,
+    plots,
+    settled,
+    wait_for_outputs,
+)
+from tests.viewer.serving import page, running, wait_for
+from tests.viewer.visitor import DISTANCE, FIELD_OF_VIEW, visiting
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.getbasetemp() / "commands")
+
+
+@pytest.fixture(scope="module")
+def port(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Where the checkpoint is shown; Ctrl-C then ends it, and no traceback was ever printed."""
+    log = tmp_path_factory.mktemp("ns-viewer") / "log.txt"
+    command = ("ns-viewer", "--load-config", config_of(work, "shared"))
+    with running(work, log, *command) as (process, port):
+        yield port
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    assert "Traceback" not in log.read_text()
 
 
 def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:
@@ -36,81 +62,68 @@ def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:
     return colormaps.apply_colormap(rendered, colormaps.ColormapOptions(normalize=True)).numpy()
 
 
-def test_ns_viewer_shows_what_the_model_renders(
-    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_shows_what_the_model_renders(work: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page, outputs to choose from, and for each of them the very picture that the checkpoint gives."""
     monkeypatch.chdir(work)  # the paths in the config are relative
-    config = config_of(work, "shared")
-    _, pipeline, _, _ = eval_setup(config, test_mode="inference")
-    log = tmp_path / "log.txt"
-    with running(work, log, "ns-viewer", "--load-config", config) as (_, port):
-        assert "<html" in page(port)
-        with visiting(port) as visitor:
-            visitor.wait_for_outputs()
-            assert {"rgb", "depth", "accumulation", "density", "drift"} <= visitor.outputs
-            for output in ("depth", "accumulation", "rgb"):
-                visitor.set("Output type", output)
-                visitor.look(0.0)
-                errors = []
-                for picture in visitor.pictures():  # older renders may still be on their way
-                    assert picture.shape[0] == picture.shape[1]
-                    expected = expected_picture(pipeline, output, len(picture))
-                    errors.append(np.abs(picture - expected).mean())
-                    if errors[-1] < 0.004:  # 8 bits
-                        break
-                else:
-                    pytest.fail(f"no picture of {output} was right: mean errors {errors}")
-            visitor.set("Statistics", "batch")
-            with batch_statistics(pipeline.model):
-                for picture in visitor.pictures():
-                    expected = expected_picture(pipeline, "rgb", len(picture))
-                    if np.abs(picture - expected).mean() < 0.004:
-                        break
-                else:
-                    pytest.fail("no picture with batch statistics was right")
-    assert "Traceback" not in log.read_text()
+    _, pipeline, _, _ = eval_setup(config_of(work, "shared"), test_mode="inference")
+    assert "<html" in page(port)
+    with visiting(port) as visitor:
+        visitor.wait_for_outputs()
+        assert {"rgb", "depth", "accumulation", "density", "drift"} <= visitor.outputs
+        for output in ("depth", "accumulation", "rgb"):
+            visitor.set("Output type", output)
+            visitor.look(0.0)
+            errors = []
+            for seen in visitor.pictures():  # older renders may still be on their way
+                assert seen.shape[0] == seen.shape[1]
+                errors.append(np.abs(seen - expected_picture(pipeline, output, len(seen))).mean())
+                if errors[-1] < 0.004:  # 8 bits
+                    break
+            else:
+                pytest.fail(f"no picture of {output} was right: mean errors {errors}")
+        visitor.set("Statistics", "batch")
+        with batch_statistics(pipeline.model):
+            for seen in visitor.pictures():
+                if np.abs(seen - expected_picture(pipeline, "rgb", len(seen))).mean() < 0.004:
+                    break
+            else:
+                pytest.fail("no picture with batch statistics was right")
+        visitor.set("Statistics", "running")
 
 
-def test_a_port_in_use_is_one_line_and_the_next_free_one(work: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log.txt"
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        taken = holder.getsockname()[1]
-        command = ("ns-viewer", "--load-config", config_of(work, "shared"))
-        with running(work, log, *command, port=taken, serves=lambda: "is in use" in log.read_text()):
-            text = " ".join(log.read_text().split())
-            (real,) = re.findall(rf"port {taken} .* is in use: the viewer is at port (\d+) instead", text)
-            assert "<html" in page(int(real))
-    assert "Traceback" not in log.read_text()
+def test_a_browser_shows_any_statistics_and_outputs(port: int) -> None:
+    """Spectrum and drift at once; each choice changes the picture, and taking it back brings it back."""
+    with opened(port) as tab:
+        tab.get_by_text("effective rank").wait_for()
+        found = plots(tab)
+        assert sum(sum(bar["y"]) for bar in found[SPECTRUM]) == 96
+        assert len(found[DRIFT][0]["y"]) == 8  # a bar for each norm
+        assert max(found[DRIFT][0]["x"]) < 0.5  # the checkpoint's statistics are exact
+        assert PSNR not in found
+        wait_for_outputs(tab)
+        assert {"rgb", "density", "drift"} <= set(options(tab, "Output type"))
+        tab.locator("xpath=//label[text()='Max res']/ancestor::div[2]//input").last.fill("64")
+        tab.keyboard.press("Enter")
+        choose(tab, "Statistics", "running")
+        choose(tab, "Output type", "rgb")
+        running_picture = settled(tab)
 
+        def differs(now: np.ndarray) -> bool:
+            return float(np.abs(now - running_picture).mean()) > 0.01
 
-def test_the_viewer_shows_training_and_leaves_it_alone(work: Path, tmp_path: Path) -> None:
-    """Pictures of all outputs while training goes on; Ctrl-C then ends it with a checkpoint."""
-    log = tmp_path / "log.txt"
-    words = training("bn-nerf-small", "viewed", "--data", "blender", "--max-num-iterations", 100_000)
-    with running(work, log, *words, "--vis", "viewer") as (process, port):
-        with visiting(port) as visitor:
-            visitor.wait_for_outputs()
-            seen = {}
-            for turn, output in enumerate(("rgb", "depth", "accumulation")):
-                visitor.set("Output type", output)
-                visitor.look(0.1 * turn)
-                chosen = time.monotonic()
-                for picture in visitor.pictures():
-                    if time.monotonic() > chosen + 3:  # older renders have passed
-                        seen[output] = picture
-                        break
-        process.send_signal(signal.SIGINT)
-        assert process.wait(ANSWER) == 0
-    assert seen.keys() == {"rgb", "depth", "accumulation"}
-    assert all(picture.std() > 0.01 for picture in seen.values())
-    text = log.read_text()
-    assert "Traceback" not in text
-    (saved,) = (config_of(work, "viewed").parent / "nerfstudio_models").iterdir()
-    state = torch.load(saved, weights_only=True)
-    tracked = {int(v) for k, v in state["pipeline"].items() if k.endswith("num_batches_tracked")}
-    # One update a step, none by the viewer; the step at which a run is stopped is not trained.
-    assert tracked == {state["step"]}
-    assert all(value.isfinite().all() for value in state["pipeline"].values())
+        keep_screenshot(tab, "viewer-checkpoint")
+        choose(tab, "Statistics", "batch")
+        settled(tab, differs)
+        choose(tab, "Statistics", "running")
+        settled(tab, lambda now: not differs(now))
+        for output in ("density", "drift"):
+            choose(tab, "Output type", output)
+            assert settled(tab, differs).std() > 0.01
+            keep_screenshot(tab, f"viewer-{output}")
+        spectrum = plots(tab)[SPECTRUM]
+        choose(tab, "Spectrum of", "field_coarse")
+        wait_for(lambda: plots(tab)[SPECTRUM] != spectrum, PATIENCE)
+        assert picture(tab).std() > 0.01
+        choose(tab, "Spectrum of", "field_fine")
+        wait_for(lambda: plots(tab)[SPECTRUM] == spectrum, PATIENCE)  # not a bar is missing
+        assert plots(tab)[DRIFT] == found[DRIFT]
