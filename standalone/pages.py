@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,25 +46,48 @@ td:first-child, th:first-child { text-align: left; padding-left: .3em }
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A plot of a page."""
+class Part(ABC):
+    """A part of a page."""
 
     title: str
     """Above it."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """What is under the title, as HTML."""
+
+
+@dataclass(frozen=True)
+class Plot(Part):
+    """A plot of a page."""
+
     figure: Any
     """Of plotly."""
     note: str = ""
     """A sentence under the title."""
 
+    def lines(self) -> list[str]:
+        """The note, and what draws the plot."""
+        zooms = self.figure.layout.dragmode == "pan"
+        options = {"responsive": True, "displaylogo": False, "scrollZoom": zooms}
+        drawn = self.figure.to_html(full_html=False, include_plotlyjs=False, config=options)
+        return [*([f"<p>{html.escape(self.note)}</p>"] if self.note else []), drawn]
+
 
 @dataclass(frozen=True)
-class Table:
+class Table(Part):
     """A table of a page."""
 
-    title: str
-    """Above it."""
     rows: Sequence[Mapping[str, Cell]]
     """As of `standalone.report.write_table`."""
+
+    def lines(self) -> list[str]:
+        """The table."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        rows = [[cell_text(row.get(column)) for column in columns] for row in self.rows]
+        lines = ["".join(f"<th>{html.escape(column)}</th>" for column in columns)]
+        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        return ['<div class="wide"><table>', *(f"<tr>{line}</tr>" for line in lines), "</table></div>"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,7 @@ class Heat:
 
 
 def write_page(
-    path: Path, title: str, parts: Sequence[Plot | Table], command: str = "", notes: Sequence[str] = ()
+    path: Path, title: str, parts: Sequence[Part], command: str = "", notes: Sequence[str] = ()
 ) -> None:
     """Write a page, whole or not at all.
 
@@ -116,8 +140,7 @@ def write_page(
 
     body = [f"<h1>{html.escape(title)}</h1>"]
     for part in parts:
-        body.append(f"<h2>{html.escape(part.title)}</h2>")
-        body += _plot(part) if isinstance(part, Plot) else _table(part)
+        body += [f"<h2>{html.escape(part.title)}</h2>", *part.lines()]
     foot = [f"<p>{html.escape(note)}</p>" for note in notes]
     foot += [f"<p>Made by <code>{html.escape(command)}</code></p>"] if command else []
     head = (
@@ -128,20 +151,6 @@ def write_page(
     write_whole(
         path, f'<!doctype html>\n<html lang="en">\n<head>{head}</head>\n<body>\n{text}\n</body>\n</html>\n'
     )
-
-
-def _plot(plot: Plot) -> list[str]:
-    options = {"responsive": True, "displaylogo": False, "scrollZoom": plot.figure.layout.dragmode == "pan"}
-    drawn = plot.figure.to_html(full_html=False, include_plotlyjs=False, config=options)
-    return [*([f"<p>{html.escape(plot.note)}</p>"] if plot.note else []), drawn]
-
-
-def _table(table: Table) -> list[str]:
-    columns = list(dict.fromkeys(key for row in table.rows for key in row))
-    rows = [[cell_text(row.get(column)) for column in columns] for row in table.rows]
-    lines = ["".join(f"<th>{html.escape(column)}</th>" for column in columns)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return ['<div class="wide"><table>', *(f"<tr>{line}</tr>" for line in lines), "</table></div>"]
 
 
 def shades(number: int) -> list[str]:

@@ -80,20 +80,23 @@ def write_fit(
     write_whole(folder / "bands.csv", csv_text(result.history, ["step", "seconds", *bands]))
     draw_curves({variant: result.history}, folder / "curve.png")
     draw_bands(result.history, bands, folder / "bands.png")
+    numbers = _without_infinity(
+        {
+            **image_metrics(truth, ours),
+            **({"psnr_of_file": psnr_as_written(truth, reconstruction)} if picture.is_lossy else {}),
+            "steps": result.steps,
+            "seconds": round(result.seconds, 3),
+            "parameters": result.parameters,
+            "bpp": _write_encoded(folder / ENCODED, picture, result, run),
+        }
+    )
     metrics = {
-        **image_metrics(truth, ours),
-        **({"psnr_of_file": psnr_as_written(truth, reconstruction)} if picture.is_lossy else {}),
-        "steps": result.steps,
-        "seconds": round(result.seconds, 3),
-        "parameters": result.parameters,
-        "bpp": _write_encoded(folder / ENCODED, picture, result, run),
+        **numbers,
         "seed": run.seed,
         "versions": versions(),
         "device": device_name(run.torch_device()),
     }
-    metrics = _without_infinity(metrics)
     write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    numbers = {name: value for name, value in metrics.items() if name not in ("versions", "device", "seed")}
     write_fit_page(folder / PAGE, truth, ours, variant, result.history, numbers)
     return metrics
 

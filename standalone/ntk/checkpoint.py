@@ -248,9 +248,9 @@ def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, co
     ]
     title = "Spectra of a trained field"
     write_table("checkpoint", title, command, rows, facts, notes, folder=folder)
-    panels: dict[str, list[ShownSpectrum]] = {}
+    by_output: dict[str, list[ShownSpectrum]] = {}
     for one in found:
         shown = ShownSpectrum(f"{one.statistics} statistics", [one.values], *STYLES[one.statistics])
-        panels.setdefault(f"{one.field}, {one.output}", []).append(shown)
-    parts = [*spectrum_plots(panels), Table("Numbers", rows)]
+        by_output.setdefault(f"{one.field}, {one.output}", []).append(shown)
+    parts = [*spectrum_plots(by_output), Table("Numbers", rows)]
     write_page(folder / "checkpoint.html", title, parts, command, notes)

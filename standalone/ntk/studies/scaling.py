@@ -233,9 +233,9 @@ def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: s
         f"holds: the interval lies within the prediction, give or take {TOLERANCE}; "
         "agrees within its spread: it is wider, and meets the prediction; undecided: it meets the border.",
     ]
-    title, rows = "Scaling of the spectrum", fit_rows(result.fits)
-    write_table("scaling", title, command, rows, facts, notes, folder=folder)
-    parts = [*plots(config, result), Table("Exponents", rows)]
+    title, exponents = "Scaling of the spectrum", fit_rows(result.fits)
+    write_table("scaling", title, command, exponents, facts, notes, folder=folder)
+    parts = [*plots(config, result), Table("Exponents", exponents)]
     write_page(folder / "scaling.html", title, parts, command, notes)
 
 
