@@ -15,7 +15,7 @@ from pathlib import Path
 import tyro
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.browser import Tab, chromium, opened
+from benchmarks.browser import PATIENCE, Tab, chromium, opened
 from benchmarks.viewer_life import served
 from benchmarks.viewer_panel import free_port
 from standalone.nerfstudio_commands import TrainedRun, train
@@ -31,6 +31,8 @@ CAPTIONS = {
     "comparing": "bn-view: two runs, one camera",
 }
 """The screenshots, and what is written under each."""
+LAST_WIDTH = 512
+"""Pixels of the width of the last picture of a view: nerfstudio's "Max res"."""
 MOST_BYTES = 300_000
 """Of the film strip."""
 
@@ -80,7 +82,9 @@ def look_at(folder: Path, bn: Path, plain: Path) -> None:
     ):
         finished_picture(tab)
         keep(tab, folder, "opening")
-        tab.drag(1.0)
+        moved = time.time()
+        while tab.pictures[-1].time < moved:
+            tab.drag(1.0)
         tab.page.screenshot(path=folder / "moving.png")
     with (
         served(folder / "bn-view.log", "bn-view", bn, plain) as (_, port),
@@ -117,8 +121,8 @@ def trained_in_sight(config: ViewerFilm) -> TrainedRun:
 
 def finished_picture(tab: Tab) -> None:
     """Wait for a picture that gets no sharper."""
-    tab.wait_until(lambda: tab.pictures)
-    tab.wait_until(lambda: time.time() - tab.pictures[-1].time > 5)
+    tab.wait_until(lambda: tab.pictures and tab.pictures[-1].width == LAST_WIDTH, 10 * PATIENCE)
+    tab.wait(2)  # it is shown while tiles are missing, too
 
 
 def keep(tab: Tab, folder: Path, name: str) -> None:

@@ -35,7 +35,7 @@ def pictures(figure: Any) -> list[np.ndarray]:
     return found
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4]), st.integers(1, 5))
 def test_pictures_are_there_to_the_bit(height: int, width: int, channels: int, number: int) -> None:
     truth = {str(i): {"": noise(height, width, channels)} for i in range(number)}
@@ -47,7 +47,7 @@ def test_pictures_are_there_to_the_bit(height: int, width: int, channels: int, n
     assert {axis.matches for axis in figure.select_yaxes()} == {"y"}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 3))
 def test_large_pictures_are_shrunk_and_keep_their_place(height: int, width: int, number: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
