@@ -269,7 +269,7 @@ def picture_panels(
     for index, (title, shown) in enumerate(panels.items()):
         for name in names:
             figure.add_image(
-                source=_data_uri(shown[name], shrink),
+                source=data_uri(shown[name], shrink),
                 x0=(shrink - 1) / 2,
                 dx=shrink,
                 y0=(shrink - 1) / 2,
@@ -334,8 +334,13 @@ def _grid(
     return figure
 
 
-def _data_uri(image: UInt8[np.ndarray, "h w c"], shrink: int) -> str:
-    """A picture as PNG in a data URI, shrunk by a whole number."""
+def data_uri(image: UInt8[np.ndarray, "h w c"], shrink: int = 1) -> str:
+    """A picture as PNG in a data URI.
+
+    Args:
+        image: 8-bit, of 1 (grey), 3 or 4 channels.
+        shrink: by what whole number its sides are divided.
+    """
     from PIL import Image
 
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -343,5 +348,5 @@ def _data_uri(image: UInt8[np.ndarray, "h w c"], shrink: int) -> str:
         size = -(-picture.width // shrink), -(-picture.height // shrink)
         picture = picture.resize(size, Image.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -20,6 +20,7 @@ from standalone.image.metrics import Image8, image_metrics, psnr
 from standalone.image.page import error_map, write_fit_page
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
+from standalone.pages import data_uri, line_panels
 from standalone.plots import CHART_DPI, color, linestyle, new_figure, save_figure
 from standalone.report import csv_text, device_name, versions
 from standalone.results import Results
@@ -51,8 +52,8 @@ RESULTS = Results(
 """What a fit leaves in its folder."""
 REHEARSED_ROWS = 64
 """Rows of a picture by which the time of writing the results is estimated."""
-CHARTS = 3
-"""What the charts and the encoded file take, in empty charts."""
+CHARTS = 4
+"""What the charts, the page's plots and the encoded file take, in empty charts."""
 
 
 def write_fit(
@@ -113,8 +114,12 @@ def rehearse_writing(picture: Picture) -> float:
     with Timed() as by_rows:
         image_metrics(truth, truth)
         encoded_picture(part)
-        encoded_picture(Picture(error_map(truth, truth[::-1]), "png"))
+        error = error_map(truth, truth[::-1])
+        encoded_picture(Picture(error, "png"))
+        for shown in (truth, truth, error):  # on the page, which shrinks large ones
+            data_uri(shown)
     new_figure()  # what loads matplotlib
+    line_panels({"": []}, ("",), ("",))  # and plotly
     with Timed() as by_charts:
         new_figure(1, 2)[0].savefig(io.BytesIO(), dpi=CHART_DPI)
     return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
