@@ -42,7 +42,7 @@ class ViewerLife:
     """Measure what a user sees, and what training pays."""
 
     steps: int = 700
-    """Training steps."""
+    """Training steps; they must outlast the tab that looks on, some 80 s."""
     rest: float = 50.0
     """Seconds that the tab is left alone while training."""
     drag: float = 8.0
@@ -176,9 +176,13 @@ def training(config: ViewerLife) -> tuple[list[Target], Path]:
     # Gaps between steps: what holds training, the viewer or (some milliseconds) the trainer's own work.
     gaps = [(late[0] - early[1], early[1]) for early, late in pairwise(times)]
     held = max(gap for gap, _ in gaps)
-    after = min(begin for begin, _ in times if begin > closed) - closed
-    news = max(later.time - earlier.time for earlier, later in pairwise(idle))
-    wide, rate = min(p.width for p in moved), len(moved) / (drag[1] - drag[0])
+    later = [begin for begin, _ in times if begin > closed]
+    if not later:
+        sys.exit("training ended before the tab was closed: give more --steps, or less --rest")
+    after = min(later) - closed
+    shown_at = [rest[0], *(picture.time for picture in idle), rest[1]]
+    news = max(late - early for early, late in pairwise(shown_at))
+    wide, rate = min((p.width for p in moved), default=0), len(moved) / (drag[1] - drag[0])
     psnr = psnr_of(last, run)
     print(f"longest {sorted(gaps)[-5:]}, closed at {closed}")
     return [
@@ -216,14 +220,19 @@ def during(pictures: list[Picture], span: tuple[float, float]) -> list[Picture]:
 
 
 @contextmanager
-def served(run: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """ns-viewer on a run's checkpoint, once its page is there."""
+def served(log: Path, command: str, *words: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A command with a viewer and its port, once its page is there; killed at last.
+
+    Args:
+        log: file for its output.
+        command: ns-viewer or bn-view.
+        words: what follows.
+    """
     port = free_port()
-    command = [Path(sys.executable).parent / "ns-viewer", "--load-config", run / "config.yml"]
     options = ["--viewer.websocket-port", str(port), "--viewer.websocket-host", "127.0.0.1"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*map(str, command), *options],
+            [str(Path(sys.executable).with_name(command)), *map(str, words), *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -244,7 +253,7 @@ def checkpoint(config: ViewerLife, run: Path) -> list[Target]:
     logs = ""
     for start in range(2):
         log = config.output_dir / f"ns-viewer-{start}.log"
-        with served(run, log) as (process, port):
+        with served(log, "ns-viewer", "--load-config", run / "config.yml") as (process, port):
             with opened(port, 1300, 900) as tab:
                 tab.page.get_by_text("effective rank").wait_for()
                 words.append(status_of(tab))
@@ -293,7 +302,7 @@ def looks(config: ViewerLife, run: Path, process: subprocess.Popen[bytes], tab: 
     tab.drag(config.drag)
     end = time.time()
     moved = during(tab.pictures, (begin, end))
-    rate, wide = len(moved) / (end - begin), min(p.width for p in moved)
+    rate, wide = len(moved) / (end - begin), min((p.width for p in moved), default=0)
     tab.wait_until(lambda: tab.pictures[-1].width == 512)
     tab.wait(1)
     tab.drag(0.3)
@@ -378,7 +387,7 @@ def wait_for_page(port: int) -> None:
     Raises:
         TimeoutError: it is not.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + 4 * PATIENCE  # libraries take long to load where the machine is busy
     while time.monotonic() < deadline:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()

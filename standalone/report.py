@@ -40,7 +40,7 @@ def markdown_table(rows: Sequence[Mapping[str, Cell]]) -> str:
     """A Markdown table with one column for each key, in the order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(_text(row.get(column)) for column in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell_text(row.get(column)) for column in columns) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -74,7 +74,7 @@ def write_table(
         markdown_table(rows),
         "\n".join(f"- {note}" for note in notes),
         f"Command: `{command}`",
-        "; ".join(f"{key}: {_text(value)}" for key, value in facts.items()),
+        "; ".join(f"{key}: {cell_text(value)}" for key, value in facts.items()),
     ]
     markdown = "\n\n".join(part for part in parts if part) + "\n"
     record = {
@@ -115,7 +115,8 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """A cell as tables show it: floats with 4 significant digits, nothing for None."""
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

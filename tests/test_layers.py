@@ -45,6 +45,7 @@ ROOMS = {
     "standalone.image.readers": "image readers",
     "standalone.ntk": "bn-ntk",
     "standalone.ntk.histograms": "histograms",
+    "standalone.ntk.spectrum_plots": "histograms",
     "standalone.ntk.studies": "studies",
     "standalone.shape": "shape",
     "standalone.shape.__main__": "bn-shape",

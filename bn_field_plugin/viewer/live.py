@@ -27,6 +27,8 @@ STEPS_BEHIND = 5
 """Training steps that the step shown may lag behind."""
 POSES_SHARE = 0.01
 """Of training time, for moving the cameras in the scene to where training has moved them."""
+FIRST_VIEW_TRIES = 20
+"""How often a page that is still laid out is put before the scene again, at most."""
 PATIENCE = 5.0
 """Seconds to wait for drawing threads at the end."""
 
@@ -79,7 +81,27 @@ class LiveViewer(Screen):
     # ------------------------------------------------------------------------------- the first view
 
     def show_scene(self, client: Any) -> None:
-        """Put a new tab's camera where a training camera saw the whole scene."""
+        """Put a new tab's camera where a training camera saw the whole scene.
+
+        A page that was open before the viewer was complete is laid out anew as the panel comes, and goes back
+        to where viser begins: it is put there again, unless its user has moved.
+        """
+        camera, tries = client.camera, FIRST_VIEW_TRIES
+        begun = np.array(camera.position)
+        self._face_scene(client)
+
+        def insist(_: Any) -> None:
+            nonlocal tries
+            if not np.allclose(camera.position, begun):
+                tries = 0
+            if tries > 0:
+                tries -= 1
+                self._face_scene(client)
+
+        camera.on_update(insist)
+
+    def _face_scene(self, client: Any) -> None:
+        """Put a tab's camera where a training camera saw the whole scene."""
         cameras = cast(Any, self.pipeline.datamanager.train_dataset).cameras
         index, target = widest(cameras)
         pose = cameras.camera_to_worlds[index].detach().cpu().double().numpy()

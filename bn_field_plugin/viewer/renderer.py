@@ -31,6 +31,8 @@ TRIAL = Size(16, 16)
 """The tile by which speed is learnt, for nobody to see."""
 POLL = 0.05
 """Seconds between two looks at what there is to do."""
+SMALL = 256
+"""Pixels of a width at which a picture is few bytes anyway; of fewer bytes, it would lose its colours."""
 DEPTH = "gl_z_buf_depth"
 """Nerfstudio's name for the depth that hides things behind the scene; not to be chosen as an output."""
 
@@ -241,13 +243,14 @@ class TileRenderer(RenderStateMachine):
         return {name: value.cpu() for name, value in outputs.items() if isinstance(value, Tensor)}
 
     def _send(self, outputs: dict[str, Tensor], thin: bool = False) -> None:
-        """Show a picture in the tab; a thin one, which is soon gone, in fewer bytes."""
+        """Show a picture in the tab; a large thin one, which is soon gone, in fewer bytes."""
         self.viewer.offer_outputs([name for name in outputs if name != DEPTH])
         self.output_keys = cast(Any, set(outputs))  # nothing left for nerfstudio to offer
         panel = self.viewer.control_panel
         chosen = {panel.output_render, *([panel.split_output_render] if panel.split else [])}
         if self.running and chosen <= outputs.keys():
-            self._send_output_to_viewer(outputs, static_render=not thin)
+            is_small = outputs[panel.output_render].shape[1] <= SMALL
+            self._send_output_to_viewer(outputs, static_render=is_small or not thin)
 
 
 def same_view(one: CameraState, other: CameraState) -> bool:

@@ -42,10 +42,10 @@ class Fit:
     """Fit an image with a coordinate network.
 
     The folder gets the reconstruction in the image's own format and depth, an error map, the PSNR curve, the
-    error by frequency band over time, the network in half precision (image.bni, for render and decode; only
-    where its norm folds away), a checkpoint, the options and metrics.json. PSNR is that of the final network
-    on 8-bit clamped output: norms folded with exact statistics, in evaluation mode; not the best noisy step
-    on the way.
+    error by frequency band over time, all of these as one page to look at and zoom into (page.html), the
+    network in half precision (image.bni, for render and decode; only where its norm folds away), a
+    checkpoint, the options and metrics.json. PSNR is that of the final network on 8-bit clamped output: norms
+    folded with exact statistics, in evaluation mode; not the best noisy step on the way.
 
     Example: bn-image fit photo.png --steps 500
     """
@@ -124,9 +124,9 @@ class Fit:
 class Compare:
     """Compare networks on one image with the same budget, as in Fig 2 of the source.
 
-    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png),
-    the table (Markdown, CSV, JSON), curves against steps and against time, and all reconstructions. PSNR as
-    in fit.
+    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png), a
+    page to zoom into all networks' pictures at once (compare.html), the table (Markdown, CSV, JSON), curves
+    against steps and against time, and all reconstructions. PSNR as in fit.
 
     Example: bn-image compare photo.png --variants mlp mlp+batch siren --steps 500
     """

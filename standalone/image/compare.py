@@ -15,6 +15,7 @@ from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
 from standalone.image.outputs import draw_curves, psnr_as_written, rehearse_writing
+from standalone.image.page import write_comparison_page
 from standalone.image.task import ImageTask
 from standalone.networks import Variant
 from standalone.optimization import OptimizationConfig
@@ -30,8 +31,8 @@ FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batc
 RESULTS = Results(
     "bn-image compare",
     (
-        *("compare.png", "compare.md", "compare.csv", "compare.json", "curves.png", "reconstructions/*"),
-        "checkpoints/*.pt",
+        *("compare.png", "compare.html", "compare.md", "compare.csv", "compare.json", "curves.png"),
+        *("reconstructions/*", "checkpoints/*.pt"),
     ),
     kept=("checkpoints/*.pt",),
 )
@@ -99,7 +100,7 @@ def write_comparison(
     zoom: Zoom | None = None,
     dpi: int = 100,
 ) -> None:
-    """Write figure, curves, table (Markdown, JSON, CSV) and reconstructions.
+    """Write figure, page, curves, table (Markdown, JSON, CSV) and reconstructions.
 
     Args:
         folder: where to.
@@ -147,10 +148,12 @@ def write_comparison(
     write_table("compare", "Networks on one image", command, rows, facts, notes, folder=folder)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_whole(folder / "compare.csv", csv_text(rows, columns))
-    draw_curves({variant: result.history for variant, result in fits.items()}, folder / "curves.png")
+    histories = {variant: result.history for variant, result in fits.items()}
+    draw_curves(histories, folder / "curves.png")
     ours8 = {variant: task.to_8bit(result.pixels) for variant, result in fits.items()}
     scores = {variant: result.psnr for variant, result in fits.items()}
     draw_comparison(truth, ours8, scores, folder / "compare.png", zoom or detailed_part(truth), dpi)
+    write_comparison_page(folder / "compare.html", truth, ours8, histories, rows, command, notes)
 
 
 def detailed_part(image: Image8) -> Zoom:

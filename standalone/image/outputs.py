@@ -10,9 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from standalone.command_line import CONFIG
@@ -20,8 +17,10 @@ from standalone.image.codec.coding import PrecisionOptions, bits_per_pixel, enco
 from standalone.image.fit import ImageFit, ImageRunOptions
 from standalone.image.images import Picture, encoded_picture, picture_of, write_picture
 from standalone.image.metrics import Image8, image_metrics, psnr
+from standalone.image.page import error_map, write_fit_page
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
+from standalone.pages import data_uri, line_panels
 from standalone.plots import CHART_DPI, color, linestyle, new_figure, save_figure
 from standalone.report import csv_text, device_name, versions
 from standalone.results import Results
@@ -31,6 +30,8 @@ CHECKPOINT = "checkpoint.pt"
 """File of a fit's state."""
 ENCODED = "image.bni"
 """File of the image in half precision, for `bn-image render` and `decode`."""
+PAGE = "page.html"
+"""File of the page that shows a fit."""
 RESULTS = Results(
     "bn-image fit",
     (
@@ -42,6 +43,7 @@ RESULTS = Results(
             "bands.csv",
             "bands.png",
             "metrics.json",
+            PAGE,
         ),
         *(ENCODED, CHECKPOINT, CONFIG),
     ),
@@ -50,10 +52,8 @@ RESULTS = Results(
 """What a fit leaves in its folder."""
 REHEARSED_ROWS = 64
 """Rows of a picture by which the time of writing the results is estimated."""
-CHARTS = 3
-"""What the charts and the encoded file take, in empty charts."""
-FULL_SCALE_ERROR = 64
-"""Error in 8-bit levels that the error map shows at its brightest."""
+CHARTS = 4
+"""What the charts, the page's plots and the encoded file take, in empty charts."""
 
 
 def write_fit(
@@ -81,18 +81,24 @@ def write_fit(
     write_whole(folder / "bands.csv", csv_text(result.history, ["step", "seconds", *bands]))
     draw_curves({variant: result.history}, folder / "curve.png")
     draw_bands(result.history, bands, folder / "bands.png")
+    numbers = _without_infinity(
+        {
+            **image_metrics(truth, ours),
+            **({"psnr_of_file": psnr_as_written(truth, reconstruction)} if picture.is_lossy else {}),
+            "steps": result.steps,
+            "seconds": round(result.seconds, 3),
+            "parameters": result.parameters,
+            "bpp": _write_encoded(folder / ENCODED, picture, result, run),
+        }
+    )
     metrics = {
-        **image_metrics(truth, ours),
-        **({"psnr_of_file": psnr_as_written(truth, reconstruction)} if picture.is_lossy else {}),
-        "steps": result.steps,
-        "seconds": round(result.seconds, 3),
-        "parameters": result.parameters,
-        "bpp": _write_encoded(folder / ENCODED, picture, result, run),
+        **numbers,
         "seed": run.seed,
         "versions": versions(),
         "device": device_name(run.torch_device()),
     }
-    write_whole(folder / "metrics.json", json.dumps(_without_infinity(metrics), indent=2) + "\n")
+    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_fit_page(folder / PAGE, truth, ours, variant, result.history, numbers)
     return metrics
 
 
@@ -108,19 +114,15 @@ def rehearse_writing(picture: Picture) -> float:
     with Timed() as by_rows:
         image_metrics(truth, truth)
         encoded_picture(part)
-        encoded_picture(Picture(error_map(truth, truth[::-1]), "png"))
+        error = error_map(truth, truth[::-1])
+        encoded_picture(Picture(error, "png"))
+        for shown in (truth, truth, error):  # on the page, which shrinks large ones
+            data_uri(shown)
     new_figure()  # what loads matplotlib
+    line_panels({"": []}, ("",), ("",))  # and plotly
     with Timed() as by_charts:
         new_figure(1, 2)[0].savefig(io.BytesIO(), dpi=CHART_DPI)
     return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
-
-
-def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
-    """Mean absolute error of a pixel's channels in false colours, black where it is zero."""
-    from matplotlib import colormaps
-
-    error = np.abs(truth.astype(np.float64) - ours).mean(axis=-1) / FULL_SCALE_ERROR
-    return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
 
 
 def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:

@@ -25,6 +25,8 @@ from bn_field_plugin.ntk.module_function import Statistics
 from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum import statistics_of
 from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
+from standalone.pages import Table, write_page
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -215,7 +217,7 @@ def _recorded(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Any]]]:
 
 
 def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, command: str) -> None:
-    """Write `checkpoint.npz`, `.png`, and the table `checkpoint` (.md, .json)."""
+    """Write `checkpoint.npz`, `.png`, `.html`, and the table `checkpoint` (.md, .json)."""
     with replacing(folder / "checkpoint.npz") as path:
         arrays = {f"{one.field}_{one.output}_{one.statistics}": one.values for one in found}
         np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
@@ -244,4 +246,11 @@ def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, co
         "Samples are those of a training batch; batch statistics here are those of these samples alone.",
         "Where a field computes an output in fp32, eigenvalues below 1e-7 of the largest are rounding.",
     ]
-    write_table("checkpoint", "Spectra of a trained field", command, rows, facts, notes, folder=folder)
+    title = "Spectra of a trained field"
+    write_table("checkpoint", title, command, rows, facts, notes, folder=folder)
+    by_output: dict[str, list[ShownSpectrum]] = {}
+    for one in found:
+        shown = ShownSpectrum(f"{one.statistics} statistics", [one.values], *STYLES[one.statistics])
+        by_output.setdefault(f"{one.field}, {one.output}", []).append(shown)
+    parts = [*spectrum_plots(by_output), Table("Numbers", rows)]
+    write_page(folder / "checkpoint.html", title, parts, command, notes)

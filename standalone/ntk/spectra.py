@@ -28,6 +28,8 @@ from bn_field_plugin.ntk.spectrum import log_histogram, statistics_of
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.imported import imported_module
+from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
+from standalone.pages import Table, write_page
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -168,7 +170,7 @@ def run(config: SpectrumConfig) -> SpectrumResult:
 
 
 def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command: str) -> None:
-    """Write `spectrum.npz` (eigenvalues and histograms), `.png`, `.md` and `.json`."""
+    """Write `spectrum.npz` (eigenvalues and histograms), `.png`, `.html`, `.md` and `.json`."""
     arrays: dict[str, np.ndarray] = {}
     for name, values in result.spectra.items():
         histogram = log_histogram(values)
@@ -207,7 +209,17 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
     notes += result.notes
     if result.densities:
         notes.append("Matrix-free: moments are estimates from random probes.")
-    write_table("spectrum", f"Spectrum of {label}", command, result.rows, facts, notes, folder=folder)
+    title = f"Spectrum of {label}"
+    write_table("spectrum", title, command, result.rows, facts, notes, folder=folder)
+    shown = [
+        ShownSpectrum(f"{name} statistics", [values], *STYLES[name])
+        for name, values in result.spectra.items()
+    ]
+    plots = spectrum_plots({"the largest eigenvalues" if result.densities else "": shown})
+    if result.densities:
+        plots = plots[:1]  # the second would count the largest alone
+    parts = [*plots, Table("Numbers", result.rows)]
+    write_page(folder / "spectrum.html", title, parts, command, notes)
 
 
 def _matrix_free(config: SpectrumConfig, name: str, found: Any, result: SpectrumResult) -> dict[str, Cell]:

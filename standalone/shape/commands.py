@@ -296,7 +296,7 @@ class View:
                 f"{self.shape or shape.name} is not what {self.fit} was fitted to: give that file"
             )
         page = ShapePage(shape.solid.surface, shape.name, self.host, self.port)
-        page.show(fitted.surface(self.resolution), fitted.variant.label)
+        page.show(fitted.surface(self.resolution), fitted.trained.label)
         wait_on(page)
 
 

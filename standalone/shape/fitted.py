@@ -30,6 +30,8 @@ class FittedShape:
     """From points of the box [-1, 1]^3 to one output, in evaluation mode."""
     variant: Variant
     """The network's name; its norm is none where it has been folded away."""
+    trained: Variant
+    """The name of the network that was trained, norm and all."""
     level: float
     """Output of the surface: inside is above."""
     frame: Frame
@@ -62,6 +64,7 @@ class FittedShape:
             {
                 "kind": "shape",
                 "variant": self.variant.slug,
+                "trained": self.trained.slug,
                 "width": config.width,
                 "depth": config.depth,
                 "placement": config.placement,
@@ -100,4 +103,5 @@ class FittedShape:
         )
         network = CoordinateMLP(config).to(device)
         network.load_state_dict(saved["network"])
-        return cls(network.eval(), variant, saved["level"], Frame(**saved["frame"]))
+        trained = Variant.parse(saved.get("trained", saved["variant"]))  # absent in files of early versions
+        return cls(network.eval(), variant, trained, saved["level"], Frame(**saved["frame"]))

@@ -167,7 +167,9 @@ def fit_shape(
     )
     batches = make_sampler(shape, options, run.seed + 20_000)
     folded = finished(network, [batches.next_batch()[0] for _ in range(CALIBRATION_BATCHES)])
-    fitted = FittedShape(folded, Variant(options.network.network, folded.config.norm), level, shape.frame)
+    trained = options.network.variant
+    variant = Variant(trained.network, folded.config.norm)
+    fitted = FittedShape(folded, variant, trained, level, shape.frame)
     share = sampler.seconds / state.seconds if isinstance(sampler, SolidSampler) else 0.0
     return fitted, state, {"seconds": state.seconds, "sampling_share": share}
 

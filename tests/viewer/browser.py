@@ -16,7 +16,10 @@ from playwright.sync_api import Page
 
 from benchmarks import browser
 from benchmarks.browser import PATIENCE
+from tests.viewer.serving import wait_for
 
+SPECTRUM, PSNR, DRIFT = "NTK of the density", "PSNR of training rays", "Drift of running statistics"
+"""Titles of the panel's plots."""
 ARTIFACTS = Path(__file__).parents[2] / "outputs" / "tests"
 """Where screenshots are kept, for people to look at; not in git."""
 
@@ -43,6 +46,11 @@ def keep_screenshot(page: Page, name: str) -> Path:
     page.wait_for_timeout(300)
     page.screenshot(path=path)
     return path
+
+
+def wait_for_outputs(page: Page, chosen: str = "rgb") -> None:
+    """Wait for the first picture, which tells the viewer which outputs there are."""
+    wait_for(lambda: page.get_by_label("Output type", exact=True).input_value() == chosen, PATIENCE)
 
 
 def options(page: Page, label: str) -> list[str]:

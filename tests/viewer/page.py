@@ -21,11 +21,13 @@ from tests.viewer.serving import free_port
 
 
 @contextmanager
-def live_viewer(capture: Path, folder: Path, training: bool = False) -> Iterator[tuple[LiveViewer, int]]:
-    """The viewer of a pipeline after some steps, as ns-train or ns-viewer makes it, and its port."""
+def live_viewer(
+    capture: Path, folder: Path, training: bool = False, port: int | None = None
+) -> Iterator[tuple[LiveViewer, int]]:
+    """The viewer of a pipeline after some steps, as the commands make it, and the port asked for."""
     pipeline: BNPipeline = trained_pipeline(capture)
     trainer: Any = SimpleNamespace(training_state="training") if training else None
-    port = free_port()
+    port = free_port() if port is None else port
     config = ViewerConfig(websocket_port=port, websocket_host="127.0.0.1", image_format="png")
     viewer: Any = Viewer(
         config,

@@ -25,23 +25,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(
-    work: Path,
-    log: Path,
-    *words: object,
-    port: int | None = None,
-    serves: Callable[[], bool] | None = None,
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def running(work: Path, log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Start a command with a viewer; yields it once its page is there, ends it at last.
 
     Args:
         work: its folder.
         log: file for its output.
         words: the command; options of the viewer are added.
-        port: asked for; a free one by default.
-        serves: whether it is ready; by default that its page is there.
     """
-    port = free_port() if port is None else port
+    port = free_port()
     command = [str(BIN / str(words[0])), *map(str, words[1:])]
     options = ["--viewer.websocket-port", str(port), "--viewer.websocket-host", "127.0.0.1"]
     options += ["--viewer.image-format", "png"]
@@ -55,8 +47,7 @@ def running(
             stdin=subprocess.DEVNULL,
         )
         try:
-            ready = serves or (lambda: bool(page(port)))
-            wait_for(lambda: ready() or process.poll() is not None, START)
+            wait_for(lambda: page(port) or process.poll() is not None, START)
             assert process.poll() is None, log.read_text()
             yield process, port
         finally:

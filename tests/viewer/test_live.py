@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import viser.transforms as vtf
 from nerfstudio.viewer.viewer import Viewer
 
-from bn_field_plugin.viewer.live import REFRESH, STEPS_BEHIND, LiveViewer, adopt
+from bn_field_plugin.viewer.live import FIRST_VIEW_TRIES, REFRESH, STEPS_BEHIND, LiveViewer, adopt
 from bn_field_plugin.viewer.outlook import widest
 from tests.viewer.page import live_viewer, steps
-from tests.viewer.serving import wait_for
+from tests.viewer.serving import page, wait_for
 from tests.viewer.visitor import VIEWER_SCALE, visiting
 
 
@@ -40,6 +42,44 @@ def test_the_first_view_is_a_training_camera_s(capture: Path, tmp_path: Path) ->
         assert float(sent["SetCameraFovMessage"]) == pytest.approx(high, rel=1e-4)
         assert viewer.show_images.visible and not viewer.hide_images.visible
         assert not any(handle.visible for handle in viewer.camera_handles.values())
+
+
+def test_a_page_that_is_laid_out_anew_is_put_before_the_scene_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes back to where it began; a user who has moved may go there, too."""
+    put: list[Any] = []
+    monkeypatch.setattr(LiveViewer, "_face_scene", lambda _, client: put.append(client))
+    viewer: Any = object.__new__(LiveViewer)
+    begun, told = np.array([3.0, 3.0, 3.0]), []
+    client = SimpleNamespace(camera=SimpleNamespace(position=begun, on_update=told.append))
+    viewer.show_scene(client)
+    (told_of_camera,) = told
+    told_of_camera(None)
+    told_of_camera(None)
+    assert put == [client] * 3
+    client.camera.position = np.array([1.0, 2.0, 3.0])
+    told_of_camera(None)
+    client.camera.position = begun
+    told_of_camera(None)
+    assert put == [client] * 3
+    viewer.show_scene(client)
+    for _ in range(100):
+        told[1](None)  # a page that cannot be put anywhere
+    assert len(put) == 3 + 1 + FIRST_VIEW_TRIES
+
+
+def test_a_port_in_use_is_one_line_and_the_next_free_one(
+    capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        with live_viewer(capture, tmp_path, port=taken) as (viewer, _):
+            real = viewer.viser_server.get_port()
+            told = " ".join(capsys.readouterr().out.split())
+            assert real != taken
+            assert f"port {taken} (--viewer.websocket-port) is in use: the viewer is at port {real} i" in told
+            assert "<html" in page(real)
 
 
 def test_ns_viewer_shows_the_checkpoint_s_step_and_no_buttons_of_training(

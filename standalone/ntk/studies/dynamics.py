@@ -18,12 +18,18 @@ from bn_field_plugin.ntk.points import grid
 from bn_field_plugin.ntk.progress import Tracker, silent
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram
+from standalone.ntk.spectrum_plots import ShownSpectrum, spectrum_plots
 from standalone.ntk.studies.common import Interval, NetworkSize, build, interval
+from standalone.pages import Line, Plot, Table, line_panels, shades, write_page
 from standalone.plots import color, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
 GROUPS = 8
 """Groups of eigenvectors, equally many in each, in the order of their eigenvalues."""
+PLOTTED_STEPS = 60
+"""Steps of a line of the page, at most."""
+LEAST_LEFT = 1e-4
+"""Residual below which the page follows the theory no further."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +245,7 @@ def agreement_rows(found: Sequence[Agreement]) -> list[dict[str, Cell]]:
 
 
 def write(config: DynamicsConfig, found: dict[str, list[Trajectory]], folder: Path, command: str) -> None:
-    """Write `dynamics.png`, `film.png`, `trajectories.npz` and the table `dynamics` (.md, .json)."""
+    """Write `dynamics.png`, `.html`, `film.png`, `trajectories.npz` and the table `dynamics` (.md, .json)."""
     draw_decay(config, found, folder / "dynamics.png")
     draw_film(found, folder / "film.png")
     arrays: dict[str, np.ndarray] = {}
@@ -267,7 +273,10 @@ def write(config: DynamicsConfig, found: dict[str, list[Trajectory]], folder: Pa
         "Mean over seeds [95 % confidence interval].",
     ]
     rows = agreement_rows(agreements(config, found))
-    write_table("dynamics", "Training against its linearisation", command, rows, facts, notes, folder=folder)
+    title = "Training against its linearisation"
+    write_table("dynamics", title, command, rows, facts, notes, folder=folder)
+    parts = [decay_plot(config, found), *spectrum_plots(film(found)), Table("Agreement", rows)]
+    write_page(folder / "dynamics.html", title, parts, command, notes)
 
 
 def draw_decay(config: DynamicsConfig, found: dict[str, list[Trajectory]], path: Path) -> None:
@@ -307,6 +316,41 @@ def draw_film(found: dict[str, list[Trajectory]], path: Path) -> None:
             draw_histogram(axes, spectra, color(variant), low=1e-9 * high, high=high)
             axes.set_title(f"{variant.label}, step {step}", fontsize=8)
     save_figure(figure, path)
+
+
+def decay_plot(config: DynamicsConfig, found: dict[str, list[Trajectory]]) -> Plot:
+    """What is left of the residual in each group of eigenvectors over steps, and what theory leaves."""
+    steps = np.unique(np.geomspace(1, config.steps, PLOTTED_STEPS).astype(int))
+    panels: dict[str, list[Line]] = {}
+    for name, trajectories in found.items():
+        lines = panels[Variant.parse(name).label] = []
+        left = np.mean([[t.remaining(int(step)) for step in steps] for t in trajectories], axis=0)
+        theory = np.mean([[t.predicted_remaining(int(step)) for step in steps] for t in trajectories], axis=0)
+        for group, shade in enumerate(shades(GROUPS)):
+            label = f"group {group + 1}"
+            hover = "step %{x}: %{y:.3f} left"
+            lines.append(Line(label, steps, left[:, group], shade, "solid", hover))
+            expected = np.maximum(theory[:, group], LEAST_LEFT)
+            lines.append(Line(f"{label}, theory", steps, expected, shade, "dot", hover))
+    figure = line_panels(panels, ("step",), ("residual left",), columns=2, log="xy")
+    note = (
+        f"{GROUPS} groups of eigenvectors, the first with the largest eigenvalues; means over seeds. "
+        "Theory: exp(-eta lambda t) from the first kernel."
+    )
+    return Plot("Residual by group of eigenvectors", figure, note)
+
+
+def film(found: dict[str, list[Trajectory]]) -> dict[str, list[ShownSpectrum]]:
+    """The spectrum while training, for a page: by network, from dark to light by step."""
+    return {
+        Variant.parse(name).label: [
+            ShownSpectrum(f"step {step}", [one.frames[step] for one in trajectories], shade)
+            for step, shade in zip(
+                sorted(trajectories[0].frames), shades(len(trajectories[0].frames)), strict=True
+            )
+        ]
+        for name, trajectories in found.items()
+    }
 
 
 def _eigen(network: CoordinateMLP, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,9 @@ from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum import RESOLVED, statistics_of
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
+from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
 from standalone.ntk.studies.common import Interval, NetworkSize, geometric_interval, interval, spectrum_of
+from standalone.pages import Table, write_page
 from standalone.plots import color, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -20,6 +22,10 @@ NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """The networks of the figure."""
 CASES = (("none", "batch"), ("batch", "batch"), ("batch", "frozen"))
 """Norm and statistics of each spectrum."""
+CASE_NAMES = {"batch": "coupled", "frozen": "frozen statistics"}
+"""Statistics in words."""
+NO_NORM = ("#4c72b0", "dash")
+"""Colour and line of spectra without norm on a page."""
 REPORTED = (
     "mean",
     "variance",
@@ -109,7 +115,7 @@ def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
 
 
 def write(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], folder: Path, command: str) -> None:
-    """Write `figure.png`, `eigenvalues.npz`, and the tables `figure` and `comparison` (.md, .json)."""
+    """Write `figure.png`, `.html`, `eigenvalues.npz`, and tables `figure` and `comparison` (.md, .json)."""
     draw(config, spectra, folder / "figure.png")
     with replacing(folder / "eigenvalues.npz") as path:
         arrays = {"_".join(key): np.stack(values) for key, values in spectra.items()}
@@ -126,12 +132,16 @@ def write(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], folder: Pa
         row |= {name: str(interval([getattr(one, name) for one in found])) for name in REPORTED}
         rows.append(row)
     notes = ["Mean over seeds [95 % confidence interval]."]
-    write_table("figure", "Spectra at initialisation", command, rows, facts, notes, folder=folder)
+    title, changes = "Spectra at initialisation", comparison_rows(compare(spectra))
+    tables = [Table("Spectra", rows), Table("Batch norm over no norm", changes)]
+    parts = [*spectrum_plots(shown(spectra)), *tables]
+    write_page(folder / "figure.html", title, parts, command, notes)
+    write_table("figure", title, command, rows, facts, notes, folder=folder)
     write_table(
         "comparison",
         "Batch norm over no norm",
         command,
-        comparison_rows(compare(spectra)),
+        changes,
         facts,
         ["Geometric mean over seeds of the ratio with equal seed [95 % confidence interval]."],
         folder=folder,
@@ -161,6 +171,16 @@ def describe(config: FigureConfig) -> dict[str, Cell]:
         "points": f"{config.side} x {config.side} grid",
         "seeds": config.seeds,
     }
+
+
+def shown(spectra: dict[Key, list[np.ndarray]]) -> dict[str, list[ShownSpectrum]]:
+    """The spectra for a page, by network: without norm, with batch norm coupled, and with it frozen."""
+    panels: dict[str, list[ShownSpectrum]] = {}
+    for (network, norm, statistics), values in spectra.items():
+        name = "no norm" if norm == "none" else f"batch norm, {CASE_NAMES[statistics]}"
+        style = NO_NORM if norm == "none" else STYLES[statistics]
+        panels.setdefault(Variant(network).label, []).append(ShownSpectrum(name, values, *style))
+    return panels
 
 
 def draw(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], path: Path) -> None:

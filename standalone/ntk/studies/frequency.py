@@ -26,6 +26,7 @@ from standalone.fitting import Budget, Callback, FitState, fit
 from standalone.networks import Variant
 from standalone.ntk.studies.common import Interval, NetworkSize, build, geometric_interval, interval
 from standalone.optimization import OptimizationConfig
+from standalone.pages import Heat, Plot, Table, heat_panels, write_page
 from standalone.plots import new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 from standalone.sampling import FullBatch
@@ -247,7 +248,7 @@ def speedup_rows(found: list[Speedup]) -> list[dict[str, Cell]]:
 
 
 def write(config: FrequencyConfig, found: Courses, folder: Path, command: str) -> None:
-    """Write `frequency.png`, all errors (`errors.csv`) and the table `frequency` (.md, .json)."""
+    """Write `frequency.png`, `.html`, all errors (`errors.csv`) and the table `frequency` (.md, .json)."""
     lines = ["target,network,seed,step,frequency,error"]
     for (task, name), courses in found.items():
         for seed, course in enumerate(courses):
@@ -272,7 +273,10 @@ def write(config: FrequencyConfig, found: Courses, folder: Path, command: str) -
         "Learning rates are those that suit each network's norm (standalone.optimization).",
     ]
     rows = speedup_rows(speedups(config, found))
-    write_table("frequency", "Learning by frequency", command, rows, facts, notes, folder=folder)
+    title = "Learning by frequency"
+    write_table("frequency", title, command, rows, facts, notes, folder=folder)
+    parts = [*plots(found), Table("High frequencies with a norm against without", rows)]
+    write_page(folder / "frequency.html", title, parts, command, notes)
 
 
 def draw(found: Courses, path: Path) -> None:
@@ -303,6 +307,25 @@ def draw(found: Courses, path: Path) -> None:
         panels[row, 0].set_ylabel("periods" if task.startswith("1D") else "cycles per pixel")
     figure.colorbar(image, ax=panels, label="log10 of the relative error", shrink=0.6)
     save_figure(figure, path)
+
+
+def plots(found: Courses) -> list[Plot]:
+    """What `draw` draws, for a page."""
+    result = []
+    for task in dict.fromkeys(task for task, _ in found):
+        panels = {
+            Variant.parse(name).label: Heat(
+                courses[0].steps,
+                courses[0].frequencies,
+                np.mean([course.errors for course in courses], axis=0).T,
+            )
+            for (own, name), courses in found.items()
+            if own == task
+        }
+        unit = "periods" if task.startswith("1D") else "cycles per pixel"
+        figure = heat_panels(panels, "step", unit, "relative error", low=1e-2, high=1.0)
+        result.append(Plot(task, figure, "Relative error of each frequency, mean over seeds."))
+    return result
 
 
 def _natural(side: int, seed: int) -> np.ndarray:

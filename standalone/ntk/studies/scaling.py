@@ -17,6 +17,7 @@ from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum import statistics_of
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.studies.common import Interval, NetworkSize, interval, spectrum_of
+from standalone.pages import DASHES, Line, Plot, Table, line_panels, write_page
 from standalone.plots import linestyle, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_table
 
@@ -66,6 +67,16 @@ class ScalingConfig:
     """Hidden layers."""
     seeds: int = 10
     """Networks and sets of random points of each size."""
+
+
+SHADES: dict[NormName, str] = {
+    "none": "#4c72b0",
+    "batch": "#c44e52",
+    "layer": "#55a868",
+    "global": "#8172b3",
+    "cross": "#937860",
+}
+"""Colours of the norms."""
 
 
 class Measurement(NamedTuple):
@@ -200,7 +211,7 @@ def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Cell]]:
 
 
 def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: str) -> None:
-    """Write the table `scaling` (.md, .json), all measurements (`measurements.csv`) and `scaling.png`."""
+    """Write the table `scaling` (.md, .json), `scaling.png`, `.html`, and all measurements (`.csv`)."""
     from bn_field_plugin.files import write_whole
 
     lines = [",".join(("kind", *Measurement._fields))]
@@ -222,9 +233,10 @@ def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: s
         f"holds: the interval lies within the prediction, give or take {TOLERANCE}; "
         "agrees within its spread: it is wider, and meets the prediction; undecided: it meets the border.",
     ]
-    write_table(
-        "scaling", "Scaling of the spectrum", command, fit_rows(result.fits), facts, notes, folder=folder
-    )
+    title, exponents = "Scaling of the spectrum", fit_rows(result.fits)
+    write_table("scaling", title, command, exponents, facts, notes, folder=folder)
+    parts = [*plots(config, result), Table("Exponents", exponents)]
+    write_page(folder / "scaling.html", title, parts, command, notes)
 
 
 def draw(
@@ -240,13 +252,6 @@ def draw(
     """
     panels_of = [(sweep, init) for sweep in sweeps or config.sweeps for init in config.inits]
     figure, panels = new_figure(len(panels_of), len(QUANTITIES), (3.3, 2.4))
-    shades = {
-        "none": "#4c72b0",
-        "batch": "#c44e52",
-        "layer": "#55a868",
-        "global": "#8172b3",
-        "cross": "#937860",
-    }
     for row, (sweep, init) in enumerate(panels_of):
         for column, quantity in enumerate(QUANTITIES):
             axes = panels[row, column]
@@ -255,7 +260,7 @@ def draw(
                 values = _by_size(result.measurements, key, quantity)
                 label = norm + (", frozen" if statistics == "frozen" else "")
                 style = ":" if statistics == "frozen" else linestyle(Variant("mlp", norm))
-                axes.plot(*values, color=shades[norm], linestyle=style, marker="o", markersize=3, label=label)
+                axes.plot(*values, color=SHADES[norm], linestyle=style, marker="o", markersize=3, label=label)
             closed = _by_size(result.predictions, ("none", "batch", init, sweep), quantity)
             if len(closed[0]):
                 axes.plot(*closed, color="black", linewidth=0.8, label="closed form, no norm")
@@ -265,6 +270,27 @@ def draw(
             axes.set_xlabel({"both": "width = samples"}.get(sweep, sweep))
     panels[0, 0].legend(fontsize=6)
     save_figure(figure, path)
+
+
+def plots(config: ScalingConfig, result: ScalingResult) -> list[Plot]:
+    """What `draw` draws, for a page."""
+    found = []
+    for sweep in config.sweeps:
+        panels: dict[str, list[Line]] = {}
+        for init in config.inits:
+            for quantity in QUANTITIES:
+                lines = panels[f"{quantity}, {init}"] = []
+                for norm, statistics in dict.fromkeys((m.norm, m.statistics) for m in result.measurements):
+                    values = _by_size(result.measurements, (norm, statistics, init, sweep), quantity)
+                    label = norm + (", frozen" if statistics == "frozen" else "")
+                    dash = "dot" if statistics == "frozen" else DASHES[norm]
+                    lines.append(Line(label, *values, SHADES[norm], dash))
+                closed = _by_size(result.predictions, ("none", "batch", init, sweep), quantity)
+                if closed[0]:
+                    lines.append(Line("closed form, no norm", *closed, "#000000"))
+        grows = {"both": "width = samples"}.get(sweep, sweep)
+        found.append(Plot(f"Over {grows}", line_panels(panels, (grows,), ("",), log="xy", height=260)))
+    return found
 
 
 def _by_size(measurements: Sequence[Measurement], key: tuple, quantity: str) -> tuple[list[int], list[float]]:

@@ -49,7 +49,7 @@ def test_fit_writes_its_folder(image: Path, tmp_path: Path, capsys: pytest.Captu
     run("fit", image, "--output-dir", folder, *TINY)
     assert {path.name for path in folder.iterdir()} == {
         *("reconstruction.png", "error.png", "curve.csv", "curve.png", "bands.csv", "bands.png"),
-        *("checkpoint.pt", "config.yaml", "input.json", "metrics.json", "image.bni"),
+        *("checkpoint.pt", "config.yaml", "input.json", "metrics.json", "image.bni", "page.html"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(METRICS) <= metrics.keys()
@@ -100,8 +100,9 @@ def test_encode_decode_render(image: Path, tmp_path: Path, capsys: pytest.Captur
 def test_compare_writes_its_folder(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cmp"
     run("compare", image, "--output-dir", folder, "--variants", "mlp", "mlp+bn", "--siren", *TINY)
-    assert {"compare.png", "curves.png", "compare.md", "compare.csv", "compare.json"} <= {
-        path.name for path in folder.iterdir()
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        *("compare.png", "compare.html", "curves.png", "compare.md", "compare.csv", "compare.json"),
+        "input.json",
     }
 
 

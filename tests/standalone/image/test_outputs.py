@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
-from standalone.image.outputs import error_map, write_fit
+from standalone.image.outputs import write_fit
+from standalone.image.page import error_map
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture

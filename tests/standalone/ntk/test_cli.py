@@ -26,7 +26,7 @@ def test_spectrum_shows_coupled_and_frozen_side_by_side(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "spectrum.json").read_text())["rows"]
     assert [row["statistics"] for row in rows] == ["batch", "frozen"]
     assert rows[0]["mean"] == pytest.approx(saved["batch"].mean())
-    assert (tmp_path / "spectrum.png").exists()
+    assert (tmp_path / "spectrum.png").exists() and (tmp_path / "spectrum.html").exists()
 
 
 def test_spectrum_without_coupling_is_one(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_mistakes_end_with_one_line(
 def test_help_names_every_command_and_loads_no_plots() -> None:
     code = (
         "import sys; from standalone.ntk.cli import main\ntry: main(['--help'])\nfinally: print([m for m in "
-        "('matplotlib', 'scipy', 'nerfstudio') if m in sys.modules])"
+        "('matplotlib', 'scipy', 'nerfstudio', 'plotly') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

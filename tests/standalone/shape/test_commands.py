@@ -13,6 +13,7 @@ import trimesh
 from PIL import Image
 
 from standalone.shape.cli import main
+from standalone.shape.page import ShapePage
 
 SMALL = ["--width", "16", "--depth", "2", "--network", "pemlp-1", "--points", "1024"]
 QUICK = ["--resolution", "24", "--iou-points", "16384", "--surface-points", "2000"]
@@ -65,6 +66,22 @@ def test_a_mesh_comes_back_in_its_own_units(fitted: Path, tmp_path: Path) -> Non
     main(["mesh", str(fitted), str(tmp_path / "out.glb"), "--resolution", "40"])
     mesh = trimesh.load(tmp_path / "out.glb", force="mesh")
     assert mesh.volume == pytest.approx(4 / 3 * np.pi * 125, rel=0.15)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_view_names_the_network_that_was_trained(
+    fitted: Path, ball: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its norm has been folded away, and is not forgotten."""
+    told = []
+
+    def look(page: ShapePage) -> None:
+        told.append(page._status.content)
+        page.close()
+
+    monkeypatch.setattr("standalone.shape.commands.wait_on", look)
+    main(["view", str(fitted), str(ball), "--resolution", "16"])
+    assert told[0].startswith("PEMLP-1 + BN\n")
 
 
 def test_a_finished_fit_resumes_to_itself(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,8 @@ def test_batch_norm_raises_the_bulk_and_lowers_the_top_share(tmp_path: Path) -> 
     saved = np.load(tmp_path / "eigenvalues.npz")
     assert saved["pemlp-5_batch_frozen"].shape == (2, 100)
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("figure.png", "figure.md", "figure.json", "eigenvalues.npz", "comparison.md", "comparison.json")
+        *("figure.png", "figure.html", "figure.md", "figure.json", "eigenvalues.npz"),
+        *("comparison.md", "comparison.json"),
     }
 
 
@@ -82,7 +83,9 @@ def test_scaling_writes_a_row_for_each_case(tmp_path: Path) -> None:
     scaling.write(SCALING, result, tmp_path, "a command")
     rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
     assert len(rows) == 3 * 3 * 3  # none, batch coupled and frozen; sweeps; quantities
-    assert (tmp_path / "scaling.png").exists()
+    assert (tmp_path / "scaling.png").exists() and (tmp_path / "scaling.html").exists()
+    # A line for each case, and the closed form, in each panel.
+    assert [len(plot.figure.data) for plot in scaling.plots(SCALING, result)] == [3 * (3 + 1)] * 3
     assert len((tmp_path / "measurements.csv").read_text().splitlines()) == 1 + 3 * 3 * 3 * 2 + 3 * 3 * 2
     without = [one for one in result.fits if one.norm == "none" and one.sweep == "width"]
     assert all(one.closed_form is not None for one in without)
@@ -115,7 +118,10 @@ def test_dynamics_writes_its_files(tmp_path: Path) -> None:
     saved = np.load(tmp_path / "trajectories.npz")
     assert saved["mlp+batch_seed0_coefficients"].shape == (41, 25)
     assert {"mlp+batch_seed1_step0", "mlp+batch_seed1_step20", "mlp+batch_seed1_step40"} <= set(saved.files)
-    assert (tmp_path / "film.png").exists() and (tmp_path / "dynamics.png").exists()
+    assert all((tmp_path / name).exists() for name in ("film.png", "dynamics.png", "dynamics.html"))
+    # Each group of each network, trained and predicted; each frame of each network.
+    assert len(dynamics.decay_plot(DYNAMICS, found).figure.data) == len(found) * dynamics.GROUPS * 2
+    assert [len(shown) for shown in dynamics.film(found).values()] == [DYNAMICS.frames] * len(found)
     with pytest.raises(UserError, match="--rate"):
         dynamics.DynamicsConfig(rate=2.5).check()
     with pytest.raises(UserError, match="--refresh"):
@@ -182,6 +188,8 @@ def test_frequency_writes_its_files(tmp_path: Path) -> None:
     assert set(found) == {(t, n) for t in frequency.TASKS for n in FREQUENCY.networks}
     frequency.write(FREQUENCY, found, tmp_path, "a command")
     assert len(json.loads((tmp_path / "frequency.json").read_text())["rows"]) == 2
+    assert (tmp_path / "frequency.html").exists()
+    assert [len(plot.figure.data) for plot in frequency.plots(found)] == [len(FREQUENCY.networks)] * 2
     lines = (tmp_path / "errors.csv").read_text().splitlines()
     assert lines[0] == "target,network,seed,step,frequency,error"
     assert len(lines) > 2 * 2 * 2 * 3
