@@ -58,7 +58,7 @@ class OptimizationConfig:
     optimizer: OptimizerName = "muon"
     """Of the matrices between hidden layers; all other parameters take Adam."""
     lr: float | None = None
-    """Peak learning rate of Adam; by default what suits the network's norm."""
+    """Peak learning rate of Adam; by default the network's own."""
     hidden_lr: float | None = None
     """Peak learning rate of the matrices between hidden layers; by default what suits the norm."""
     warmup_steps: int = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class FittedShape:
                 "width": config.width,
                 "depth": config.depth,
                 "placement": config.placement,
+                "norm_eps": config.norm_eps,
                 "options": {
                     name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None
                 },
@@ -98,6 +100,7 @@ class FittedShape:
             placement=saved["placement"],
             options=saved.get("options"),  # files from before there were options have none
         )
+        config = dataclasses.replace(config, norm_eps=saved.get("norm_eps", config.norm_eps))
         network = CoordinateMLP(config).to(device)
         network.load_state_dict(saved["network"])
         return cls(network.eval(), variant, saved["level"], Frame(**saved["frame"]))
