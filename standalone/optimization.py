@@ -58,7 +58,7 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
 """Learning rates by optimizer and network, from `benchmarks.image_learning_rates`: norm, none and siren.
 
 The others are from short searches with Muon on pictures that no table reports: scikit-image's left
-motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all parameters out of 1e-3,
+motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
 3e-3, 1e-2, 2e-2 (SIREN with norm: 5e-4, 2e-3, 5e-3, 1.2e-2, 3e-2), one seed; hash grids on its rocket at
 256x256, 100 steps of 8,192 pixels, factors of 2 and 3. Adam's were not searched: they are Muon's, and WIRE's
 is that of its paper.
