@@ -56,7 +56,7 @@ def test_parametrized_matrices_are_still_hidden_ones() -> None:
         ("mlp+layer", "norm"),
         ("siren", "siren"),
         ("siren+batch", "siren and norm"),
-        ("wire-real+batch", "wire-real"),
+        ("wire-real+batch", "wire-real and norm"),
         ("gauss+layer", "gauss and norm"),
         ("hash", "hash"),
         ("hash+batch", "hash and norm"),
