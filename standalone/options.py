@@ -1,6 +1,8 @@
 """Options that every fit takes: the network, the run."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,6 +31,9 @@ class NetworkOptions:
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Literal["before", "after"] = "before"
     """Norm before or after the activation."""
+    norm_eps: float | None = None
+    """Added to the variance by the norm; by default 1e-5, and 1e-1 behind a hash grid, whose features start
+    as noise that the norm would blow up."""
     omega: float | None = None
     """Frequency of siren and finer (30) or of wire and wire-real (20)."""
     finer_bias: float | None = None
@@ -62,9 +67,14 @@ class NetworkOptions:
         Raises:
             UserError: an unknown name, or an option of another network.
         """
-        return self.variant.config(
+        config = self.variant.config(
             in_dim, out_dim, *self.size, placement=self.placement, options=self.activation_options
         )
+        if self.norm_eps is None:
+            return config
+        if not (math.isfinite(self.norm_eps) and self.norm_eps > 0):
+            raise UserError(f"--norm-eps is {self.norm_eps}: it must be above 0")
+        return dataclasses.replace(config, norm_eps=self.norm_eps)
 
     @property
     def variant(self) -> Variant:

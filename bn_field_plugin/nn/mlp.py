@@ -382,7 +382,7 @@ def _start_norms(mlp: CoordinateMLP) -> None:
     many units, and get one scale for all.
     """
     generator = torch.Generator().manual_seed(0)
-    points = torch.rand(START_POINTS, mlp.config.in_dim, generator=generator) * 2 - 1
+    points = torch.rand(START_POINTS, mlp.config.in_dim, generator=generator, device="cpu") * 2 - 1
     encoded = hidden = mlp.encode(points.to(mlp.output.weight))
     for index, layer in enumerate(mlp.hidden_layers):
         inputs = torch.cat([encoded, hidden], dim=-1) if index in mlp.config.skips else hidden

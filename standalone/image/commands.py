@@ -124,9 +124,9 @@ class Fit:
 class Compare:
     """Compare networks on one image with the same budget, as in Fig 2 of Cai et al.
 
-    Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png), a
-    page to zoom into all networks' pictures at once (compare.html), the table (Markdown, CSV, JSON), curves
-    against steps and against time, and all reconstructions. PSNR as in fit.
+    Learning rates that are not given are each network's own. The folder gets the figure (compare.png), a page
+    to zoom into all networks' pictures at once (compare.html), the table (Markdown, CSV, JSON), curves against
+    steps and against time, and all reconstructions. PSNR as in fit.
 
     Example: bn-image compare photo.png --variants mlp mlp+batch siren --steps 500
     """
@@ -137,6 +137,10 @@ class Compare:
     """Networks as of `fit --network`, each alone or with +batch, +layer, +global or +cross."""
     siren: bool = False
     """Add SIREN."""
+    all: bool = False
+    """The field's standard set instead of --variants: mlp, pemlp-5, fourier, siren, finer, wire, gauss, hash,
+    and pemlp-5, siren and hash with batch norm; each at the width that has as many parameters as mlp within
+    5 %, and at its own learning rates."""
     output_dir: Path | None = None
     """Folder for the results; outputs/image/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
@@ -165,9 +169,11 @@ class Compare:
         """
         from standalone.image.compare import RESULTS, Zoom, compare, write_comparison
         from standalone.interrupts import FitInterrupted
+        from standalone.matching import STANDARD, contenders
         from standalone.networks import parse_variants
 
-        variants = parse_variants([*self.variants, *(["siren"] if self.siren else [])])
+        names = STANDARD if self.all else self.variants
+        variants = parse_variants([*names, *(["siren"] if self.siren else [])])
         limit = self.run.limit()
         picture = load_picture(self.image, self.max_side)
         folder = self.output_dir or OUTPUTS / f"{picture_name(self.image)}-compare"
@@ -180,17 +186,18 @@ class Compare:
             raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
         size = NetworkOptions(width=self.width, depth=self.depth)
         check_options(picture, size, self.run, self.optimization)
+        networks = contenders(variants, size, 2, picture.channels, equal=self.all)
         folder = RESULTS.begin(
             folder, Source.of(self.image, BUILT_IN), chosen=self.output_dir is not None, resume=self.resume
         )
         try:
             fits = compare(
-                picture, variants, size, self.run, self.optimization, folder, resume=self.resume, limit=limit
+                picture, networks, self.run, self.optimization, folder, resume=self.resume, limit=limit
             )
         except FitInterrupted as stop:
             raise FitInterrupted(f"{stop}; go on with the same command and --resume") from None
         command = command_behind(f"bn-image compare {picture_name(self.image)}", self, leave_out=("image",))
-        write_comparison(folder, picture, fits, self.run, size, command, zoom, self.dpi)
+        write_comparison(folder, picture, fits, self.run, command, zoom, self.dpi)
         say(f"figure and table: {folder}")
 
 

@@ -42,6 +42,10 @@ PANEL_INCHES = 2.1
 """Side of a panel of the figure."""
 
 
+PANELS_IN_ROW = 6
+"""Most panels of the figure side by side."""
+
+
 @dataclass(frozen=True)
 class Zoom:
     """A square part of the image that the figure magnifies, in pixels."""
@@ -56,8 +60,7 @@ class Zoom:
 
 def compare(
     picture: Picture,
-    variants: Sequence[Variant],
-    size: NetworkOptions,
+    networks: Sequence[NetworkOptions],
     run: ImageRunOptions,
     optimization: OptimizationConfig,
     folder: Path,
@@ -69,22 +72,20 @@ def compare(
 
     Args:
         picture: the picture.
-        variants: the networks.
-        size: width, depth and placement of the norm; its network and norm are replaced.
+        networks: the networks, no two of one name.
         run: budget and seed, the same for all.
-        optimization: optimizers; learning rates that are not given follow each network's norm.
+        optimization: optimizers; learning rates that are not given are each network's own.
         folder: keeps the checkpoints.
         resume: go on from them.
         limit: when the command must have ended; each network has an equal share of the time.
     """
     if limit is not None:
-        limit = limit.reserving(rehearse_writing(picture) * len(variants))
+        limit = limit.reserving(rehearse_writing(picture) * len(networks))
     fits = {}
-    for index, variant in enumerate(variants):
-        share = None if limit is None else limit.share(1 / (len(variants) - index))
-        network = dataclasses.replace(size, network=variant.network, norm=variant.norm)
-        checkpoint = folder / "checkpoints" / f"{variant.slug}.pt"
-        fits[variant] = fit_image(
+    for index, network in enumerate(networks):
+        share = None if limit is None else limit.share(1 / (len(networks) - index))
+        checkpoint = folder / "checkpoints" / f"{network.variant.slug}.pt"
+        fits[network.variant] = fit_image(
             picture, network, run, optimization, checkpoint=checkpoint, resume=resume, limit=share
         )
     return fits
@@ -95,7 +96,6 @@ def write_comparison(
     picture: Picture,
     fits: Mapping[Variant, ImageFit],
     run: ImageRunOptions,
-    size: NetworkOptions,
     command: str,
     zoom: Zoom | None = None,
     dpi: int = 100,
@@ -107,7 +107,6 @@ def write_comparison(
         picture: the picture.
         fits: the fits in the order of the table.
         run: options of the run.
-        size: size of the networks.
         command: the command line, for the table.
         zoom: part to magnify; by default the one with the most detail.
         dpi: dots per inch of the figure.
@@ -127,6 +126,7 @@ def write_comparison(
                 "PSNR dB": round(result.psnr, 2),
                 **of_file,
                 **{name: value for name, value in image_metrics(truth, ours).items() if name != "psnr"},
+                "layers x width": f"{result.network.config.depth}x{result.network.config.width}",
                 "parameters": result.parameters,
                 "steps": result.steps,
                 "seconds": round(result.seconds, 1),
@@ -142,7 +142,6 @@ def write_comparison(
         **machine_facts(),
         "device": device_name(run.torch_device()),
         "image": f"{picture.width}x{picture.height}x{picture.channels}",
-        "layers x width": f"{size.size.depth}x{size.size.width}",
         "seed": run.seed,
     }
     write_table("compare", "Networks on one image", command, rows, facts, notes, folder=folder)
@@ -182,17 +181,24 @@ def draw_comparison(
 ) -> None:
     """Panels in the manner of Fig 2: a row for each norm, a column for each network, the truth in front.
 
+    Networks that do not fill such rows follow one another instead, `PANELS_IN_ROW` in a row.
+
     Written as a PNG of 256 colours, which keeps it small.
     """
     networks = list(dict.fromkeys(variant.network for variant in ours))
     norms = list(dict.fromkeys(variant.norm for variant in ours))
     height = PANEL_INCHES * truth.shape[0] / truth.shape[1]
-    figure, axes = new_figure(len(norms), 1 + len(networks), (PANEL_INCHES, height + 0.25))
+    rows, columns = len(norms), 1 + len(networks)
+    places = {v: (norms.index(v.norm), 1 + networks.index(v.network)) for v in ours}
+    if columns > PANELS_IN_ROW:
+        rows, columns = -(-(1 + len(ours)) // PANELS_IN_ROW), PANELS_IN_ROW
+        places = {v: divmod(place, columns) for place, v in enumerate(ours, start=1)}
+    figure, axes = new_figure(rows, columns, (PANEL_INCHES, height + 0.25))
     for panel in axes.flat:
         panel.set_axis_off()
     _draw_panel(axes[0, 0], truth, "ground truth", zoom)
     for variant, image in ours.items():
-        panel = axes[norms.index(variant.norm), 1 + networks.index(variant.network)]
+        panel = axes[places[variant]]
         _draw_panel(panel, image, f"{variant.label}  {psnr[variant]:.2f} dB", zoom)
     save_figure(figure, path, dpi, palette=True)
 

@@ -162,7 +162,7 @@ class Fit:
 class Compare:
     """Compare networks on one shape with the same budget, as in the 3D panel of the source.
 
-    Learning rates that are not given follow each network's norm. The folder gets the pictures (compare.png),
+    Learning rates that are not given are each network's own. The folder gets the pictures (compare.png),
     the table (Markdown, CSV, JSON) and the curves against steps and against time.
 
     Example: bn-shape compare bunny.ply --variants pemlp-5 pemlp-5+batch siren --time-limit 60
@@ -174,6 +174,10 @@ class Compare:
         *("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren"),
     )
     """Networks as of `fit --network`, each alone or with +batch, +layer, +global or +cross."""
+    all: bool = False
+    """The field's standard set instead of --variants: mlp, pemlp-5, fourier, siren, finer, wire, gauss, hash,
+    and pemlp-5, siren and hash with batch norm; each at the width that has as many parameters as mlp within
+    5 %, and at its own learning rates."""
     output_dir: Path | None = None
     """Folder for the results; outputs/shape/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
@@ -199,13 +203,15 @@ class Compare:
             UserError: a shape or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
+        from standalone.matching import STANDARD, contenders
         from standalone.networks import parse_variants
         from standalone.shape.compare import RESULTS, compare, write_comparison
 
         options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
         options.check()
         self.measuring.check()
-        variants = parse_variants(self.variants)
+        variants = parse_variants(STANDARD if self.all else self.variants)
+        networks = contenders(variants, self.network, 3, 1, equal=self.all)
         limit = self.run.limit()
         shape = load_input(self, self.target.voxels)
         folder = RESULTS.begin(
@@ -213,9 +219,9 @@ class Compare:
             Source.of(self.shape, shape.name),
             chosen=self.output_dir is not None,
         )
-        contenders = compare(shape, variants, options, self.measuring, limit)
+        found = compare(shape, networks, options, self.measuring, limit)
         command = command_behind(f"bn-shape compare {shape.name}", self, leave_out=("shape",))
-        write_comparison(folder, shape, contenders, options, command, self.camera)
+        write_comparison(folder, shape, found, options, command, self.camera)
         say(f"pictures and table: {folder}")
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bn_field_plugin.files import write_whole
-from standalone.networks import Variant
+from standalone.optimization import count_parameters
+from standalone.options import NetworkOptions
 from standalone.plots import save_figure
 from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.results import Results
@@ -41,7 +42,7 @@ COLUMNS = {
 
 def compare(
     shape: ShapeInput,
-    variants: Sequence[Variant],
+    networks: Sequence[NetworkOptions],
     options: FitOptions,
     measuring: MeasureOptions,
     limit: TimeLimit | None = None,
@@ -50,18 +51,19 @@ def compare(
 
     Args:
         shape: what to fit.
-        variants: the networks.
-        options: the same for all; learning rates that are not given follow each network's norm.
+        networks: the networks.
+        options: all else, the same for all; learning rates that are not given are each network's own.
         measuring: how they are measured.
         limit: when the command must have ended; each network has an equal share of the time.
     """
     if limit is not None:
-        limit = limit.reserving(rehearse_picture(shape, 1 + 2 * len(variants), PANEL_SIDE))
+        limit = limit.reserving(rehearse_picture(shape, 1 + 2 * len(networks), PANEL_SIDE))
     found = []
-    for index, variant in enumerate(variants):
-        share = None if limit is None else limit.share(1 / (len(variants) - index))
-        network = dataclasses.replace(options.network, network=variant.network, norm=variant.norm)
-        found.append(contend(shape, dataclasses.replace(options, network=network), measuring, limit=share))
+    for index, network in enumerate(networks):
+        share = None if limit is None else limit.share(1 / (len(networks) - index))
+        one = contend(shape, dataclasses.replace(options, network=network), measuring, limit=share)
+        learned = count_parameters(network.build(3, 1, options.run.seed))
+        found.append(dataclasses.replace(one, metrics={**one.metrics, "parameters": learned}))
     return found
 
 
@@ -80,11 +82,10 @@ def write_comparison(
     facts: dict[str, Cell] = {
         **machine_facts(),
         "shape": shape.name,
-        "layers x width": f"{options.network.size.depth}x{options.network.size.width}",
         "seed": options.run.seed,
     }
     notes = [
-        "Metrics of the final network, folded, with exact statistics.",
+        "Metrics of the final network, folded, with exact statistics; parameters as learned, norms included.",
         f"Chamfer L1 in sides of the box. {contenders[0].metrics['sampling']}.",
     ]
     write_table("compare", f"Networks on {shape.name}", command, rows, facts, notes, folder=folder)
@@ -94,5 +95,7 @@ def write_comparison(
 def _row(one: Contender) -> dict[str, Cell]:
     row: dict[str, Cell] = {"network": one.variant.label}
     row |= {heading: one.metrics[name] for name, heading in COLUMNS.items()}
+    config = one.shape.network.config
+    row |= {"layers x width": f"{config.depth}x{config.width}"}
     row |= {name: one.metrics[name] for name in ("parameters", "steps", "seconds")}
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,6 +69,7 @@ class FittedShape:
                 "width": config.width,
                 "depth": config.depth,
                 "placement": config.placement,
+                "norm_eps": config.norm_eps,
                 "options": {
                     name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None
                 },
@@ -101,6 +103,7 @@ class FittedShape:
             placement=saved["placement"],
             options=saved.get("options"),  # files from before there were options have none
         )
+        config = dataclasses.replace(config, norm_eps=saved.get("norm_eps", config.norm_eps))
         network = CoordinateMLP(config).to(device)
         network.load_state_dict(saved["network"])
         trained = Variant.parse(saved.get("trained", saved["variant"]))  # absent in files of early versions

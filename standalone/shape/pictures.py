@@ -16,6 +16,9 @@ from standalone.shape.shading import Viewpoint, shade
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PANELS_IN_ROW, WRAPPED_ROW = 8, 6
+"""Most panels side by side, and how many there are where one row does not hold them."""
+
 
 PANEL_SIDE = 260
 """Pixels along a side of a panel, unless asked otherwise."""
@@ -34,17 +37,23 @@ def draw_contenders(
     """
     true = shape.solid.surface
     side = size / 120
-    figure, axes = new_figure(2, len(contenders) + 1, size=(side, side * 1.08))
+    columns = len(contenders) + 1
+    if columns > PANELS_IN_ROW:
+        columns = min(columns, WRAPPED_ROW)
+    bands = -(-(len(contenders) + 1) // columns)
+    figure, axes = new_figure(2 * bands, columns, size=(side, side * 1.08))
     for axis in axes.flat:
         axis.set_axis_off()
     axes[0, 0].imshow(shade(true, view, size))
     axes[0, 0].set_title(f"{shape.name}\nground truth", fontsize=8)
-    for column, one in enumerate(contenders, start=1):
+    for place, one in enumerate(contenders, start=1):
+        band, column = divmod(place, columns)
+        shaded, coloured = axes[2 * band, column], axes[2 * band + 1, column]
         colors = None if one.surface is None else error_colors(surface_error(one.surface, true))
-        axes[0, column].imshow(shade(one.surface, view, size))
-        axes[1, column].imshow(shade(one.surface, view, size, colors))
+        shaded.imshow(shade(one.surface, view, size))
+        coloured.imshow(shade(one.surface, view, size, colors))
         near = one.metrics["iou_near_surface"]
-        axes[0, column].set_title(f"{one.variant.label}\nIoU {near:.3f} near the surface", fontsize=8)
+        shaded.set_title(f"{one.variant.label}\nIoU {near:.3f} near the surface", fontsize=8)
     scale = axes[1, 0].inset_axes((0.45, 0.1, 0.1, 0.8))
     percent = (0, 1, 0, WORST * 100)
     scale.imshow(

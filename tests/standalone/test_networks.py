@@ -120,6 +120,13 @@ def test_options_of_other_networks_are_one_line(network: str, option: str, taker
         options.build(2, 3, 0)
 
 
+@pytest.mark.parametrize("eps", [0.0, -1.0, float("nan")])
+def test_norms_add_something_to_the_variance(eps: float) -> None:
+    assert NetworkOptions("mlp", norm_eps=1e-3).build(2, 3, 0).hidden_layers[0].norm.eps == 1e-3
+    with pytest.raises(UserError, match=r"--norm-eps is .*: it must be above 0"):
+        NetworkOptions("mlp", norm_eps=eps).build(2, 3, 0)
+
+
 def test_options_reach_the_activation() -> None:
     network = NetworkOptions("wire-real", omega=7.0, wire_scale=3.0).build(2, 3, 0)
     assert [(one.activation.omega, one.activation.scale) for one in network.hidden_layers] == [(7.0, 3.0)] * 5

@@ -70,7 +70,10 @@ def test_parametrized_matrices_are_still_hidden_ones() -> None:
     [
         ("mlp", "none"),
         ("mlp+layer", "norm"),
-        ("siren+batch", "siren"),
+        ("siren", "siren"),
+        ("siren+batch", "siren and norm"),
+        ("wire-real+batch", "wire-real and norm"),
+        ("gauss+layer", "gauss and norm"),
         ("hash", "hash"),
         ("hash+batch", "hash and norm"),
     ],

@@ -16,6 +16,7 @@ import pytest
 from standalone.image.cli import COMMAND_LINE, main
 from standalone.image.commands import Compare, Fit
 from standalone.image.images import read_picture, write_picture
+from standalone.matching import STANDARD
 from tests.standalone.image.pictures import picture
 
 TINY = ["--width", "8", "--depth", "2", "--steps", "6", "--eval-every", "3"]
@@ -106,6 +107,16 @@ def test_compare_writes_its_folder(image: Path, tmp_path: Path) -> None:
     }
 
 
+def test_the_standard_set_is_one_figure_and_one_table(image: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cmp"
+    run("compare", image, "--output-dir", folder, "--all", "--width", "28", "--depth", "4", "--steps", "2")
+    rows = json.loads((folder / "compare.json").read_text())["rows"]
+    assert len(rows) == len(STANDARD)
+    numbers = [row["parameters"] for row in rows]
+    assert max(numbers) - numbers[0] <= 0.05 * numbers[0] and numbers[0] - min(numbers) <= 0.05 * numbers[0]
+    assert (folder / "compare.png").is_file()
+
+
 def test_presets_stand_behind_flags() -> None:
     command = COMMAND_LINE.parse(["fit", "--config", "coin", "--depth", "3"])
     assert isinstance(command, Fit)
@@ -137,6 +148,13 @@ def test_mistakes_are_one_line(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert "--resume" in fails(capsys, "fit", "--resume", out)
     assert "no --config beside it" in fails(capsys, "fit", "--resume", out, "--config", preset)
     assert "unknown: choose mlp" in fails(capsys, "compare", image, "--variants", "cnn")
+    wire = ("--network", "wire", "--output-dir", out)
+    assert "real numbers" in fails(capsys, "fit", image, *wire)
+    assert "no complex numbers" in fails(capsys, "encode", image, tmp_path / "a.bni", "--network", "wire")
+    assert "no hash grids" in fails(capsys, "encode", image, tmp_path / "a.bni", "--network", "hash")
+    wrong = ("--network", "siren", "--wire-scale", "5", "--output-dir", out)
+    assert "--wire-scale is an option of wire, wire-real" in fails(capsys, "fit", image, *wrong)
+    assert "real numbers" in fails(capsys, "compare", image, "--variants", "mlp", "wire+bn")
     assert "--zoom leaves" in fails(capsys, "compare", image, "--zoom", "0", "0", "99")
     assert "--norm layer" in fails(capsys, "encode", image, tmp_path / "a.bni", "--norm", "layer")
     assert "no encoded image" in fails(capsys, "decode", image)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from standalone.image.compare import compare, detailed_part, write_comparison
+from standalone.image.compare import Zoom, compare, detailed_part, draw_comparison, write_comparison
 from standalone.image.fit import ImageRunOptions
-from standalone.networks import Variant
+from standalone.matching import STANDARD, contenders
+from standalone.networks import Variant, parse_variants
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from tests.standalone.image.pictures import picture
@@ -23,8 +24,9 @@ RUN = ImageRunOptions(steps=4, eval_every=2)
 
 def test_a_comparison_writes_all_and_resumes_to_the_same(tmp_path: Path) -> None:
     variants = [Variant.parse(name) for name in ("mlp", "mlp+batch", "siren")]
-    fits = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path)
-    write_comparison(tmp_path, picture(), fits, RUN, SIZE, "bn-image compare", dpi=60)
+    networks = contenders(variants, SIZE, 2, 3, equal=False)
+    fits = compare(picture(), networks, RUN, OptimizationConfig(), tmp_path)
+    write_comparison(tmp_path, picture(), fits, RUN, "bn-image compare", dpi=60)
     rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
     assert [row["network"] for row in rows] == ["MLP", "MLP + BN", "SIREN"]
     with (tmp_path / "compare.csv").open() as stream:
@@ -35,9 +37,23 @@ def test_a_comparison_writes_all_and_resumes_to_the_same(tmp_path: Path) -> None
     with Image.open(tmp_path / "compare.png") as figure:
         assert figure.mode == "P"
     assert (tmp_path / "curves.png").is_file()
-    again = compare(picture(), variants, SIZE, RUN, OptimizationConfig(), tmp_path, resume=True)
+    again = compare(picture(), networks, RUN, OptimizationConfig(), tmp_path, resume=True)
     for variant in variants:
         np.testing.assert_array_equal(again[variant].pixels, fits[variant].pixels)
+
+
+def test_many_networks_follow_one_another_in_rows(tmp_path: Path) -> None:
+    def size(names: tuple[str, ...]) -> tuple[int, int]:
+        image = np.zeros((8, 8, 3), np.uint8)
+        variants = parse_variants(names)
+        path = tmp_path / "figure.png"
+        scores = dict.fromkeys(variants, 30.0)
+        draw_comparison(image, dict.fromkeys(variants, image), scores, path, Zoom(0, 0, 2), dpi=30)
+        with Image.open(path) as figure:
+            return figure.size
+
+    many, few = size(STANDARD), size(("mlp", "siren", "mlp+batch", "siren+batch"))
+    assert many[0] == 2 * few[0] and many[1] == few[1]  # 6 panels a row instead of 3, in two rows
 
 
 def test_the_detailed_part_has_the_detail() -> None:

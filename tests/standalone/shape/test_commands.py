@@ -12,6 +12,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from standalone.matching import STANDARD
 from standalone.shape.cli import main
 from standalone.shape.page import ShapePage
 
@@ -111,6 +112,15 @@ def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) 
     assert "--steps 30" in record["command"]
 
 
+def test_the_standard_set_is_one_figure_and_one_table(ball: Path, tmp_path: Path) -> None:
+    command = ["compare", str(ball), "--output-dir", str(tmp_path), "--all", "--width", "32", "--depth", "3"]
+    main([*command, "--steps", "2", "--points", "256", *QUICK])
+    rows = json.loads((tmp_path / "compare.json").read_text())["rows"]
+    assert len(rows) == len(STANDARD)
+    numbers = [row["parameters"] for row in rows]
+    assert all(abs(number - numbers[0]) <= 0.05 * numbers[0] for number in numbers)
+
+
 def test_an_open_mesh_is_fitted_and_said_to_be_open(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +169,8 @@ def test_help_teaches() -> None:
         (["mesh", "none", "out.blend"], "unknown mesh format"),
         (["view", "none", "--resolution", "2"], "--resolution is 2"),
         (["compare", "--variants", "mlp+x"], "the norm 'x' is unknown"),
+        (["fit", "--network", "gauss", "--omega", "5"], "--omega is an option of siren, finer"),
+        (["compare", "--variants", "wire+bn"], "real numbers"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(

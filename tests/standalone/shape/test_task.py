@@ -59,9 +59,10 @@ def test_a_ball_is_learned(norm: str, loss: str, tmp_path: Path) -> None:
     "network",
     [
         ShapeNetworkOptions("hash-8", width=16),
+        ShapeNetworkOptions("hash-8", "layer", width=16, norm_eps=1e-2),
         ShapeNetworkOptions("wire", "none", width=16, depth=2, omega=5.0, wire_scale=3.0),
     ],
-    ids=lambda one: one.network,
+    ids=lambda one: one.variant.slug,
 )
 def test_networks_with_more_to_them_are_fitted_and_read_back(
     network: ShapeNetworkOptions, tmp_path: Path
