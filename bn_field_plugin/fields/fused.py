@@ -24,6 +24,7 @@ from bn_field_plugin.fields.tcnn import (
 )
 from bn_field_plugin.nn.bias_free import BiasFreeMLP, units_without_biases, without_biases
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig, folded_weights
+from bn_field_plugin.nn.precision import without_autocast
 
 WIDTHS = (16, 32, 64, 128)
 """Units of a hidden layer that the kernel is compiled for."""
@@ -138,7 +139,7 @@ class FusedInference:
         """
         config = mlp.config
         width = fused_width(config)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             self._folded = without_biases(folded_weights(mlp), width)
         if self._network is None:
             self._network = new_network(

@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.precision import is_autocast, without_autocast
 from bn_field_plugin.nn.workers import run_pieces
 
 Route = Literal["plain", "moments", "compiled", "native"]
@@ -164,7 +165,7 @@ def batch_norm_linear(
         route = _fastest_route(x, weight, gamma, beta, group)
     if route == "plain":
         return plain_batch_norm_linear(x, weight, gamma, beta, eps, group, relu)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         if route == "moments":
             moments = _product_moments(x.detach(), weight.detach(), eps, group)
             if moments is not None:
@@ -185,7 +186,7 @@ def _fastest_route(
     inputs = (x, weight, gamma, beta)
     if (
         any(t.dtype != x.dtype for t in inputs)
-        or torch.is_autocast_enabled(x.device.type)
+        or is_autocast(x.device)
         or products.is_traced()
         or any(forward_ad.unpack_dual(t).tangent is not None for t in inputs)
     ):
@@ -209,7 +210,7 @@ def plain_batch_norm_linear(
     """The `plain` route: torch operations, on any device and in any dtype (see `batch_norm_linear`)."""
     z = F.linear(x, weight)
     wide = z if z.dtype == torch.float64 else z.float()
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         moments = batch_moments(wide, group)
         scale = gamma * torch.rsqrt(moments.var + eps)
         y = (wide - moments.mean) * scale + beta
@@ -418,7 +419,7 @@ class _MomentsRoute(torch.autograd.Function):
             return *_plain_gradients(ctx, grad), *rest
         x, _, _, _, y, inverse_std, scale, scaled_weight = ctx.saved_tensors
         moments: _ProductMoments = ctx.moments
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             if ctx.relu:
                 grad = torch.ops.aten.threshold_backward(grad, y, 0)
             grad_shift = products.sum_of_rows(grad)

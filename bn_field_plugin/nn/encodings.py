@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn.precision import without_autocast
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class PositionalEncoding(Encoding):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
         """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             x = x if x.dtype == torch.float64 else x.float()
             parts = self._waves(x)
             return torch.cat([x, *parts] if self.include_input else parts, dim=-1)
@@ -139,7 +140,7 @@ class IntegratedEncoding(PositionalEncoding):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
         """Encode means and variances, in fp32 or better."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             mean, variance = (x if x.dtype == torch.float64 else x.float()).chunk(2, dim=-1)
             squares = (math.pi * self.octaves.to(x.dtype)).square()
             damping = torch.exp(-0.5 * (variance[..., None, :] * squares[:, None]).flatten(-2))
@@ -164,7 +165,7 @@ class GaussianEncoding(Encoding):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
         """Encode coordinates; the phases are formed in fp32 or better, also under autocast."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             x = x if x.dtype == torch.float64 else x.float()
             phase = 2 * math.pi * (x @ self.frequencies.to(x.dtype).T)
             return torch.cat([phase.sin(), phase.cos()], dim=-1)

@@ -9,6 +9,7 @@ import torch
 
 from bn_field_plugin.nn.mlp import CoordinateMLP, folded_weights
 from bn_field_plugin.nn.normalization import AffineNorm
+from bn_field_plugin.nn.precision import without_autocast
 
 
 @torch.no_grad()
@@ -30,7 +31,7 @@ def fold_norm(mlp: CoordinateMLP) -> CoordinateMLP:
         folded = CoordinateMLP(dataclasses.replace(mlp.config, norm="none"))
     folded.to(device=mlp.output.weight.device, dtype=mlp.output.weight.dtype)
     folded.encoding = copy.deepcopy(mlp.encoding)
-    with torch.autocast(mlp.output.weight.device.type, enabled=False):
+    with without_autocast(mlp.output.weight.device):
         weights = folded_weights(mlp)
     for linear, (weight, bias) in zip(folded.linears, weights, strict=True):
         linear.weight.copy_(weight)

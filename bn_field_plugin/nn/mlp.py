@@ -25,6 +25,7 @@ from bn_field_plugin.nn.normalization import (
     StatisticsMode,
     build_norm,
 )
+from bn_field_plugin.nn.precision import without_autocast
 
 EVAL_BLOCK_BYTES = 2**21
 """Activations of one layer that an evaluation pass holds at a time: about the cores' L2 cache."""
@@ -261,7 +262,7 @@ class CoordinateMLP(nn.Module):
 
     def evaluate_folded(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         """Outputs with the norms folded into the weights, by torch; without gradients, for affine norms."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             weights = folded_weights(self)
         if x.device.type != "cpu":
             return self._evaluate_affine(x, weights)

@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
+from bn_field_plugin.nn.precision import without_autocast
 
 NormName = Literal["none", "batch", "layer", "global", "cross"]
 
@@ -161,7 +162,7 @@ class RunningNorm(Norm):
         if x.numel() == 0 and self.group is None:
             return x
         flat = x.reshape(-1, x.shape[-1])
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             wide = _wide(flat)
             if self.mode is StatisticsMode.COLLECT and not self._is_calibrated:
                 self._collect(wide)
