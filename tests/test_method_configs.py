@@ -169,3 +169,14 @@ def test_an_unnamed_experiment_is_named_after_its_data(dataparser: DataParserCon
     assert config.get_base_dir().parts[1:3] == (name, "bn-nerf-small")
     config.experiment_name = "mine"
     assert config.get_base_dir().parts[1] == "mine"
+
+
+def test_what_no_gpu_has_run_is_no_default() -> None:
+    """Where there is something that has run: half precision and tiny-cuda-nn are to be asked for."""
+    for name, method in METHODS.items():
+        assert not method.config.mixed_precision, name
+        for group in method.config.optimizers.values():
+            assert getattr(group["optimizer"], "precision", "auto") == "auto", name
+        model = method.config.pipeline.model
+        assert getattr(model, "implementation", "torch") == "torch", name
+        assert getattr(model, "fused_inference", "never") == "never", name

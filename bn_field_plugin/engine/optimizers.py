@@ -52,7 +52,7 @@ class MuonOptimizerConfig(OptimizerConfig):
     adjust_lr_fn: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
     """Scale of a step by the matrix's shape: to Adam's root mean square, or as first published."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the orthogonalisation; auto is bfloat16 on CUDA and float32 elsewhere."""
+    """Precision of the orthogonalisation; auto is float32 or better; bfloat16 is untried."""
 
     def setup(self, params: list[torch.nn.Parameter]) -> Any:
         """The optimizer of these parameters.

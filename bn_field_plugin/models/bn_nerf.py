@@ -49,9 +49,10 @@ class CoarseToFineConfig(ModelConfig):
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
-    fused_inference: Literal["auto", "never"] = "auto"
+    fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
-    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
+    Never: always by torch."""
 
 
 @dataclass

@@ -35,13 +35,15 @@ class BNNerfactoModelConfig(NerfactoModelConfig):
     embedding. Unbounded: nerfacto's own settings for captures. Auto: bounded for Blender data."""
     background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"  # type: ignore[assignment]
     """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
-    implementation: Literal["tcnn", "torch"] = "tcnn"
-    """Implementation of the encodings; torch where tiny-cuda-nn is absent or does not work."""
+    implementation: Literal["tcnn", "torch"] = "torch"
+    """Implementation of the encodings: ours, or tiny-cuda-nn's, which no GPU has run here yet; ours too where
+    that is absent or does not work."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
-    fused_inference: Literal["auto", "never"] = "auto"
+    fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
-    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
+    Never: always by torch."""
 
 
 class BNNerfactoModel(EvaluatesImages, NerfactoModel):

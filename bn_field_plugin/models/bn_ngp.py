@@ -57,16 +57,17 @@ class BNNGPModelConfig(ModelConfig):
     """Unbounded scenes: how samples are found."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
     """Refine the cameras' poses while training."""
-    implementation: Literal["tcnn", "torch"] = "tcnn"
-    """Implementation of the hash grid: tiny-cuda-nn's, where it is installed and works, on CUDA; ours (torch,
-    and compiled loops on a CPU) everywhere else."""
+    implementation: Literal["tcnn", "torch"] = "torch"
+    """Implementation of the hash grid: ours (torch, and compiled loops on a CPU), or tiny-cuda-nn's, where it
+    is installed and works, on CUDA. No GPU has run the latter yet."""
     render_normals: bool = False
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
-    fused_inference: Literal["auto", "never"] = "auto"
+    fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
-    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch. Never: always by torch."""
+    by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
+    Never: always by torch."""
 
     @property
     def keeps_alpha(self) -> bool:

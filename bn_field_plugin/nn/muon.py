@@ -2,8 +2,8 @@
 
 `torch.optim.Muon` is the oracle. It orthogonalises one matrix after another, in bfloat16: on a CPU without
 bfloat16 units that is up to fifty times slower than float32, and on a GPU it launches some twenty kernels
-for every matrix. Here all matrices of one shape go through the Newton-Schulz iteration together, and the
-precision follows the device.
+for every matrix. Here all matrices of one shape go through the Newton-Schulz iteration together, in float32
+unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Muon(torch.optim.Optimizer):
             ns_steps: Newton-Schulz steps, at least 1.
             adjust_lr_fn: "match_rms_adamw" scales a step by 0.2 sqrt(max(m, n)), which gives it the root mean
                 square of Adam's, so that Adam's learning rates fit; "original" by sqrt(max(1, m / n)).
-            precision: of the iteration. "auto" is bfloat16 on CUDA, float32 elsewhere.
+            precision: of the iteration. "auto" is that of the matrices, at least float32; bfloat16 is for
+                CUDA, where nothing has run yet.
 
         Raises:
             UserError: a number out of its range, or a parameter that is not a matrix.
@@ -172,6 +173,6 @@ class Muon(torch.optim.Optimizer):
 
 def _precision(name: str, parameter: Tensor) -> torch.dtype:
     """Precision of the iteration for a parameter."""
-    if name == "bfloat16" or (name == "auto" and parameter.is_cuda):
+    if name == "bfloat16":
         return torch.bfloat16
     return torch.float64 if parameter.dtype == torch.float64 else torch.float32

@@ -130,7 +130,7 @@ def test_the_fused_kernel_renders_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(fused, "load_tinycudann", lambda: fake_tinycudann)
     options = {"norm": "batch", "proposal_norm": "batch"}
     expected = model(fused_inference="never", **options).eval()(rays(40))
-    made = model(**options).eval()
+    made = model(fused_inference="auto", **options).eval()
     with torch.no_grad():
         outputs = made(rays(40))
     mlps = [module for module in made.modules() if isinstance(module, CoordinateMLP)]
