@@ -1,6 +1,6 @@
 # make demo: train on the embedded scene with and without batch norm, compare.   make test: all checks.
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo clean
+.PHONY: help venv lint test test-fast demo clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,11 +12,12 @@ PYTHONS := python3.11 python3.12 python3.10 python3
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
 help:
-	@echo "make demo   train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
-	@echo "make test   lint, types and all tests"
-	@echo "make lint   lint and types only"
-	@echo "make venv   the virtual environment $(VENV) that the others use"
-	@echo "make clean  remove that environment"
+	@echo "make demo       train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
+	@echo "make test       lint, types and all tests"
+	@echo "make test-fast  lint, types and the tests that are not marked slow: for the daily loop"
+	@echo "make lint       lint and types only"
+	@echo "make venv       the virtual environment $(VENV) that the others use"
+	@echo "make clean      remove that environment"
 
 venv: $(STAMP)
 
@@ -43,8 +44,14 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+# Files go whole to workers, those with long tests first: what a file prepares, it prepares once.
+PYTEST := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(PY) -m pytest
+	$(PYTEST)
+
+test-fast: lint
+	$(PYTEST) -m 'not slow'
 
 demo: $(STAMP)
 	$(PY) -u -m benchmarks.demo

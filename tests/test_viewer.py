@@ -16,7 +16,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.utils import CameraState, get_camera
 
 from bn_field_plugin.nn import batch_statistics
-from tests.commands import config_of, trained, training
+from tests.commands import common_folder, config_of, trained, training
 from tests.viewer.serving import page, running
 from tests.viewer.visitor import ANSWER, DISTANCE, FIELD_OF_VIEW, visiting
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.getbasetemp() / "commands")
+    return trained(common_folder(tmp_path_factory))
 
 
 def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:

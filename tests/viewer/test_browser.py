@@ -10,7 +10,7 @@ import pytest
 import torch
 from playwright.sync_api import Page
 
-from tests.commands import config_of, trained, training
+from tests.commands import common_folder, config_of, trained, training
 from tests.viewer.browser import (
     PATIENCE,
     choose,
@@ -32,7 +32,7 @@ SPECTRUM, PSNR, DRIFT = "NTK of the density", "PSNR of training rays", "Drift of
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs_chromium()
-    return trained(tmp_path_factory.getbasetemp() / "commands")
+    return trained(common_folder(tmp_path_factory))
 
 
 def wait_for_outputs(page: Page) -> None:
