@@ -183,7 +183,10 @@ def run_part(name: str, command: Sequence[str], output_dir: Path, limit: float) 
     elif code != 0:
         part.status = f"failed with status {code}"
     if results.exists():
-        part.found = tests_found(results) if name == "tests" else json.loads(results.read_text())
+        try:
+            part.found = tests_found(results) if name == "tests" else json.loads(results.read_text())
+        except (ValueError, SyntaxError):  # what is no JSON, or no XML
+            part.status = "failed: its result cannot be read"
     elif part.is_ok:
         part.status = "failed: it left no result"
     if part.is_ok and part.found.get("failed"):
