@@ -1,6 +1,6 @@
 # make demo: train on the embedded scene with and without batch norm, compare.   make test: all checks.
 .DEFAULT_GOAL := help
-.PHONY: help venv lint docs test demo clean
+.PHONY: help venv lint docs test test-fast demo gpu clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -12,12 +12,14 @@ PYTHONS := python3.11 python3.12 python3.10 python3
 SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))
 
 help:
-	@echo "make demo   train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
-	@echo "make test   lint, types, documentation and all tests"
-	@echo "make lint   lint and types only"
-	@echo "make docs   the documentation site, in outputs/site"
-	@echo "make venv   the virtual environment $(VENV) that the others use"
-	@echo "make clean  remove that environment"
+	@echo "make demo       train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
+	@echo "make test       lint, types, documentation and all tests"
+	@echo "make test-fast  lint, types and the tests that are not marked slow: for the daily loop"
+	@echo "make gpu        on a CUDA machine: its tests and tables, in eight minutes; WHEELS=FOLDER installs from there"
+	@echo "make lint       lint and types only"
+	@echo "make docs       the documentation site, in outputs/site"
+	@echo "make venv       the virtual environment $(VENV) that the others use"
+	@echo "make clean      remove that environment"
 
 venv: $(STAMP)
 
@@ -47,11 +49,27 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
+# Files go whole to workers, those with long tests first: what a file prepares, it prepares once.
+PYTEST := $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: lint docs
-	$(PY) -m pytest
+	$(PYTEST)
+
+test-fast: lint
+	$(PYTEST) -m 'not slow'
 
 demo: $(STAMP)
 	$(PY) -u -m benchmarks.demo
+
+# Offline: where there is an index, `pip wheel '.[dev]' 'setuptools>=77' -c constraints.txt -w FOLDER` fills a folder;
+# on the machine with the GPU, `make gpu WHEELS=FOLDER`. The report is outputs/gpu/report.md.
+gpu: export PIP_NO_INDEX := $(if $(WHEELS),1)
+gpu: export PIP_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)))
+gpu:
+	@if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then \
+	    echo "error: make gpu needs a CUDA device, and this machine has none" >&2; exit 2; \
+	fi
+	@began=$$(date +%s); $(MAKE) venv && $(PY) -m benchmarks.gpu --began $$began
 
 clean:
 	rm -rf $(VENV)

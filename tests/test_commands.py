@@ -14,7 +14,7 @@ import trimesh
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.commands import STEPS, TINY, Finished, config_of, run, run_all, trained, training
+from tests.commands import STEPS, TINY, Finished, common_folder, config_of, run, run_all, trained, training
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data and one trained run, shared with the tests of the viewer."""
-    return trained(tmp_path_factory.getbasetemp() / "commands")
+    return trained(common_folder(tmp_path_factory))
 
 
 def checkpoint(config: Path, step: int) -> dict:
@@ -197,6 +197,7 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
                 *("--resolution", 16, "--threshold", 0.3, "--filename", "mesh.obj", "--save-world-frame"),
             ),
         },
+        fresh={"eval", "camera-path", "pointcloud", "mesh"},
     )
 
 
@@ -420,6 +421,7 @@ def mistakes(work: Path) -> dict[str, Finished]:
             "unknown mesh format": export(good, "--filename", "mesh.blend"),
             "threshold that no density has": export(good, "--threshold", 1e9, "--resolution", 8),
         },
+        fresh={"missing data", "checkpoint of another norm", "missing config"},
     )
 
 

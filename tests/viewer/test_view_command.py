@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import browser
-from tests.commands import config_of, run, trained, training
+from tests.commands import common_folder, config_of, run, trained, training
 from tests.viewer.browser import PATIENCE, keep_screenshot, needs_chromium, plots
 from tests.viewer.serving import running
 
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 def test_two_runs_stand_side_by_side(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     """One picture of two halves, both spectra, and Ctrl-C that is no error."""
     needs_chromium()
-    work = trained(tmp_path_factory.getbasetemp() / "commands")
+    work = trained(common_folder(tmp_path_factory))
     words = training("nerf-small", "beside", "--data", "blender", "--max-num-iterations", 11)
-    run(work, *words).check()
+    run(work, *words, fresh=False).check()
     runs = (config_of(work, "shared"), config_of(work, "beside", "nerf-small").parent)
     log = tmp_path / "log.txt"
     command = ("python", "-m", "bn_field_plugin.viewer.cli", *runs)

@@ -24,7 +24,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
     write_blender_capture(folder / "blender")
     end = ("--max-num-iterations", 3, "--steps-per-save", 2, "--data", "blender")
-    commands.run(folder, *commands.training("bn-nerf-small", "ours", *end)).check()
+    commands.run(folder, *commands.training("bn-nerf-small", "ours", *end), fresh=False).check()
     return folder
 
 
