@@ -57,6 +57,8 @@ class ModuleFunction:
         points = points.detach()
         if any(p.dtype in HALF for p in module.parameters()) or dtype in HALF:
             raise UserError("the module is in half precision, too coarse for a spectrum: pass module.float()")
+        if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+            raise UserError("the module is on the device meta, without values: load its weights first")
         self.module = copy_in_precision(module, points, dtype)
         learned = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         if not learned:
@@ -132,6 +134,8 @@ class ModuleFunction:
                 f"the module casts to {first.dtype} inside, where {self.points.dtype} was asked for: "
                 "let it follow the precision of its input, or use --single-precision"
             )
+        if not bool(first.isfinite().all()):
+            raise UserError("the module's output is not finite: check its parameters and the points")
         if first.shape != second.shape or not torch.equal(first, second):
             raise UserError(
                 "the module's output differs from call to call: switch randomness off (module.eval())"
@@ -141,8 +145,6 @@ class ModuleFunction:
                 f"the module gives {first.numel()} outputs for {self.num_points} points: "
                 "how many must not depend on the data"
             )
-        if not bool(first.isfinite().all()):
-            raise UserError("the module's output is not finite: check its parameters and the points")
         if self.statistics != "batch":
             self._check_uncoupled(first)
         return first.numel()

@@ -19,7 +19,10 @@ STEP = 1e-4
 """Distance from a face at which its two sides are looked at."""
 
 LARGEST_PIECE = 0.08
-"""Longest edge of the pieces that are looked at where parts overlap."""
+"""Longest edge of the pieces that are looked at where parts overlap, unless they would be too many."""
+
+MOST_PIECES = 2**17
+"""Pieces that are looked at, at about 10^4 a second; more only where the mesh has about as many faces."""
 
 
 class WindingSolid(CellSolid):
@@ -103,7 +106,7 @@ def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh
 
     Large faces are cut, as overlapping parts may hide some of them.
     """
-    triangles = halved(np.asarray(mesh.triangles), LARGEST_PIECE)
+    triangles = pieces_of(np.asarray(mesh.triangles))
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
     centers = triangles.mean(axis=1)
@@ -113,6 +116,21 @@ def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh
         return mesh
     corners, index = np.unique(turned.reshape(-1, 3), axis=0, return_inverse=True)
     return trimesh.Trimesh(corners, index.reshape(-1, 3), process=False)
+
+
+def pieces_of(triangles: Float[np.ndarray, "t 3 3"], most: int = MOST_PIECES) -> Float[np.ndarray, "u 3 3"]:
+    """Triangles cut as finely as their number allows: one of many long slivers would give millions.
+
+    Args:
+        triangles: in the box.
+        most: pieces that may be; twice as many as there are triangles may be as well.
+    """
+    longest = LARGEST_PIECE
+    while True:
+        pieces = halved(triangles, longest)
+        if len(pieces) <= max(most, 2 * len(triangles)):
+            return pieces
+        longest *= 2
 
 
 def halved(triangles: Float[np.ndarray, "t 3 3"], longest: float) -> Float[np.ndarray, "u 3 3"]:

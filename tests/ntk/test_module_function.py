@@ -244,6 +244,8 @@ MISTAKES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "nothing": (lambda: Returns(lambda y: None), "returns NoneType"),
     "raises": (lambda: Returns(lambda y: 1 / 0), "ZeroDivisionError: division by zero"),
     "no parameters": (nn.Tanh, "no parameters that are learned"),
+    "no values": (lambda: nn.Linear(2, 1, device="meta"), "device meta, without values"),
+    "not a number": (lambda: Returns(lambda y: y / 0 * 0), "output is not finite"),
 }
 
 

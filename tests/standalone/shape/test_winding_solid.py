@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standalone.shape.winding_solid import halved
+from standalone.shape.winding_solid import LARGEST_PIECE, halved, pieces_of
 
 
 @given(seed=st.integers(0, 1000), width=st.sampled_from([1.0, 1e-2, 1e-5]))
@@ -19,3 +20,17 @@ def test_halved_triangles_cover_the_same_and_slivers_stay_few(seed: int, width: 
     assert np.linalg.norm(np.roll(pieces, -1, axis=1) - pieces, axis=2).max() <= 0.1
     if width < 1e-2:
         assert len(pieces) < 5 * 200
+
+
+def test_many_slivers_are_cut_less_finely() -> None:
+    """As a fan of a machine part has them: each is long, and there are tens of thousands."""
+    triangles = np.random.default_rng(0).uniform(-1, 1, (400, 3, 3)) * [1, 1e-3, 1e-3]
+    fine = halved(triangles, LARGEST_PIECE)
+    np.testing.assert_array_equal(pieces_of(triangles, most=len(fine)), fine)
+    few = pieces_of(triangles, most=2000)
+    assert len(triangles) <= len(few) <= 2000 < len(fine)
+    areas = [
+        np.linalg.norm(np.cross(t[:, 1] - t[:, 0], t[:, 2] - t[:, 0]), axis=1).sum() for t in (triangles, few)
+    ]
+    assert areas[0] == pytest.approx(areas[1])
+    assert len(pieces_of(triangles, most=10)) <= 800
