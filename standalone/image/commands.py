@@ -124,9 +124,9 @@ class Fit:
 class Compare:
     """Compare networks on one image with the same budget, as in Fig 2 of Cai et al.
 
-    Learning rates that are not given are each network's own. The folder gets the figure (compare.png), a page
-    to zoom into all networks' pictures at once (compare.html), the table (Markdown, CSV, JSON), curves against
-    steps and against time, and all reconstructions. PSNR as in fit.
+    Learning rates that are not given are each network's own. The folder gets the figure (compare.png), a
+    page to zoom into all networks' pictures at once (compare.html), the table (Markdown, CSV, JSON), curves
+    against steps and against time, and all reconstructions. PSNR as in fit.
 
     Example: bn-image compare photo.png --variants mlp mlp+batch siren --steps 500
     """

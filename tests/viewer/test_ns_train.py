@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.browser import chromium
-from tests.commands import config_of, trained, training
+from tests.commands import common_folder, config_of, trained, training
 from tests.viewer.browser import (
     DRIFT,
     PATIENCE,
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 def test_looking_leaves_training_alone(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
     """Pictures and a panel that live while training goes on; Ctrl-C then ends it with a checkpoint."""
-    work = trained(tmp_path_factory.getbasetemp() / "commands")
+    work = trained(common_folder(tmp_path_factory))
     log = tmp_path / "log.txt"
     words = training("bn-nerf-small", "viewed", "--data", "blender", "--max-num-iterations", 100_000)
     with running(work, log, *words, "--vis", "viewer") as (process, port):

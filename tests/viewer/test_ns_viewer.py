@@ -16,7 +16,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.utils import CameraState, get_camera
 
 from bn_field_plugin.nn import batch_statistics
-from tests.commands import config_of, trained
+from tests.commands import common_folder, config_of, trained
 from tests.viewer.browser import (
     DRIFT,
     PATIENCE,
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.getbasetemp() / "commands")
+    return trained(common_folder(tmp_path_factory))
 
 
 @pytest.fixture(scope="module")
