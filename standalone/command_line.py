@@ -17,7 +17,7 @@ import tyro
 from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
-from standalone.presets import Options, as_arguments, load_preset
+from standalone.presets import Options, as_arguments, load_preset, preset_path
 from standalone.time_limit import command_begins
 
 CONFIG = "config.yaml"
@@ -114,7 +114,9 @@ class CommandLine:
             if not path.is_file():
                 raise UserError(f"--resume {resume}: there is no {CONFIG}; give the folder of a fit")
             return self._command(name, path)
-        return None if config is None else self._command(name, Path(config))
+        if config is None:
+            return None
+        return self._command(name, preset_path(config, self.prog.removeprefix("bn-")))
 
     def _command(self, name: str, path: Path) -> Command:
         """A command whose options are those of a file."""

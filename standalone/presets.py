@@ -14,6 +14,28 @@ Scalar = str | int | float | bool | None
 Options = dict[str, Scalar | list[Scalar]]
 """Options by name, spelt as on the command line but without the dashes in front."""
 
+PACKAGED = Path(__file__).with_name("configs")
+"""Presets that come with this package, in a folder for each program."""
+
+
+def preset_path(name: str, program: str) -> Path:
+    """The file that `--config NAME` stands for.
+
+    Args:
+        name: a file, or the bare name of one of the presets that come with this package.
+        program: `image`, `shape` or `sweep`.
+
+    Raises:
+        UserError: a bare name that is neither.
+    """
+    path = Path(name)
+    if path.name != name or path.suffix or path.is_file():
+        return path
+    packaged = {file.stem: file for file in sorted((PACKAGED / program).glob("*.yaml"))}
+    if name not in packaged:
+        raise UserError(f"the config {name} is neither a file nor one of {', '.join(packaged)}")
+    return packaged[name]
+
 
 def load_preset(path: Path, known: Sequence[str]) -> Options:
     """Read a file of options.

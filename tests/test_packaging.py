@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import bn_field_plugin
+from standalone.doors import BROUGHT_BY_ANOTHER, DOORS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,12 +31,16 @@ PIN = re.compile(r"[A-Za-z0-9._-]+==[0-9A-Za-z.]+( ; python_version [<>=]+ \"3\.
 
 
 def requirements(*extras: str) -> dict[str, Requirement]:
-    """The declared dependencies, by name."""
+    """The declared dependencies, by name: the core's and those of extras, which may name other extras."""
     lines = list(PROJECT["dependencies"])
     for extra in extras:
         lines += PROJECT["optional-dependencies"][extra]
     wanted = [Requirement(line) for line in lines]
-    return {canonicalize_name(one.name): one for one in wanted if one.marker is None or one.marker.evaluate()}
+    found = {
+        canonicalize_name(one.name): one for one in wanted if one.marker is None or one.marker.evaluate()
+    }
+    ours = found.pop(canonicalize_name(PROJECT["name"]), None)
+    return {**(requirements(*ours.extras) if ours else {}), **found}
 
 
 def pins() -> list[str]:
@@ -45,21 +50,25 @@ def pins() -> list[str]:
 
 def third_party_imports(folder: str) -> set[str]:
     """Top-level modules of others that a folder's files import anywhere."""
+    return set().union(*(third_parties(path) for path in (ROOT / folder).rglob("*.py")))
+
+
+def third_parties(path: Path) -> set[str]:
+    """Top-level modules of others that a file imports anywhere."""
     found = set()
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.split(".")[0])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
     return found - sys.stdlib_module_names - OURS - {"tomli"}  # the standard library's, before Python 3.11
 
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("bn_field_plugin", ()),
-        ("standalone", ("sweep",)),
+        ("bn_field_plugin", ("nerf",)),
+        ("standalone", ("all",)),
         ("benchmarks", ("dev",)),
         ("tests", ("dev",)),
     ],
@@ -70,6 +79,41 @@ def test_every_package_that_is_imported_is_declared(folder: str, extras: tuple[s
     undeclared = {
         module
         for module in third_party_imports(folder)
+        if not {canonicalize_name(name) for name in distributions.get(module, [module])} & declared
+    }
+    assert undeclared == set()
+
+
+def files_reached_from(module: str) -> set[Path]:
+    """Files of ours that importing a module may load, those imported inside functions too."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        parts = waiting.pop().split(".")
+        for depth in range(1, len(parts) + 1):
+            stem = ROOT.joinpath(*parts[:depth])
+            for path in (stem / "__init__.py", stem.with_suffix(".py")):
+                if not path.is_file() or path in found:
+                    continue
+                found.add(path)
+                for node in ast.walk(ast.parse(path.read_text())):
+                    if isinstance(node, ast.ImportFrom) and node.module:
+                        waiting += [f"{node.module}.{alias.name}" for alias in node.names]
+                    elif isinstance(node, ast.Import):
+                        waiting += [alias.name for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("command", DOORS)
+def test_the_extra_of_a_command_brings_all_that_it_may_import(command: str) -> None:
+    """Except what the door tells about by itself (`BROUGHT_BY_ANOTHER`)."""
+    door = DOORS[command]
+    distributions = metadata.packages_distributions()
+    declared = requirements(door.extra).keys()
+    wanted = set().union(*(third_parties(path) for path in files_reached_from(door.module)))
+    undeclared = {
+        module
+        for module in wanted - BROUGHT_BY_ANOTHER.keys()
         if not {canonicalize_name(name) for name in distributions.get(module, [module])} & declared
     }
     assert undeclared == set()
@@ -108,10 +152,10 @@ def test_nerfstudio_finds_the_dataparser() -> None:
         assert descriptions[name]
 
 
-def test_commands_exist() -> None:
-    for target in PROJECT["scripts"].values():
-        module, attribute = target.split(":")
-        assert callable(getattr(importlib.import_module(module), attribute))
+def test_every_command_has_its_door() -> None:
+    assert PROJECT["scripts"] == {name: f"standalone.doors:{name.removeprefix('bn-')}" for name in DOORS}
+    for door in DOORS.values():
+        assert callable(importlib.import_module(door.module).main)
 
 
 def test_version_is_that_of_the_code() -> None:

@@ -1,6 +1,6 @@
 """`python -m standalone.image`, which is `bn-image`."""
 
-from standalone.image.cli import main
+from standalone.doors import image
 
 if __name__ == "__main__":
-    main()
+    image()

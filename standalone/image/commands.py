@@ -55,7 +55,7 @@ class Fit:
     output_dir: Path | None = None
     """Folder for the results; outputs/image/NAME by default, with a number where that is another image's."""
     config: Path | None = None
-    """YAML file of options, such as configs/image/coin.yaml; options given here override it."""
+    """A preset (coin, bn-3x256, siren-3x256) or a YAML file of options; options given here override it."""
     resume: Path | None = None
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
     max_side: int | None = None
@@ -140,7 +140,7 @@ class Compare:
     output_dir: Path | None = None
     """Folder for the results; outputs/image/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
-    """YAML file of options, such as configs/image/fig2.yaml; options given here override it."""
+    """A preset (fig2) or a YAML file of options; options given here override it."""
     resume: bool = False
     """Go on with what an earlier call with the same options has done in the folder."""
     max_side: int | None = 256

@@ -1,6 +1,6 @@
 """`python -m standalone.ntk`, which is `bn-ntk`."""
 
-from standalone.ntk.cli import main
+from standalone.doors import ntk
 
 if __name__ == "__main__":
-    main()
+    ntk()

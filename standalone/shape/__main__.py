@@ -1,6 +1,6 @@
 """`python -m standalone.shape`, which is `bn-shape`."""
 
-from standalone.shape.cli import main
+from standalone.doors import shape
 
 if __name__ == "__main__":
-    main()
+    shape()

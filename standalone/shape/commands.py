@@ -58,7 +58,7 @@ class Fit:
     output_dir: Path | None = None
     """Folder for the results; outputs/shape/NAME by default, with a number where that is another shape's."""
     config: Path | None = None
-    """YAML file of options, such as configs/shape/preview.yaml; options given here override it."""
+    """A preset (preview, wire, fourier_features) or a YAML file of options; options here override it."""
     resume: Path | None = None
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
     repair: bool = False

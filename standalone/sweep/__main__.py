@@ -1,6 +1,6 @@
 """`python -m standalone.sweep`, which is `bn-sweep`."""
 
-from standalone.sweep.cli import main
+from standalone.doors import sweep
 
 if __name__ == "__main__":
-    main()
+    sweep()

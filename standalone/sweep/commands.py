@@ -37,7 +37,7 @@ class Run:
 
     Equal time: bn-sweep run --minutes 5 --scenes data/lego --methods plenoxel bn-nerf-small
 
-    A preset: bn-sweep run --config configs/sweep/norms.yaml --scenes data/lego
+    A preset: bn-sweep run --config norms --scenes data/lego
     """
 
     scenes: tuple[str, ...] = ("bn-demo-data",)
@@ -68,7 +68,7 @@ class Run:
     output_dir: Path = OUTPUTS
     """Folder of the runs and the table."""
     config: Path | None = None
-    """YAML file of options, such as configs/sweep/norms.yaml; options given here override it."""
+    """A preset (norms, panel) or a YAML file of options; options given here override it."""
 
     def main(self) -> None:
         """Run, write the table, report failures.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.presets import as_arguments, dump_preset, load_preset
+from standalone.presets import as_arguments, dump_preset, load_preset, preset_path
 
 
 def test_options_become_a_command_line() -> None:
@@ -51,3 +51,19 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, content: str, message: str)
 def test_a_missing_preset_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         load_preset(tmp_path / "absent.yaml", [])
+
+
+def test_a_bare_name_is_a_preset_of_the_package_and_a_path_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert preset_path("coin", "image").read_text().startswith("# The network of COIN")
+    assert preset_path("coin.yaml", "image") == Path("coin.yaml")
+    assert preset_path("here/coin", "image") == Path("here/coin")
+    (tmp_path / "coin").write_text("width: 3")
+    assert preset_path("coin", "image") == Path("coin")
+
+
+def test_an_unknown_bare_name_is_told_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"neither a file nor one of bn-3x256, coin, fig2, siren-3x256"):
+        preset_path("cion", "image")

@@ -105,22 +105,19 @@ def test_compare_writes_its_folder(image: Path, tmp_path: Path) -> None:
     }
 
 
-def test_presets_stand_behind_flags(repository: Path) -> None:
-    preset = str(repository / "configs" / "image" / "coin.yaml")
-    command = COMMAND_LINE.parse(["fit", "--config", preset, "--depth", "3"])
+def test_presets_stand_behind_flags() -> None:
+    command = COMMAND_LINE.parse(["fit", "--config", "coin", "--depth", "3"])
     assert isinstance(command, Fit)
     assert (command.network.width, command.network.depth, command.network.network) == (28, 3, "mlp")
 
 
 @pytest.mark.parametrize("name", ["coin", "bn-3x256", "siren-3x256"])
-def test_the_presets_of_fits_load(repository: Path, name: str) -> None:
-    assert isinstance(
-        COMMAND_LINE.parse(["fit", f"--config={repository / 'configs' / 'image' / name}.yaml"]), Fit
-    )
+def test_the_presets_of_fits_load(name: str) -> None:
+    assert isinstance(COMMAND_LINE.parse(["fit", f"--config={name}"]), Fit)
 
 
-def test_the_preset_of_fig2_is_the_default_comparison(repository: Path) -> None:
-    command = COMMAND_LINE.parse(["compare", "--config", str(repository / "configs" / "image" / "fig2.yaml")])
+def test_the_preset_of_fig2_is_the_default_comparison() -> None:
+    command = COMMAND_LINE.parse(["compare", "--config", "fig2"])
     assert isinstance(command, Compare)
     assert set(command.variants) == set(Compare().variants)
 

@@ -164,7 +164,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 def test_every_preset_is_one_of_the_command(repository: Path) -> None:
     from standalone.shape.cli import COMMAND_LINE
 
-    presets = sorted((repository / "configs" / "shape").glob("*.yaml"))
+    presets = sorted((repository / "standalone" / "configs" / "shape").glob("*.yaml"))
     assert presets
     for preset in presets:
         command = COMMAND_LINE.parse(["fit", "--config", str(preset), "--seed", "7"])

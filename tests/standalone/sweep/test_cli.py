@@ -71,7 +71,7 @@ def test_without_ray_the_command_ends_with_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["norms", "panel"])
 def test_presets_are_sweeps(name: str, repository: Path) -> None:
-    path = repository / "configs" / "sweep" / f"{name}.yaml"
+    path = repository / "standalone" / "configs" / "sweep" / f"{name}.yaml"
     options = load_preset(path, COMMAND_LINE.option_names(Run))
     command = COMMAND_LINE.parse(["run", "--config", str(path)])
     assert isinstance(command, Run)
