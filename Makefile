@@ -1,6 +1,6 @@
 # make demo: train on the embedded scene with and without batch norm, compare.   make test: all checks.
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test demo clean
+.PHONY: help venv lint docs test demo clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,8 +13,9 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_in
 
 help:
 	@echo "make demo   train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
-	@echo "make test   lint, types and all tests"
+	@echo "make test   lint, types, documentation and all tests"
 	@echo "make lint   lint and types only"
+	@echo "make docs   the documentation site, in outputs/site"
 	@echo "make venv   the virtual environment $(VENV) that the others use"
 	@echo "make clean  remove that environment"
 
@@ -43,7 +44,10 @@ lint: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test: lint
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+test: lint docs
 	$(PY) -m pytest
 
 demo: $(STAMP)
