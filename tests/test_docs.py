@@ -150,5 +150,8 @@ def test_included_files_exist_and_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in ROOT.glob("docs/*.md"):
         assert f" {page.name}" in navigation
-        for included in re.findall(r'--8<-- "([^":]+)', page.read_text()):
-            assert (ROOT / included).is_file()
+        marks = re.findall(r"8 *< *--", page.read_text())
+        included = re.findall(r'^--8<-- "([^":\n]+)', page.read_text(), re.MULTILINE)
+        sections = re.findall(r"^<!-- --8<-- \[(?:start|end):", page.read_text(), re.MULTILINE)
+        assert len(marks) == len(included) + len(sections)  # none that a formatter has pulled apart
+        assert all((ROOT / path).is_file() for path in included)
