@@ -10,8 +10,7 @@ import importlib
 import importlib.util
 from typing import NamedTuple
 
-from bn_field_plugin import UserError
-from bn_field_plugin.nn import exit_on_user_error
+from bn_field_plugin.errors import UserError, exit_on_user_error
 
 
 class Door(NamedTuple):
