@@ -1,6 +1,6 @@
 """Quality at equal steps: bn-nerf-small against nerf-small, which differ in the norm alone.
 
-Once with Muon for the hidden matrices, once with Adam for everything, as the source trains. Each side has the
+Once with Muon for the hidden matrices, once with Adam for everything, as Cai et al. train. Each side has the
 learning rates that were best for it among those tried (`RATES`).
 """
 

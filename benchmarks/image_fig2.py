@@ -1,4 +1,4 @@
-"""The ordering of the source's Fig 2: three networks without and with batch norm, at equal steps.
+"""The ordering of Fig 2 of Cai et al.: three networks without and with batch norm, at equal steps.
 
 Both sides take the same optimizer, each with the learning rates that were best for it on another image
 (`benchmarks.image_learning_rates`).
@@ -45,7 +45,7 @@ class ImageFig2:
     depth: int = 10
     """Hidden layers."""
     optimizer: OptimizerName = "adam"
-    """Optimizer of the hidden matrices, on both sides; the source's is Adam."""
+    """Optimizer of the hidden matrices, on both sides; Cai et al. take Adam."""
     threads: int = 2
     """Threads of torch."""
     name: str = "image_fig2"

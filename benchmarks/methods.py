@@ -1,4 +1,4 @@
-"""The source's 5D panel: Plenoxel, SIREN, plain NeRF, nerfacto and methods with batch norm, on one scene.
+"""The 5D panel of Cai et al.: Plenoxel, SIREN, NeRF, nerfacto and methods with batch norm, on one scene.
 
 Once at equal steps, once at equal minutes of the whole training command, one run after the other. The runs
 are `bn-sweep`'s: those that have finished are not repeated, so the command can be stopped and given again.
@@ -121,7 +121,7 @@ def main(config: Methods) -> None:
     labels = [method.label for method in methods]
     write_table(
         "methods",
-        "The source's 5D panel",
+        "The 5D panel of Cai et al.",
         command_behind(
             f"python -m benchmarks.methods --data {config.data.name}", config, ("data", "write_here")
         ),

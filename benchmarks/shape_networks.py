@@ -25,7 +25,7 @@ from standalone.options import NetworkOptions, RunOptions
 from standalone.report import Cell, machine_facts, write_table
 
 NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
-"""Networks of the source."""
+"""Networks of Cai et al."""
 
 SIREN = "SIREN"
 """Its row."""
@@ -41,7 +41,7 @@ class ShapeNetworks:
     shapes: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Mesh files; the built-in shape without any."""
     optimizer: OptimizerName = "adam"
-    """Optimizer of the hidden matrices, on all sides; the source's is Adam."""
+    """Optimizer of the hidden matrices, on all sides; Cai et al. take Adam."""
     steps: int = 400
     """Steps of each fit."""
     points: int = 2**13

@@ -1,4 +1,4 @@
-"""Error by frequency: which parts of an image's spectrum a network has learned (claim C6 of the source)."""
+"""Error by frequency: which parts of an image's spectrum a network has learned (claim C6 of Cai et al.)."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class MuonOptimizerConfig(OptimizerConfig):
     _target: type = field(default_factory=lambda: Muon)
     """The optimizer class to use."""
     algorithm: Literal["muon", "adam"] = "muon"
-    """Muon, or Adam for these matrices too, as the source trains; Adam reads the learning rate and max_norm
+    """Muon, or Adam for these matrices too, as Cai et al. train; Adam reads the learning rate and max_norm
     alone of this group's options, and wants smaller rates."""
     lr: float = 1e-3
     """Learning rate; with match_rms_adamw the steps are as large as Adam's at the same rate."""

@@ -100,7 +100,7 @@ class VoxelField(Field):
         Summed over the grids that take part.
 
         Args:
-            cells: how many cells to look at, as the source does; a whole grid would cost more than the step.
+            cells: how many cells to look at: a whole grid would cost more than the step.
         """
         density, color = [], []
         for index in range(int(self.active)):

@@ -9,7 +9,7 @@ resolution, its first row in the tables, and the mask of its hash, which is 0 wh
 of zeros, one a coordinate (`axes`) and one a feature (`columns`), tell the compiler how many there are.
 """
 
-# No fastmath: sums in the order of the source, the same bits everywhere.
+# No fastmath: sums in the order in which they are written, the same bits everywhere.
 # mypy does not look into compiled functions.
 # mypy: ignore-errors
 

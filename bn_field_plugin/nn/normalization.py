@@ -1,6 +1,6 @@
 """Norms of a coordinate network: batch, layer, global and cross.
 
-Batch norm is Ioffe & Szegedy's; global and cross norm are those of the follow-up to the source
+Batch norm is Ioffe & Szegedy's; global and cross norm are those of the follow-up to Cai et al.
 (arXiv 2407.17834). Features are last; all leading dimensions are samples and are flattened before
 normalising.
 """

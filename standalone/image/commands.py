@@ -122,7 +122,7 @@ class Fit:
 
 @dataclass
 class Compare:
-    """Compare networks on one image with the same budget, as in Fig 2 of the source.
+    """Compare networks on one image with the same budget, as in Fig 2 of Cai et al.
 
     Learning rates that are not given follow each network's norm. The folder gets the figure (compare.png),
     the table (Markdown, CSV, JSON), curves against steps and against time, and all reconstructions. PSNR as

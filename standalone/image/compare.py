@@ -1,4 +1,4 @@
-"""Several networks on one image with the same budget: the source's Fig 2."""
+"""Several networks on one image with the same budget: Fig 2 of Cai et al."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from standalone.results import Results
 from standalone.time_limit import TimeLimit
 
 FIG2 = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch")
-"""Networks of the source's Fig 2."""
+"""Networks of Fig 2 of Cai et al."""
 
 RESULTS = Results(
     "bn-image compare",

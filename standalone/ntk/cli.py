@@ -45,7 +45,7 @@ class Spectrum:
 
 @dataclass
 class Figure:
-    """The source's Figure 1: six spectra, MLP and PEMLP-1, -5, without and with batch norm.
+    """Figure 1 of Cai et al.: six spectra, MLP and PEMLP-1, -5, without and with batch norm.
 
     Example: bn-ntk figure --output-dir outputs/ntk/figure
     """
@@ -130,7 +130,7 @@ class Checkpoint:
 
 @dataclass
 class Claims:
-    """Every claim of the source about kernels and frequencies, with its verdict, as one document.
+    """Every claim of Cai et al. about kernels and frequencies, with its verdict, as one document.
 
     Example: bn-ntk claims --document docs/claims.md
     """

@@ -21,7 +21,7 @@ from standalone.shape.task import FitOptions, MeasureOptions
 from standalone.time_limit import TimeLimit
 
 FIG_3D = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+batch", "siren")
-"""The networks of the source's shape experiment, each without and with batch norm, and SIREN."""
+"""The networks of Cai et al.'s shape experiment, each without and with batch norm, and SIREN."""
 
 RESULTS = Results(
     "bn-shape compare", ("compare.png", "compare.md", "compare.csv", "compare.json", "curves.png")

@@ -1,4 +1,4 @@
-"""The true shape and its reconstructions side by side, as in the source's 3D panel."""
+"""The true shape and its reconstructions side by side, as in the 3D panel of Cai et al."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every claim of the source about kernels and frequencies, measured, with its verdict, as one document."""
+"""Every claim of Cai et al. about kernels and frequencies, measured, with its verdict, as one document."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import os
@@ -145,7 +145,7 @@ def document(sections: Sequence[Section], command: str, facts: dict[str, Cell]) 
     ]
     rows.sort(key=lambda row: str(row["id"]))
     parts = [
-        "# The source's claims, measured",
+        "# Claims of Cai et al., measured",
         "Claims are those of Cai et al., *Batch Normalization Alleviates the Spectral Bias in Coordinate "
         "Networks* (CVPR 2024). Kernels are those of the whole batch's function at initialisation, in fp64: "
         "*coupled* means that batch statistics move with the parameters, *frozen* that they are held. "
@@ -251,8 +251,8 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
             _exponents(normed),
             f"{command} --norms batch",
             "ntk-scaling.png",
-            f"{about}\n\n{markdown_table(scaling.fit_rows(normed))}\n\nThe other norms, for which the source "
-            f"predicts nothing:\n\n{markdown_table(scaling.fit_rows(others))}\n\n"
+            f"{about}\n\n{markdown_table(scaling.fit_rows(normed))}\n\nThe other norms, for which Cai et al. "
+            f"predict nothing:\n\n{markdown_table(scaling.fit_rows(others))}\n\n"
             "One of width and samples alone:\n\n"
             f"{markdown_table(scaling.fit_rows(single))}",
         ),

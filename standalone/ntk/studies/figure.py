@@ -1,4 +1,4 @@
-"""The source's Figure 1: spectra of MLP, PEMLP-1 and PEMLP-5, without and with batch norm (claim C1)."""
+"""Figure 1 of Cai et al.: spectra of MLP, PEMLP-1 and PEMLP-5, without and with batch norm (claim C1)."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 from dataclasses import dataclass, field

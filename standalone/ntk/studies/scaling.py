@@ -43,7 +43,7 @@ PREDICTIONS: dict[tuple[NormName, Sweep, str], tuple[float, float]] = {
     ("batch", "both", "variance"): (1, 1),
     ("batch", "both", "maximum"): (1, 1.5),
 }
-"""Least and largest exponent that the source (both) or the closed form (one alone) predicts."""
+"""Least and largest exponent that Cai et al. (both) or the closed form (one alone) predict."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ FREQUENCY = frequency.FrequencyConfig(
 
 
 def test_batch_norm_raises_the_bulk_and_lowers_the_top_share(tmp_path: Path) -> None:
-    """The source's Figure 1, at a small grid."""
+    """Figure 1 of Cai et al., at a small grid."""
     spectra = figure.run(FIGURE)
     found = figure.compare(spectra)
     assert len(found) == 6
