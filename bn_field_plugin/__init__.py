@@ -1,6 +1,6 @@
 """BN fields: coordinate networks with batch norm, alone (torch only) and as nerfstudio methods.
 
-`from bn_field_plugin import ...` needs torch and nothing of nerfstudio. The nerfstudio methods live in
+`from bn_field_plugin import ...` needs torch and works without nerfstudio. The nerfstudio methods live in
 `bn_field_plugin.method_configs`, the dataparsers in `bn_field_plugin.dataparser_configs`.
 """
 

@@ -9,7 +9,7 @@ TAG = 0x0112
 """Number of the orientation tag in EXIF and TIFF."""
 
 IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
-"""The same as XMP spells it."""
+"""The orientation as XMP spells it: a number from 1 to 8."""
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:

@@ -31,7 +31,7 @@ MARKERS = (
 """Options of nested groups have no prefix; positional ones are called by their names."""
 
 NOT_IN_PRESETS = ("config", "resume")
-"""Options that choose presets, and are none of them."""
+"""Options that choose a preset, and so cannot stand in one."""
 
 
 class Command(Protocol):

@@ -19,13 +19,13 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.exif import orientation_of
 
 DECODE_AT_MOST = 300
-"""Images; of larger data sets only the headers and checksums are read."""
+"""Number of images up to which all are decoded; of more, only headers and checksums are read."""
 DECODE_PIXELS_AT_MOST = 400_000_000
-"""The same limit in pixels: a few seconds of decoding."""
+"""Number of pixels, of all images together, up to which they are decoded: a few seconds of work."""
 READABLE_MODES = ("L", "RGB", "RGBA")
 """PIL's names of the pixel formats that nerfstudio reads rightly: 8 bits, 1, 3 or 4 channels."""
 MASK_MODES = ("1", "L", "I", "F")
-"""The same of masks, where all but 0 counts; kinds of I too."""
+"""PIL's names of the pixel formats of masks, in which every value but 0 counts; other kinds of I serve too."""
 TURNS = {
     2: "mirrored",
     3: "turned by 180 degrees",

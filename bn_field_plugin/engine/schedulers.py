@@ -66,7 +66,7 @@ class CosineDecay(WarmupThenDecay):
 
 
 class ExponentialDecay(WarmupThenDecay):
-    """The same relative decrease at every step, as NeRF has it."""
+    """Decreases the learning rate by a constant factor at every step, as NeRF does."""
 
     def decay(self, progress: float) -> float:
         """Factor after the warmup."""

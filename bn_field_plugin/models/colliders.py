@@ -29,9 +29,9 @@ def scene_collider(scene_box: SceneBox, unbounded: bool, far_plane: float = 6.0)
 class BoxCollider(SceneCollider):
     """Samples each ray from where it enters the scene's box to where it leaves it.
 
-    The same in training and in evaluation, so that both see the same distribution of samples, which
-    nerfstudio's near-far collider (near plane 0 in evaluation) does not give. A ray that misses the box
-    keeps the two planes: its samples lie outside, where the field is empty by definition.
+    Training and evaluation place samples alike, so that both see the same distribution of samples. With
+    nerfstudio's near-far collider they would not: its near plane is 0 in evaluation. A ray that misses the
+    box keeps the two planes: its samples lie outside, where the field is empty by definition.
 
     Args:
         scene_box: the scene's box.

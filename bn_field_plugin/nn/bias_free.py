@@ -56,7 +56,7 @@ def without_biases(weights: list[tuple[Tensor, Tensor]], width: int) -> BiasFree
         width: units of each hidden layer of the result; those that nothing needs are zero.
 
     Returns:
-        The same function, up to rounding.
+        A network that gives the same outputs as the one with biases, up to rounding.
 
     Raises:
         ValueError: `width` is too small, or the layers do not follow on each other.

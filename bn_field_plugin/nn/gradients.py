@@ -1,4 +1,4 @@
-"""Derivatives of a normalised network by its coordinates: each sample's own, and nothing of another's."""
+"""Derivatives of a normalised network by its coordinates, for each sample without those of other samples."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PROBE_RAYS = 128
 from all by some hundredths of a standard deviation, which drift cannot fall below.
 """
 PATIENT_RAYS = 512
-"""The same where nothing trains."""
+"""Training rays over which drift is measured where nothing trains, so that there is time for more."""
 
 
 @dataclass(frozen=True)

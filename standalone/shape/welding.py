@@ -17,7 +17,7 @@ TOLERANCES = (1e-12, 1e-9, 1e-7, 2e-6)
 numbers, of 32-bit ones, of seven and of six digits."""
 
 REPAIR_TOLERANCES = (*TOLERANCES, 1e-5, 1e-4)
-"""The same where a mesh is repaired."""
+"""Distances that are tried where a mesh is repaired: larger ones too."""
 
 
 def weld(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Faces]:

@@ -34,7 +34,7 @@ class EncodedPicture:
     psnr: float
     """PSNR in dB of the decoded picture on 8-bit clamped output."""
     fit_psnr: float
-    """The same of the fit, before rounding."""
+    """PSNR in dB of the fitted network, before its numbers were rounded."""
     seconds: float
     """Wall clock of all of it."""
     network: NetworkOptions

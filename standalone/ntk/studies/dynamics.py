@@ -201,7 +201,7 @@ class Agreement:
     early_error: Interval
     """Error of the first kernel's prediction after one window, over the way gone."""
     late_error: Interval
-    """The same at the last step."""
+    """Error of the first kernel's prediction at the last step, over the way gone."""
     window_error: Interval
     """Of predictions over one window from the kernel at its start, all windows together."""
     growth: Interval

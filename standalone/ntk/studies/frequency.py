@@ -190,7 +190,7 @@ class Speedup:
     error_without: Interval
     """Mean relative error of the upper half of the frequencies after the last step."""
     error_with: Interval
-    """The same with the norm."""
+    """Mean relative error of these frequencies after the last step with the norm."""
     error_ratio: Interval
     """The latter over the former, each seed against the same seed."""
     factor: Interval

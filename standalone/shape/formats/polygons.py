@@ -20,7 +20,7 @@ def triangulate(
         corners: vertices of all polygons, one after the other.
 
     Raises:
-        ValueError: corners that are none of the vertices.
+        ValueError: a corner refers to a vertex that does not exist.
     """
     if len(corners) and (corners.min() < 0 or corners.max() >= len(vertices)):
         raise ValueError(f"a face has a corner that is not among its {len(vertices)} vertices")
