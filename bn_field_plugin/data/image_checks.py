@@ -25,7 +25,7 @@ DECODE_PIXELS_AT_MOST = 400_000_000
 READABLE_MODES = ("L", "RGB", "RGBA")
 """PIL's names of the pixel formats that nerfstudio reads rightly: 8 bits, 1, 3 or 4 channels."""
 MASK_MODES = ("1", "L", "I", "F")
-"""PIL's names of the pixel formats of masks, in which every value but 0 counts; other kinds of I serve too."""
+"""PIL's names of the pixel formats of masks, in which all values but 0 count; other kinds of I serve too."""
 TURNS = {
     2: "mirrored",
     3: "turned by 180 degrees",
