@@ -25,10 +25,10 @@ if __name__ == "__main__":
 
     torch.manual_seed(0)
     grid = HashGridEncodingConfig(
-        num_levels=options.levels, features_per_level=2, base_resolution=4, finest_resolution=64
+        num_levels=options.levels, base_resolution=4, finest_resolution=32, init_scale=0.1
     )
     mlp = CoordinateMLP(CoordinateMLPConfig(in_dim=3, out_dim=1, width=32, depth=2, encoding=grid))
-    optimizer = torch.optim.Adam(mlp.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(mlp.parameters(), lr=2e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     for _ in range(options.steps):
         points = torch.rand(4096, 3) * 2 - 1
