@@ -10,10 +10,11 @@ from pathlib import Path
 import tyro
 
 from benchmarks import RESULTS
+from standalone.presets import PACKAGED
 from standalone.report import Cell, machine_facts, write_table
 from standalone.shape.cli import main as bn_shape
 
-PREVIEW = Path(__file__).parents[1] / "configs" / "shape" / "preview.yaml"
+PREVIEW = PACKAGED / "shape" / "preview.yaml"
 """The configuration."""
 
 TARGETS = {"iou_uniform": 0.985, "iou_near_surface": 0.90}
