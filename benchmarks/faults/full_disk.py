@@ -67,7 +67,6 @@ COMMANDS = (
     Command(bn_image, ("render", "picture.bni", "large.tif", "--scale", "3"), "bn-image render"),
     Command(bn_shape, ("fit", "shape.ply", *SMALL_SHAPE), "bn-shape fit"),
     Command(bn_shape, ("mesh", FITTED, "mesh.glb", "--resolution", "16"), "bn-shape mesh"),
-    Command(bn_shape, ("view", FITTED, "shape.ply", "--resolution", "16"), "bn-shape view"),
     Command(bn_ntk, ("spectrum", "--side", "6", "--network", "mlp+batch"), "bn-ntk spectrum"),
     Command(
         bn_sweep, ("run", "--scenes", "bn-demo-data", "--methods", "bn-nerf", "--steps", "1"), "bn-sweep run"

@@ -54,7 +54,7 @@ def _write(tally: Tally, command: str) -> None:
                 "tried": refused + decoded + harm,
                 "refused": refused,
                 "decoded": decoded,
-                "crash, hang, memory": harm,
+                "crash, hang, memory, warning": harm,
             }
         )
     total: dict[str, Cell] = {"files": "all"}
