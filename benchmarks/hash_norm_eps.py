@@ -69,7 +69,7 @@ def main(config: HashNormEps) -> None:
         f"1 output, {config.spectrum_side} x {config.spectrum_side} points, by automatic differentiation.",
         f"PSNR and IoU: means over the seeds with their standard deviation, after {config.steps // 3} and "
         f"{config.steps} steps of {config.batch} samples, Adam at {config.lr:g} for all parameters.",
-        "IoU on held-out points of the built-in shape, half of them near its surface, with running statistics: "
+        "IoU on held-out points of the built-in shape, half near its surface, with running statistics: "
         "they lag behind features that a norm blows up, which is a part of the zeros.",
         "Kernel mean: eps 1e-5 and tables in +-1e-4 make the tables' share of it ten million times as large.",
     ]
