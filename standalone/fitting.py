@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.errors import UserError
+from bn_field_plugin.errors import UserError, tell
 from bn_field_plugin.nn import CoordinateMLP, calibrate, fold_norm
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.interrupts import FitInterrupted, Interrupts, deferred_interrupts
@@ -256,6 +256,8 @@ class _Run:
     ) -> None:
         state = self.state
         state.network.train()
+        if state.step == 0 and self.clock.progress >= 1:
+            tell("the time limit leaves no time for steps, so only one is taken: give more (--time-limit)")
         saved_at = time.perf_counter()
         while self.progress < 1 or state.step == 0:
             start = time.perf_counter()

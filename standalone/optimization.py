@@ -12,6 +12,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
 from bn_field_plugin.nn.activations import ACTIVATIONS
 from bn_field_plugin.nn.muon import Muon
+from standalone.adam import FusedAdam
 
 OptimizerName = Literal["muon", "adam"]
 
@@ -67,6 +68,9 @@ the same way, but for FINER above 3e-3, real WIRE and hash grids.
 """
 
 
+BETAS, EPS = (0.9, 0.99), 1e-15
+"""Of Adam."""
+
 WARMUP_SHARE = 0.1
 """Largest share of a budget in seconds over which the learning rates rise."""
 
@@ -76,7 +80,7 @@ class OptimizationConfig:
     """Optimizers of a fit and their schedule: a linear warmup, then a cosine decay over the budget."""
 
     optimizer: OptimizerName = "muon"
-    """Of the matrices between hidden layers; all other parameters take Adam."""
+    """Of the matrices between hidden layers; all other parameters take Adam, and hash grids Adam alone."""
     lr: float | None = None
     """Peak learning rate of Adam; by default the network's own."""
     hidden_lr: float | None = None
@@ -158,14 +162,15 @@ class ScheduledOptimizers:
         taken = {id(p) for p in hidden}
         rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
         self._peaks: list[float] = [rates.rest]
-        self.optimizers: list[torch.optim.Optimizer] = [_adam(rest, rates.rest)]
+        is_grid = isinstance(network.config.encoding, HashGridEncodingConfig)
+        self.optimizers: list[torch.optim.Optimizer | FusedAdam] = [_adam(rest, rates.rest, is_grid)]
         if hidden:
             self._peaks.append(rates.hidden)
-            if config.optimizer == "muon":
+            if config.optimizer == "muon" and not is_grid:
                 muon = Muon(hidden, lr=rates.hidden, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
                 self.optimizers.append(muon)
             else:
-                self.optimizers.append(_adam(hidden, rates.hidden))
+                self.optimizers.append(_adam(hidden, rates.hidden, is_grid))
 
     def step(self, factor: float) -> None:
         """Step every optimizer at `factor` times its peak learning rate, and clear the gradients."""
@@ -191,10 +196,12 @@ class ScheduledOptimizers:
             optimizer.load_state_dict(state)
 
 
-def _adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
+def _adam(parameters: list[Tensor], lr: float, is_grid: bool) -> torch.optim.Adam | FusedAdam:
     # One pass over each parameter instead of ten: a quarter of the time for the tables of a hash grid.
     fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters)
-    return torch.optim.Adam(parameters, lr=lr, betas=(0.9, 0.99), eps=1e-15, fused=fused)
+    if fused and is_grid:
+        return FusedAdam(parameters, lr, BETAS, EPS)
+    return torch.optim.Adam(parameters, lr=lr, betas=BETAS, eps=EPS, fused=fused)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -162,10 +162,13 @@ def test_learning_rates_follow_the_time_that_is_spent(monkeypatch: pytest.Monkey
     assert seen == pytest.approx([k / 9.5 for k in range(10)], abs=0.06)
 
 
-def test_a_limit_that_has_passed_leaves_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_has_passed_leaves_one_step_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = Clock(monkeypatch, 30.0)
     budget = Budget(limit=TimeLimit(20.0, clock))
     assert fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget).step == 1
+    assert "no time for steps" in capsys.readouterr().err
 
 
 def test_a_resumed_fit_goes_on_with_the_time_that_is_left(

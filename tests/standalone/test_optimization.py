@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -56,6 +58,31 @@ def test_steps_are_those_of_plain_adam_also_for_complex_weights(name: str) -> No
         plain.zero_grad()
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_hash_grid_goes_on_from_a_checkpoint_and_never_loads_the_compiler() -> None:
+    code = """
+import sys, torch
+from standalone.networks import Variant
+from standalone.optimization import OptimizationConfig, ScheduledOptimizers
+from bn_field_plugin import CoordinateMLP
+torch.manual_seed(0)
+config, x = Variant.parse("hash-6+batch").config(2, 1, 8, 3), torch.rand(64, 2)
+networks = [CoordinateMLP(config) for _ in range(2)]
+first, second = (ScheduledOptimizers(one, OptimizationConfig()) for one in networks)
+def step(index, optimizers):
+    networks[index].train()(x).square().sum().backward()
+    optimizers.step(0.5)
+for _ in range(2):
+    step(0, first)
+networks[1].load_state_dict(networks[0].state_dict())
+second.load_state_dict(first.state_dict())
+step(0, first), step(1, second)
+assert all(torch.equal(a, b) for a, b in zip(networks[0].parameters(), networks[1].parameters()))
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_parametrized_matrices_are_still_hidden_ones() -> None:
