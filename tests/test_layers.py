@@ -91,7 +91,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bn-shape": {"doors", "errors", "files", "fitting", "geometry", "nn", "shape"},
     "histograms": {"fitting", "ntk"},
     "studies": {"errors", "files", "fitting", "histograms", "nn", "ntk"},
-    "bn-ntk": {"allocator", "doors", "errors", "files", "fitting", "histograms", "nn", "ntk", "studies"},
+    "bn-ntk": {
+        "allocator",
+        "doors",
+        "errors",
+        "files",
+        "fitting",
+        "histograms",
+        "lpips",
+        "nn",
+        "ntk",
+        "studies",
+    },
     "bn-sweep": {"doors", "errors", "files", "fitting"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.

@@ -24,7 +24,7 @@ from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
-from bn_field_plugin.errors import UserError, exit_on_user_error, tell_uncaught_user_errors
+from bn_field_plugin.errors import UserError, tell_uncaught_user_errors
 from bn_field_plugin.nn import calibrate, running_norms
 from bn_field_plugin.viewer.panel import NormPanel
 
@@ -48,7 +48,8 @@ class BNPipeline(VanillaPipeline):
     """Data and model of a BN method.
 
     Before evaluation and before a checkpoint, the running statistics are made exact over training rays
-    (`calibrate`). Mistakes of the user, in the data or the checkpoint, end the command with one line.
+    (`calibrate`). Mistakes of the user, in the data or the checkpoint, raise `UserError`: where nobody
+    catches it, as in nerfstudio's commands, it ends the process with one line.
 
     Of several processes, each takes its share of a batch, and normalises with the moments of all of it. Only
     training steps exchange anything: any process may evaluate or calibrate while the others do not.
@@ -75,18 +76,15 @@ class BNPipeline(VanillaPipeline):
             model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
         if getattr(parser, "alpha_color", None) is not None and getattr(model, "keeps_alpha", False):
             parser.alpha_color = None  # the model lays the pictures on colours of its own
-        with exit_on_user_error():
-            if test_mode != "inference":  # which opens no image
-                check_dataset(parser, required_splits=("train", test_mode))
-            elif parser.data is not None and not Path(parser.data).exists():
-                raise UserError(
-                    f"the data path {parser.data} does not exist: put it back or mend the config.yml"
-                )
-            if world_size > 1 and test_mode != "inference":
-                self._take_share(config, world_size)
-            sample_masks_rightly(config.datamanager)
-            with same_order_of_images(world_size):
-                super().__init__(config, device, test_mode, world_size, *args, **kwargs)
+        if test_mode != "inference":  # which opens no image
+            check_dataset(parser, required_splits=("train", test_mode))
+        elif parser.data is not None and not Path(parser.data).exists():
+            raise UserError(f"the data path {parser.data} does not exist: put it back or mend the config.yml")
+        if world_size > 1 and test_mode != "inference":
+            self._take_share(config, world_size)
+        sample_masks_rightly(config.datamanager)
+        with same_order_of_images(world_size):
+            super().__init__(config, device, test_mode, world_size, *args, **kwargs)
         self._is_stale = False
         self.norm_panel = NormPanel(self, config.panel_share)
         """Found by nerfstudio's viewer."""

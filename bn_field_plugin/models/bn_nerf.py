@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.model_components.losses import MSELoss
@@ -20,16 +19,17 @@ from torch.nn import Parameter
 
 from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
-from bn_field_plugin.models.background import rgba_without_background
-from bn_field_plugin.models.chunks import render_in_chunks
+from bn_field_plugin.models.chunks import RendersInChunks
 from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
+from bn_field_plugin.models.normals import NormalsOnRequest
 from bn_field_plugin.models.parameters import hidden_matrices
+from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName
 
 
 @dataclass
-class CoarseToFineConfig(ModelConfig):
+class CoarseToFineConfig(CalibratedSceneConfig, ModelConfig):
     """A radiance field that is sampled twice, with a norm in its networks."""
 
     norm: NormName = "batch"
@@ -40,15 +40,8 @@ class CoarseToFineConfig(ModelConfig):
     """Samples of each ray for the fine field, drawn by the coarse weights."""
     reuse_coarse_samples: bool = True
     """Give the fine field the coarse samples too, as the paper does."""
-    scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box. Unbounded: all of space, contracted. Auto: bounded for
-    Blender data, unbounded for captures."""
-    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"
-    """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
     render_normals: bool = False
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
-    calibration_rays: int = 8192
-    """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
     fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
@@ -66,7 +59,7 @@ class BNNeRFModelConfig(CoarseToFineConfig):
     """Sizes of the fine field, which renders."""
 
 
-class BNNeRFModel(EvaluatesImages, Model):
+class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequest, Model):
     """Coarse-to-fine NeRF on BN-MLPs.
 
     Args:
@@ -76,13 +69,12 @@ class BNNeRFModel(EvaluatesImages, Model):
     config: CoarseToFineConfig
     field_coarse: RadianceField
     field_fine: RadianceField
-    _normals_wanted: bool = True
 
     def populate_modules(self) -> None:
         """Make fields, samplers, renderers and losses."""
         super().populate_modules()
         config = self.config
-        unbounded = config.scene == "unbounded"
+        unbounded = not config.is_bounded
         self.field_coarse, self.field_fine = self.make_fields(unbounded)
 
         spaced = UniformLinDispPiecewiseSampler if unbounded else UniformSampler
@@ -95,10 +87,7 @@ class BNNeRFModel(EvaluatesImages, Model):
             far_plane = planes.get("far_plane", 6.0)
             self.collider = scene_collider(self.scene_box, unbounded, far_plane)  # type: ignore[assignment]
 
-        background = config.background_color
-        if background == "auto":
-            background = "last_sample" if unbounded else "white"
-        self.renderer_rgb = RGBRenderer(background_color=background)
+        self.renderer_rgb = RGBRenderer(background_color=config.shown_background())
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
@@ -148,31 +137,9 @@ class BNNeRFModel(EvaluatesImages, Model):
             outputs["normals"] = self._surface_normals(ray_bundle, outputs["depth"])
         return outputs
 
-    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
-        if self.training:
-            return self._render(ray_bundle)
-        return render_in_chunks(self._render, ray_bundle, self.config.eval_num_rays_per_chunk)
-
-    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        return cast(dict[str, Tensor], super().forward(ray_bundle))
-
-    @torch.no_grad()
-    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render an image; without normals unless the config asks for them, since they cost time."""
-        self._normals_wanted = self.config.render_normals
-        try:
-            return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
-        finally:
-            self._normals_wanted = True
-
     def _surface_normals(self, rays: RayBundle, depth: Tensor) -> Tensor:
         """Normals at the rendered depth, in [0, 1] as nerfstudio's exports read them."""
         return (self.field_fine.normals(rays.origins + rays.directions * depth) + 1) / 2
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity (see `rgba_without_background`)."""
-        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

@@ -15,38 +15,35 @@ from bn_field_plugin.fields.contraction import CubeContraction
 from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.hash_field import BNDensityField, BNNerfactoField
 from bn_field_plugin.fields.tcnn import usable_implementation
-from bn_field_plugin.models.background import rgba_without_background
+from bn_field_plugin.lpips import without_lpips
 from bn_field_plugin.models.colliders import BoxCollider
-from bn_field_plugin.models.image_metrics import EvaluatesImages, without_lpips
+from bn_field_plugin.models.image_metrics import EvaluatesImages
+from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName
 
 
 @dataclass
-class BNNerfactoModelConfig(NerfactoModelConfig):
-    """nerfacto with a norm in its networks, for captures and for bounded scenes."""
+class BNNerfactoModelConfig(CalibratedSceneConfig, NerfactoModelConfig):  # type: ignore[misc]
+    """nerfacto with a norm in its networks, for captures and for bounded scenes.
+
+    A bounded scene has uniform samples in its box, no camera optimisation and no appearance embedding.
+    """
 
     _target: type = field(default_factory=lambda: BNNerfactoModel)
     norm: NormName = "batch"
     """Norm of the hidden layers for density and colour; none gives nerfacto's networks, in torch."""
     proposal_norm: NormName = "none"
     """Norm of the hidden layers of the proposal networks."""
-    scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box, uniform samples in it, no camera optimisation, no appearance
-    embedding. Unbounded: nerfacto's own settings for captures. Auto: bounded for Blender data."""
-    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"  # type: ignore[assignment]
-    """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
     implementation: Literal["tcnn", "torch"] = "torch"
     """Implementation of the encodings: ours, or tiny-cuda-nn's, which no GPU has run here yet; ours too where
     that is absent or does not work."""
-    calibration_rays: int = 8192
-    """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
     fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
     Never: always by torch."""
 
 
-class BNNerfactoModel(EvaluatesImages, NerfactoModel):
+class BNNerfactoModel(EvaluatesImages, ExportsColors, NerfactoModel):
     """nerfacto whose networks after the hash grids are BN-MLPs.
 
     Args:
@@ -84,7 +81,7 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
             average_init_density=config.average_init_density,
         )
         self._replace_proposals(contraction)
-        if config.scene == "bounded":
+        if config.is_bounded:
             box = BoxCollider(self.scene_box, config.near_plane, config.far_plane)
             self.collider = box  # type: ignore[assignment]
         if config.fused_inference == "auto":
@@ -108,10 +105,6 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
             networks = networks * config.num_proposal_iterations
         self.density_fns = [network.density_fn for network in networks]
 
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity (see `rgba_without_background`)."""
-        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
-
     def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
         """Those of every model, and the depths of the proposal networks."""
         pictures = super().pictures(outputs, image)
@@ -125,13 +118,10 @@ class BNNerfactoModel(EvaluatesImages, NerfactoModel):
 
 def resolved(config: BNNerfactoModelConfig) -> BNNerfactoModelConfig:
     """The config with everything that `scene` decides."""
-    bounded = config.scene == "bounded"
-    background = config.background_color
-    if background == "auto":
-        background = "white" if bounded else "last_sample"
+    background = config.shown_background()
     implementation = usable_implementation(config.implementation)
     config = dataclasses.replace(config, background_color=background, implementation=implementation)
-    if not bounded:
+    if not config.is_bounded:
         return config
     return dataclasses.replace(
         config,

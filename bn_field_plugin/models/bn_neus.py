@@ -4,7 +4,7 @@
 import copy
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,11 +19,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldConfig
 from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
-from bn_field_plugin.models.background import rgba_without_background
-from bn_field_plugin.models.chunks import render_in_chunks
+from bn_field_plugin.lpips import without_lpips
+from bn_field_plugin.models.chunks import RendersInChunks
 from bn_field_plugin.models.colliders import UNBOUNDED_NEAR, BoxCollider, scene_collider
-from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr, without_lpips
+from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
 from bn_field_plugin.models.parameters import hidden_matrices
+from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName, StatisticsMode, frozen_statistics, running_norms
 
 
@@ -32,8 +33,11 @@ def _background() -> RadianceFieldConfig:
 
 
 @dataclass
-class BNNeuSModelConfig(NeuSModelConfig):
-    """NeuS with a norm in its networks."""
+class BNNeuSModelConfig(CalibratedSceneConfig, NeuSModelConfig):
+    """NeuS with a norm in its networks.
+
+    An unbounded scene has its surface in the box, and a radiance field outside.
+    """
 
     _target: type = field(default_factory=lambda: BNNeuSModel)
     norm: NormName = "batch"
@@ -42,9 +46,6 @@ class BNNeuSModelConfig(NeuSModelConfig):
     """Sizes of the field of distances, and the sphere that it starts from."""
     background_field: RadianceFieldConfig = field(default_factory=_background)
     """Sizes of the radiance field outside the box of an unbounded scene."""
-    scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box. Unbounded: the surface in the box, a radiance field outside.
-    Auto: bounded for Blender data, unbounded for captures."""
     background_color: Literal["auto", "random", "black", "white"] = "auto"  # type: ignore[assignment]
     """Colour behind everything. Auto: white for bounded scenes, black for unbounded ones."""
     anneal_share: float = 0.2
@@ -53,7 +54,7 @@ class BNNeuSModelConfig(NeuSModelConfig):
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
 
 
-class BNNeuSModel(EvaluatesImages, NeuSModel):
+class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
     """NeuS on BN-MLPs.
 
     The sampler reads the running statistics and never changes any. While statistics are made exact
@@ -71,16 +72,17 @@ class BNNeuSModel(EvaluatesImages, NeuSModel):
     def populate_modules(self) -> None:
         """Make nerfstudio's modules, then put our fields and the scene's bounds in their place."""
         config, aabb = self.config, self.scene_box.aabb
-        bounded = config.scene == "bounded"
-        background = config.background_color
-        if background == "auto":
-            background = "white" if bounded else "black"
-        self.config = dataclasses.replace(config, background_color=background, background_model="none")
+        background = config.shown_background(unbounded="black")
+        self.config = dataclasses.replace(
+            config,
+            background_color=background,  # type: ignore[arg-type]  # its own type leaves last_sample out
+            background_model="none",
+        )
         with without_lpips():
             super().populate_modules()
         del self.lpips, self.field_background
         self.field = BNSDFField(config.sdf_field, aabb, config.norm)
-        if bounded:
+        if config.is_bounded:
             self.collider = scene_collider(self.scene_box, unbounded=False)  # type: ignore[assignment]
         else:
             # A ray that misses the box meets the background at once.
@@ -112,15 +114,6 @@ class BNNeuSModel(EvaluatesImages, NeuSModel):
         if self.anneal_end == 0:
             self.field.set_cos_anneal_ratio(1.0)
         return super().get_training_callbacks(attributes)
-
-    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
-        if self.training:
-            return self._render(ray_bundle)
-        return render_in_chunks(self._render, ray_bundle, self.config.eval_num_rays_per_chunk)
-
-    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        return cast(dict[str, Tensor], super().forward(ray_bundle))
 
     @torch.no_grad()
     def _samples(self, ray_bundle: RayBundle) -> RaySamples:
@@ -176,7 +169,7 @@ class BNNeuSModel(EvaluatesImages, NeuSModel):
         if "bg_rgb" in outputs:
             behind = outputs["bg_rgb"] * (1 - outputs["accumulation"])
             outputs = {**outputs, "rgb": outputs["rgb"] - behind}
-        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
+        return super().get_rgba_image(outputs, output_name)
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch of rays, in dB; in training also the sharpness, in 1 / unit of length."""

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer, CameraOptimizerConfig
@@ -21,28 +21,29 @@ from torch.nn import Parameter
 from bn_field_plugin.fields.fused import use_fused_inference
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField, HashRadianceFieldConfig
 from bn_field_plugin.fields.tcnn import usable_implementation
-from bn_field_plugin.models.background import rgba_without_background
-from bn_field_plugin.models.chunks import render_in_chunks
+from bn_field_plugin.models.chunks import RendersInChunks
 from bn_field_plugin.models.colliders import UNBOUNDED_NEAR, scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
+from bn_field_plugin.models.normals import NormalsOnRequest
 from bn_field_plugin.models.occupancy_renderer import OccupancyRenderer
 from bn_field_plugin.models.proposal_renderer import ProposalConfig, ProposalRenderer
+from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName
 
 
 @dataclass
-class BNNGPModelConfig(ModelConfig):
-    """A hash grid with a norm in the networks after it."""
+class BNNGPModelConfig(CalibratedSceneConfig, ModelConfig):
+    """A hash grid with a norm in the networks after it.
+
+    A bounded scene is sampled where an occupancy grid has something, an unbounded one where proposal networks
+    expect something.
+    """
 
     _target: type = field(default_factory=lambda: BNNGPModel)
     norm: NormName = "batch"
     """Norm of the hidden layers for density and colour; none gives the plain networks for comparison."""
     network: HashRadianceFieldConfig = field(default_factory=HashRadianceFieldConfig)
     """Sizes of hash grid and networks."""
-    scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box, samples where an occupancy grid has something. Unbounded: all
-    of space, contracted, samples where proposal networks expect something. Auto: bounded for Blender data,
-    unbounded for captures."""
     background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"
     """Colour behind everything. Random: another one for each ray and step in training, white in evaluation.
     Auto: random for bounded scenes whose pictures have alpha, white for those without, the last sample's for
@@ -62,8 +63,6 @@ class BNNGPModelConfig(ModelConfig):
     is installed and works, on CUDA. No GPU has run the latter yet."""
     render_normals: bool = False
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
-    calibration_rays: int = 8192
-    """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
     fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
@@ -72,10 +71,10 @@ class BNNGPModelConfig(ModelConfig):
     @property
     def keeps_alpha(self) -> bool:
         """Whether training wants the pictures' alpha instead of pictures laid on a colour."""
-        return self.scene == "bounded" and self.background_color in ("auto", "random")
+        return self.is_bounded and self.background_color in ("auto", "random")
 
 
-class BNNGPModel(EvaluatesImages, Model):
+class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequest, Model):
     """A hash grid and BN-MLPs, rendered behind an occupancy grid or with proposal networks.
 
     Args:
@@ -84,7 +83,6 @@ class BNNGPModel(EvaluatesImages, Model):
 
     config: BNNGPModelConfig
     field: HashRadianceField
-    _normals_wanted: bool = True
     density_wanted: bool = False
     """Add `density`, log10 of 1 + the largest on each ray, to what is rendered: the viewer asks for it."""
 
@@ -96,7 +94,7 @@ class BNNGPModel(EvaluatesImages, Model):
         """
         super().populate_modules()
         config, aabb = self.config, self.scene_box.aabb
-        self.is_unbounded = config.scene == "unbounded"
+        self.is_unbounded = not config.is_bounded
         implementation = usable_implementation(config.implementation)
         self.field = HashRadianceField(aabb, config.network, config.norm, self.is_unbounded, implementation)
         self.occupancy: OccupancyRenderer | None = None
@@ -124,9 +122,7 @@ class BNNGPModel(EvaluatesImages, Model):
     @property
     def shown_background(self) -> Literal["last_sample", "black", "white"]:
         """Background of rendered pictures."""
-        chosen = self.config.background_color
-        if chosen == "auto":
-            return "last_sample" if self.is_unbounded else "white"
+        chosen = self.config.shown_background()
         return "white" if chosen == "random" else chosen
 
     @property
@@ -193,28 +189,6 @@ class BNNGPModel(EvaluatesImages, Model):
             surface = ray_bundle.origins + ray_bundle.directions * depth
             outputs["normals"] = (self.field.normals(surface) + 1) / 2
         return outputs
-
-    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
-        if self.training:
-            return self._render(ray_bundle)
-        return render_in_chunks(self._render, ray_bundle, self.config.eval_num_rays_per_chunk)
-
-    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        return cast(dict[str, Tensor], super().forward(ray_bundle))
-
-    @torch.no_grad()
-    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render an image; without normals unless the config asks for them, since they cost time."""
-        self._normals_wanted = self.config.render_normals
-        try:
-            return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
-        finally:
-            self._normals_wanted = True
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity (see `rgba_without_background`)."""
-        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

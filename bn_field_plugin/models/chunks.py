@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.models.base_model import Model
 from torch import Tensor
 
 
@@ -24,3 +26,14 @@ def render_in_chunks(
         for name, value in render(ray_bundle[start : start + rays_per_chunk]).items():
             parts[name].append(value)
     return {name: torch.cat(values) for name, values in parts.items()}
+
+
+class RendersInChunks(Model):
+    """Mixin of models, before nerfstudio's own class: evaluation never sees more rays than fit."""
+
+    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
+        render = cast(Callable[[RayBundle], dict[str, Tensor]], super().forward)
+        if self.training:
+            return render(ray_bundle)
+        return render_in_chunks(render, ray_bundle, self.config.eval_num_rays_per_chunk)

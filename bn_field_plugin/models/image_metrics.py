@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -90,22 +88,3 @@ def shown_images(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> d
         "accumulation": colormaps.apply_colormap(accumulation),
         "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=accumulation),
     }
-
-
-@contextmanager
-def without_lpips() -> Iterator[None]:
-    """Let nerfstudio's models be made without LPIPS.
-
-    They fetch AlexNet when they are made, and stop where there is no network.
-    """
-    from unittest import mock
-
-    with mock.patch("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", _NoLPIPS):
-        yield
-
-
-class _NoLPIPS(nn.Module):
-    """Stands where nerfstudio's models keep LPIPS."""
-
-    def __init__(self, **_: object) -> None:
-        super().__init__()

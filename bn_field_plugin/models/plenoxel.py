@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import (
@@ -20,13 +20,13 @@ from torch.nn import Parameter
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.fields.voxel_field import VoxelField
-from bn_field_plugin.models.background import rgba_without_background
 from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
+from bn_field_plugin.models.scene import ExportsColors, SceneConfig
 
 
 @dataclass
-class PlenoxelModelConfig(ModelConfig):
+class PlenoxelModelConfig(SceneConfig, ModelConfig):
     """A voxel grid, coarse to fine."""
 
     _target: type = field(default_factory=lambda: PlenoxelModel)
@@ -42,14 +42,9 @@ class PlenoxelModelConfig(ModelConfig):
     """Weight of the colours' total variation."""
     tv_cells: int = 2**14
     """Cells that the total variation looks at in a step."""
-    scene: Literal["auto", "bounded", "unbounded"] = "auto"
-    """Bounded: nothing outside the scene's box. Unbounded: all of space, contracted. Auto: bounded for
-    Blender data, unbounded for captures."""
-    background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"
-    """Colour behind everything. Auto: white for bounded scenes, the last sample's for unbounded ones."""
 
 
-class PlenoxelModel(EvaluatesImages, Model):
+class PlenoxelModel(EvaluatesImages, ExportsColors, Model):
     """Renders a voxel grid.
 
     Args:
@@ -72,16 +67,13 @@ class PlenoxelModel(EvaluatesImages, Model):
                 "--pipeline.model.resolutions needs one number of at least 2 more than "
                 f"--pipeline.model.refine-at; got {config.resolutions} and {config.refine_at}"
             )
-        unbounded = config.scene == "unbounded"
+        unbounded = not config.is_bounded
         self.field = VoxelField(self.scene_box.aabb, config.resolutions, unbounded=unbounded)
         spaced = UniformLinDispPiecewiseSampler if unbounded else UniformSampler
         self.sampler = spaced(num_samples=config.num_samples)
         if config.enable_collider:
             self.collider = scene_collider(self.scene_box, unbounded)  # type: ignore[assignment]
-        background = config.background_color
-        if background == "auto":
-            background = "last_sample" if unbounded else "white"
-        self.renderer_rgb = RGBRenderer(background_color=background)
+        self.renderer_rgb = RGBRenderer(background_color=config.shown_background())
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
         self.rgb_loss = MSELoss()
@@ -126,10 +118,6 @@ class PlenoxelModel(EvaluatesImages, Model):
             surface = ray_bundle.origins + ray_bundle.directions * rendered["depth"]
             rendered["normals"] = (self.field.normals(surface) + 1) / 2
         return rendered
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Colour without the background, and opacity (see `rgba_without_background`)."""
-        return rgba_without_background(outputs, self.renderer_rgb.background_color, output_name)
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None

@@ -1,0 +1,27 @@
+"""Normals where they are wanted: exports get them, pictures only on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.models.base_model import Model
+from torch import Tensor
+
+
+class NormalsOnRequest(Model):
+    """Mixin of models, before nerfstudio's own class, whose config has `render_normals`."""
+
+    config: Any
+    _normals_wanted: bool = True
+    """Whether what is rendered now shall have normals, which cost time."""
+
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render an image; without normals unless the config asks for them, since they cost time."""
+        self._normals_wanted = self.config.render_normals
+        try:
+            return super().get_outputs_for_camera_ray_bundle(camera_ray_bundle)
+        finally:
+            self._normals_wanted = True
