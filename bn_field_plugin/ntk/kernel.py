@@ -1,4 +1,4 @@
-"""The neural tangent kernel of a module at given points: the one door to all ways of computing it.
+"""The neural tangent kernel of a module at given points, whichever way it is computed.
 
 The kernel is J J^T with J the Jacobian of the whole batch's function in the parameters (Jacot et al. 2018):
 with norms over the batch, an output at one point depends on all points, and J knows it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, GlobalNorm
 from bn_field_plugin.nn.normalization import RunningNorm
 from bn_field_plugin.ntk.autodiff import SPARSE_PARAMETERS, AutodiffJacobian
-from bn_field_plugin.ntk.memory import Need, Route, available_bytes, choose_route
+from bn_field_plugin.ntk.memory import Need, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics
 from bn_field_plugin.ntk.points import check_points
 from bn_field_plugin.ntk.progress import Tracker, silent
@@ -128,50 +127,6 @@ def parameter_gram(
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
     choose_route(need_of(found, dtype), "gram", available_bytes(points.device))
     return found.gram()
-
-
-def eigenvalues(
-    module: nn.Module,
-    points: Float[Tensor, "n d"],
-    *,
-    statistics: Statistics = "batch",
-    route: Route | Literal["auto"] = "auto",
-    backend: Backend = "auto",
-    dtype: torch.dtype = torch.float64,
-    tracker: Tracker = silent,
-) -> Float[np.ndarray, " m"]:
-    """All eigenvalues of the kernel, the largest first, clamped at zero.
-
-    Args:
-        module: as of `jacobian`, like the arguments without a line here.
-        points: distinct points.
-        statistics: whose statistics the norms over the batch use.
-        route: `kernel` or `gram`; by default the smaller matrix.
-        backend: how the Jacobian is computed.
-        dtype: fp64 by default.
-        tracker: shows progress.
-
-    Raises:
-        UserError: as of `ntk`, and where only the matrix-free route would fit.
-    """
-    found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
-    chosen = choose_route(need_of(found, dtype), route, available_bytes(points.device))
-    if chosen == "matrix-free":
-        raise UserError(
-            f"all eigenvalues over {found.num_outputs:,} points x outputs do not fit into memory: take fewer "
-            "points, or the density by --route matrix-free"
-        )
-    return eigenvalues_of(found, chosen)
-
-
-def eigenvalues_of(found: Jacobian, route: Route) -> Float[np.ndarray, " m"]:
-    """All m eigenvalues of a Jacobian's kernel by an exact route, the largest first, clamped at zero."""
-    matrix = found.kernel() if route == "kernel" else found.gram()
-    values = torch.linalg.eigvalsh(matrix).clamp_min_(0).flip(0).cpu().numpy()
-    result = np.zeros(found.num_outputs)
-    kept = min(len(values), found.num_outputs)  # beyond it they are zero, of either matrix
-    result[:kept] = values[:kept]
-    return result
 
 
 def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:

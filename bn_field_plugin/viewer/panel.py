@@ -114,7 +114,7 @@ class NormPanel(ViewerControl):
         if has_norms:
             self._add_choice("statistics", gui, "Statistics", ("running", "exact", "batch"), "running", HINT)
         if fields:
-            import bn_field_plugin.ntk.kernel  # noqa: F401  here, so that the first look need not wait for it
+            import bn_field_plugin.ntk.spectra  # noqa: F401  here, so that the first look need not wait for it
 
             self._shown_field = fields[-1]  # the one that renders
             if len(fields) > 1:

@@ -95,39 +95,31 @@ def density_inputs(
     Raises:
         UserError: fewer than two distinct samples lie in the scene.
     """
-    calls: list[tuple[CoordinateMLP, Tensor]] = []
+    from bn_field_plugin.ntk.recording import distinct_rows, first_inputs
 
-    def note(mlp: Any, arguments: tuple[Tensor, ...]) -> None:
-        calls.append((mlp, arguments[0]))
-
-    hooks = [mlp.register_forward_pre_hook(note) for mlp in networks(model)[field]]
-    try:
+    mlps = {str(index): mlp for index, mlp in enumerate(networks(model)[field])}
+    with first_inputs(mlps) as calls:
         source.pass_as_in_training(model.train(), rays)
-    finally:
-        for hook in hooks:
-            hook.remove()
     if not calls:
         raise UserError(f"training does not call {field}: its kernel is not defined")
-    mlp, inputs = calls[0]
+    name, inputs = next(iter(calls.items()))
     flat = inputs.reshape(-1, inputs.shape[-1]).float()
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(flat), generator=generator)[: 2 * PROBE_POINTS].to(flat.device)
-    points = torch.unique(flat[order], dim=0)
-    points = points[torch.randperm(len(points), generator=generator)[:PROBE_POINTS].to(flat.device)]
+    some = flat[order]
+    points = some[distinct_rows(some, PROBE_POINTS, generator).to(flat.device)]
     if len(points) < 2:
         raise UserError("fewer than two distinct samples of the probe rays lie in the scene")
-    return mlp, points
+    return mlps[name], points
 
 
 def spectrum(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Float[np.ndarray, " n"]:
     """Eigenvalues of the kernel of a network's first output with running statistics, largest first.
 
     Raises:
-        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.kernel.eigenvalues`.
+        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.spectra.eigenvalues`.
     """
-    from bn_field_plugin.ntk.kernel import (
-        eigenvalues,  # by far the heaviest import here, and for viewers alone
-    )
+    from bn_field_plugin.ntk.spectra import eigenvalues  # the heaviest import here, and for viewers alone
 
     one = first_output(mlp).eval()
     with torch.no_grad():

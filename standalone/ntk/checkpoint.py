@@ -6,7 +6,6 @@ The one module here that knows nerfstudio, and only once it is asked.
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import dataclasses
 import random
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +18,12 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import replacing
-from bn_field_plugin.ntk.kernel import eigenvalues_of, jacobian, need_of, num_statistics
-from bn_field_plugin.ntk.memory import available_bytes, choose_route
+from bn_field_plugin.lpips import without_lpips
+from bn_field_plugin.ntk.kernel import num_statistics
 from bn_field_plugin.ntk.module_function import Statistics
 from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.ntk.recording import distinct_rows, first_inputs
+from bn_field_plugin.ntk.spectra import spectrum
 from bn_field_plugin.ntk.spectrum import statistics_of
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
@@ -111,12 +112,9 @@ def load(path: Path) -> Any:
 @contextmanager
 def _nerfstudio_offline() -> Iterator[None]:
     """Load runs of nerfstudio's own methods: without AlexNet for LPIPS, with numpy's numbers inside."""
-    from unittest import mock
-
     scalar = np.float64(0).__reduce__()[0]  # its module has changed its name between versions of numpy
     allowed: list[Any] = [scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
-    without_lpips = mock.patch("torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity", nn.Identity)
-    with without_lpips, torch.serialization.safe_globals(allowed):
+    with without_lpips(), torch.serialization.safe_globals(allowed):
         yield
 
 
@@ -148,12 +146,9 @@ def spectra_of(chosen: FieldSamples, tracker: Tracker = silent) -> list[FieldSpe
         jobs += [(name, field, positions, samples, output, s) for output in outputs for s in statistics]
     found = []
     for name, field, positions, samples, output, statistics_name in tracker(jobs, "spectra"):
-        start = time.perf_counter()
         module = SampledField(field, samples, output)
-        kernel = jacobian(module, positions, statistics=statistics_name)
-        route = choose_route(need_of(kernel), "kernel", available_bytes())
-        values = eigenvalues_of(kernel, route)
-        found.append(FieldSpectrum(name, output, statistics_name, values, time.perf_counter() - start))
+        one = spectrum(module, positions, statistics=statistics_name, route="kernel")
+        found.append(FieldSpectrum(name, output, statistics_name, one.values, one.seconds))
     return found
 
 
@@ -163,57 +158,29 @@ def training_samples(pipeline: Any, config: CheckpointConfig) -> dict[str, tuple
     Raises:
         UserError: there is none, or too few samples.
     """
+    from nerfstudio.fields.base_field import Field
+
     model = pipeline.model.train()
     pipeline.datamanager.next_train(0)  # loads images at its first call, which takes random numbers
     torch.manual_seed(config.seed)
     rays, _ = pipeline.datamanager.next_train(0)
-    with _recorded(model) as calls, torch.no_grad():
+    fields = {name: module for name, module in model.named_modules() if isinstance(module, Field)}
+    with first_inputs(fields) as calls, torch.no_grad():
         model(rays)
     if not calls:
         raise UserError(
             "the method has no field that is called with samples along rays: its kernel is not defined"
         )
     generator = torch.Generator().manual_seed(config.seed)
-    chosen = {}
-    for name, (field, samples) in calls.items():
+    chosen: dict[str, tuple[nn.Module, Any]] = {}
+    for name, samples in calls.items():
         flat = samples.flatten()
         positions = flat.frustums.get_positions()
-        _, inverse = torch.unique(positions, dim=0, return_inverse=True)
-        order = torch.randperm(len(positions), generator=generator)
-        first = torch.full((int(inverse.max()) + 1,), -1, dtype=torch.long).scatter_(
-            0, inverse[order].cpu(), order
-        )
-        kept = first[torch.randperm(len(first), generator=generator)][: config.samples]
+        kept = distinct_rows(positions, config.samples, generator)
         if len(kept) < 2:
             raise UserError(f"a training batch has {len(kept)} distinct samples: too few for a spectrum")
-        chosen[name] = (field, flat[kept.to(positions.device)])
+        chosen[name] = (fields[name], flat[kept.to(positions.device)])
     return chosen
-
-
-@contextmanager
-def _recorded(model: nn.Module) -> Iterator[dict[str, tuple[nn.Module, Any]]]:
-    """Note the samples with which each field's forward is called, also where it is called by name."""
-    from nerfstudio.fields.base_field import Field
-
-    calls: dict[str, tuple[nn.Module, Any]] = {}
-    fields = [(name, module) for name, module in model.named_modules() if isinstance(module, Field)]
-
-    def listen(name: str, field: nn.Module) -> None:
-        original = field.forward
-
-        def forward(ray_samples: Any, *arguments: Any, **options: Any) -> Any:
-            calls.setdefault(name, (field, ray_samples))
-            return original(ray_samples, *arguments, **options)
-
-        field.forward = forward
-
-    for name, field in fields:
-        listen(name, field)
-    try:
-        yield calls
-    finally:
-        for _, field in fields:
-            del field.forward
 
 
 def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, command: str) -> None:

@@ -12,19 +12,13 @@ from torch import Tensor, nn
 
 from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP
-from bn_field_plugin.ntk.kernel import (
-    Backend,
-    eigenvalues_of,
-    jacobian,
-    need_of,
-    num_statistics,
-    why_not_structured,
-)
-from bn_field_plugin.ntk.memory import Route, available_bytes, choose_route
+from bn_field_plugin.ntk.kernel import Backend, num_statistics, why_not_structured
+from bn_field_plugin.ntk.memory import Route
 from bn_field_plugin.ntk.module_function import CoupledError, Statistics
 from bn_field_plugin.ntk.points import grid, random_points, read_points
-from bn_field_plugin.ntk.progress import track
-from bn_field_plugin.ntk.spectrum import log_histogram, statistics_of
+from bn_field_plugin.ntk.progress import Tracker, track
+from bn_field_plugin.ntk.spectra import Estimate, spectrum
+from bn_field_plugin.ntk.spectrum import log_histogram
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.imported import imported_module
@@ -79,6 +73,11 @@ class SpectrumConfig:
     probes: int = 8
     """Random probes of the matrix-free density."""
 
+    @property
+    def estimate(self) -> Estimate:
+        """How the matrix-free route estimates."""
+        return Estimate(self.top, self.lanczos_steps, self.probes, self.seed)
+
     def build_points(self) -> Tensor:
         """The points."""
         if self.points is not None:
@@ -120,7 +119,7 @@ class SpectrumResult:
     """Time for all of it."""
 
 
-def run(config: SpectrumConfig) -> SpectrumResult:
+def run(config: SpectrumConfig, tracker: Tracker = track) -> SpectrumResult:
     """Compute the spectra.
 
     Raises:
@@ -140,31 +139,33 @@ def run(config: SpectrumConfig) -> SpectrumResult:
     if config.module is None and reason is not None:
         result.notes.append(f"The Jacobian is by automatic differentiation, since {reason}.")
     for statistics in wanted:
-        began = time.perf_counter()
         try:
-            found = jacobian(
-                module, points, statistics=statistics, backend=config.backend, dtype=dtype, tracker=track
+            found = spectrum(
+                module,
+                points,
+                statistics=statistics,
+                route=config.route,
+                backend=config.backend,
+                dtype=dtype,
+                estimate=config.estimate,
+                tracker=tracker,
             )
         except CoupledError as error:
             if config.statistics != "both":
                 raise
             result.notes.append(f"{statistics} is left out: {error}.")
             continue
-        route = choose_route(need_of(found, dtype), config.route, available_bytes())
+        result.spectra[statistics] = found.values
+        if found.density is not None:
+            result.densities[statistics] = found.density
         row: dict[str, Cell] = {
             "statistics": statistics,
             "points": len(points),
             "outputs": found.num_outputs,
             "parameters": found.num_parameters,
-            "route": route,
+            "route": found.route,
         }
-        if route == "matrix-free":
-            row |= _matrix_free(config, statistics, found, result)
-        else:
-            values = eigenvalues_of(found, route)
-            result.spectra[statistics] = values
-            row |= statistics_of(values).as_dict()
-        result.rows.append(row | {"seconds": round(time.perf_counter() - began, 2)})
+        result.rows.append(row | found.numbers() | {"seconds": round(found.seconds, 2)})
     result.seconds = time.perf_counter() - start
     return result
 
@@ -220,20 +221,3 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
         plots = plots[:1]  # the second would count the largest alone
     parts = [*plots, Table("Numbers", result.rows)]
     write_page(folder / "spectrum.html", title, parts, command, notes)
-
-
-def _matrix_free(config: SpectrumConfig, name: str, found: Any, result: SpectrumResult) -> dict[str, Cell]:
-    from bn_field_plugin.ntk.lanczos import density, kernel_operator, largest
-
-    operator = kernel_operator(found)
-    top = largest(operator, config.top, config.seed)
-    estimate = density(operator, config.lanczos_steps, config.probes, config.seed, track)
-    result.spectra[name], result.densities[name] = top, estimate
-    mean = estimate.mean()
-    return {
-        "mean": mean,
-        "variance": estimate.variance(),
-        "maximum": float(top[0]),
-        "top_share": float(top[0]) / (mean * found.num_outputs),
-        "median_to_mean": estimate.quantile(0.5) / mean,
-    }

@@ -299,7 +299,8 @@ def test_unfit_modules_and_points_are_named() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bn_field_plugin.ntk.kernel.available_bytes", lambda device: 10**6)
+    for module in ("kernel", "spectra"):
+        monkeypatch.setattr(f"bn_field_plugin.ntk.{module}.available_bytes", lambda device: 10**6)
     mlp = CoordinateMLP(CoordinateMLPConfig(2, 1, 8, 2))
     with pytest.raises(UserError, match="take --route gram"):
         ntk(mlp, grid(20))

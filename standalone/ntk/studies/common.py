@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP
-from bn_field_plugin.ntk.kernel import eigenvalues
 from bn_field_plugin.ntk.module_function import Statistics
+from bn_field_plugin.ntk.spectra import eigenvalues
 from standalone.networks import Initialisation, Variant
 
 

@@ -1,0 +1,57 @@
+"""What a training pass calls a module with: the samples at which its kernel is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+@contextmanager
+def first_inputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """Note the first input that each module is called with, in the order of the calls.
+
+    Also where its `forward` is called by name, as nerfstudio calls that of fields, which no hook sees.
+
+    Args:
+        modules: those to listen to, by the names under which the inputs are noted.
+    """
+    inputs: dict[str, Any] = {}
+
+    def listen(name: str, module: nn.Module) -> None:
+        original = module.forward
+
+        def forward(first: Any, *arguments: Any, **options: Any) -> Any:
+            inputs.setdefault(name, first)
+            return original(first, *arguments, **options)
+
+        module.forward = forward
+
+    for name, module in modules.items():
+        listen(name, module)
+    try:
+        yield inputs
+    finally:
+        for module in modules.values():
+            del module.forward
+
+
+def distinct_rows(
+    points: Float[Tensor, "n d"], count: int, generator: torch.Generator
+) -> Int64[Tensor, " k"]:
+    """Indices of at most `count` points of which no two are equal, drawn at random; on the CPU.
+
+    Args:
+        points: some of them may be equal.
+        count: how many to draw.
+        generator: of the random numbers.
+    """
+    _, inverse = torch.unique(points, dim=0, return_inverse=True)
+    order = torch.randperm(len(points), generator=generator)
+    one_of_each = torch.full((int(inverse.max()) + 1,), -1, dtype=torch.long)
+    one_of_each.scatter_(0, inverse[order.to(inverse.device)].cpu(), order)
+    return one_of_each[torch.randperm(len(one_of_each), generator=generator)][:count]
