@@ -4,15 +4,19 @@
 `bn_field_plugin.method_configs`, the dataparsers in `bn_field_plugin.dataparser_configs`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import (
-    CoordinateMLP,
-    CoordinateMLPConfig,
-    batch_statistics,
-    calibrate,
-    fold_norm,
-    frozen_statistics,
-)
+
+if TYPE_CHECKING:
+    from bn_field_plugin.nn import (
+        CoordinateMLP,
+        CoordinateMLPConfig,
+        batch_statistics,
+        calibrate,
+        fold_norm,
+        frozen_statistics,
+    )
 
 __version__ = "0.1.0"
 
@@ -26,3 +30,12 @@ __all__ = [
     "fold_norm",
     "frozen_statistics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the networks, and torch with them, when one is asked for: commands answer --help without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from bn_field_plugin import nn
+
+    return getattr(nn, name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import errno
+import importlib
+import importlib.util
 import io
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, Union
+from typing import Annotated, Any, Protocol, Union, cast
 
 import tyro
 
@@ -42,6 +45,37 @@ class Command(Protocol):
         ...
 
 
+class Commands(Mapping[str, type[Command]]):
+    """Commands by name, whose module is loaded when one of them is asked for.
+
+    A program's --help would else load torch and much beside, to say one sentence of each command.
+
+    Args:
+        module: full name of the module of all of them.
+        classes: names of their classes there, by the commands' names.
+    """
+
+    def __init__(self, module: str, classes: Mapping[str, str]) -> None:
+        self.module, self.classes = module, classes
+
+    def __getitem__(self, name: str) -> type[Command]:
+        return cast(type[Command], getattr(importlib.import_module(self.module), self.classes[name]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def stand_in(self, name: str) -> type:
+        """A class without options, with the docstring of a command as its source has it; loads nothing."""
+        found = importlib.util.find_spec(self.module)
+        assert found is not None and found.origin is not None
+        source = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+        (node,) = (n for n in source.body if isinstance(n, ast.ClassDef) and n.name == self.classes[name])
+        return dataclasses.make_dataclass(node.name, [], namespace={"__doc__": ast.get_docstring(node)})
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """A program of several commands.
@@ -54,7 +88,7 @@ class CommandLine:
     """Name of the program."""
     description: str
     """What it is for, in its --help."""
-    commands: Mapping[str, type[Command]]
+    commands: Commands
     """Commands by name."""
     positional: str
     """The option that stands on the command line without a name, as presets call it."""
@@ -81,7 +115,8 @@ class CommandLine:
         """
         name = args[0] if args else ""
         choices: list[Any] = []
-        for other, kind in self.commands.items():
+        for other in self.commands:
+            kind = self.commands[other] if other == name else self.commands.stand_in(other)
             preset = self._preset(name, args[1:]) if other == name else None
             default: dict[str, Any] = {} if preset is None else {"default": preset}
             choices.append(Annotated[kind, tyro.conf.subcommand(other, **default)])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from standalone.command_line import CommandLine
-from standalone.image.commands import Compare, Decode, Encode, Fit, Render
+from standalone.command_line import CommandLine, Commands
 
 COMMAND_LINE = CommandLine(
     prog="bn-image",
     description=__doc__,
-    commands={"fit": Fit, "compare": Compare, "encode": Encode, "decode": Decode, "render": Render},
+    commands=Commands(
+        "standalone.image.commands",
+        {"fit": "Fit", "compare": "Compare", "encode": "Encode", "decode": "Decode", "render": "Render"},
+    ),
     positional="image",
 )
 """All commands."""

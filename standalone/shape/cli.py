@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from standalone.command_line import CommandLine
-from standalone.shape.commands import Compare, Fit, Mesh, View
+from standalone.command_line import CommandLine, Commands
 
 COMMAND_LINE = CommandLine(
     prog="bn-shape",
     description=__doc__,
-    commands={"fit": Fit, "compare": Compare, "mesh": Mesh, "view": View},
+    commands=Commands(
+        "standalone.shape.commands",
+        {"fit": "Fit", "compare": "Compare", "mesh": "Mesh", "view": "View"},
+    ),
     positional="shape",
 )
 """All commands."""

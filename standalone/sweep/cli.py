@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from standalone.command_line import CommandLine
-from standalone.sweep.commands import Run, Table
+from standalone.command_line import CommandLine, Commands
 
 COMMAND_LINE = CommandLine(
     prog="bn-sweep",
     description=__doc__,
-    commands={"run": Run, "table": Table},
+    commands=Commands(
+        "standalone.sweep.commands",
+        {"run": "Run", "table": "Table"},
+    ),
     positional="folder",
 )
 """All commands."""
