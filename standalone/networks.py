@@ -125,7 +125,7 @@ USAGE = ", ".join(family.usage for family in FAMILIES)
 
 @dataclass(frozen=True)
 class Variant:
-    """A network of the source's comparisons: an encoding with an activation, and a norm."""
+    """A network of the comparisons: an encoding with an activation, and a norm."""
 
     network: str
     """A name of one of `FAMILIES`."""

@@ -25,7 +25,7 @@ class NoEncoding:
 
 @dataclass(frozen=True)
 class PositionalEncodingConfig:
-    """PEMLP-k of the source: sines and cosines at octaves of pi."""
+    """PEMLP-k of Cai et al.: sines and cosines at octaves of pi."""
 
     num_frequencies: int = 5
     """Number k of octaves, at least 1."""

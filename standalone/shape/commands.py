@@ -160,7 +160,7 @@ class Fit:
 
 @dataclass
 class Compare:
-    """Compare networks on one shape with the same budget, as in the 3D panel of the source.
+    """Compare networks on one shape with the same budget, as in the 3D panel of Cai et al.
 
     Learning rates that are not given are each network's own. The folder gets the pictures (compare.png),
     the table (Markdown, CSV, JSON) and the curves against steps and against time.
