@@ -18,7 +18,7 @@ from benchmarks import RESULTS
 from benchmarks.image_pictures import load
 from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import exit_on_user_error
-from bn_field_plugin.ntk.kernel import eigenvalues
+from bn_field_plugin.ntk import eigenvalues
 from bn_field_plugin.ntk.points import grid
 from bn_field_plugin.ntk.spectrum import statistics_of
 from standalone.image.fit import ImageRunOptions, fit_image

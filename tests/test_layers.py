@@ -192,6 +192,36 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circles(arrows) == []
 
 
+def names_within(path: Path) -> set[str]:
+    """Every name that a module defines, sets or imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
+def test_benchmarks_and_examples_import_only_names_that_are_there() -> None:
+    """Neither mypy nor another test opens all of them, and a name that has moved would break one unseen."""
+    known = {name_of(path): names_within(path) for path in modules()}
+    files = [
+        file for folder in ("benchmarks", "examples", "tools") for file in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    lost = {
+        f"{file.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in (PACKAGE, "standalone")
+        for alias in node.names
+        if alias.name not in known.get(str(node.module), set()) and f"{node.module}.{alias.name}" not in NAMES
+    }
+    assert lost == set()
+
+
 def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [{"b", "c"}]
     assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
