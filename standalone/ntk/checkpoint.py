@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.files import replacing
 from bn_field_plugin.lpips import without_lpips
 from bn_field_plugin.ntk.kernel import num_statistics
 from bn_field_plugin.ntk.module_function import Statistics
@@ -29,7 +28,7 @@ from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
 from standalone.pages import Table, write_page
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, machine_facts, write_arrays, write_table
 
 Output = Literal["density", "rgb"]
 
@@ -185,9 +184,8 @@ def training_samples(pipeline: Any, config: CheckpointConfig) -> dict[str, tuple
 
 def write(config: CheckpointConfig, found: list[FieldSpectrum], folder: Path, command: str) -> None:
     """Write `checkpoint.npz`, `.png`, `.html`, and the table `checkpoint` (.md, .json)."""
-    with replacing(folder / "checkpoint.npz") as path:
-        arrays = {f"{one.field}_{one.output}_{one.statistics}": one.values for one in found}
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    arrays = {f"{one.field}_{one.output}_{one.statistics}": one.values for one in found}
+    write_arrays(folder / "checkpoint.npz", arrays)
     fields = list(dict.fromkeys((one.field, one.output) for one in found))
     columns = list(dict.fromkeys(one.statistics for one in found))
     figure, panels = new_figure(len(fields), len(columns), (3.4, 2.4))

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP
 from bn_field_plugin.ntk.kernel import Backend, num_statistics, why_not_structured
 from bn_field_plugin.ntk.memory import Route
@@ -25,7 +24,7 @@ from standalone.ntk.imported import imported_module
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
 from standalone.pages import Table, write_page
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, machine_facts, write_arrays, write_table
 
 
 @dataclass(frozen=True)
@@ -182,8 +181,7 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
         }
     for name, density in result.densities.items():
         arrays |= {f"{name}_density_values": density.values, f"{name}_density_weights": density.weights}
-    with replacing(folder / "spectrum.npz") as path:
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    write_arrays(folder / "spectrum.npz", arrays)
 
     label = config.module or Variant.parse(config.network).label
     figure, panels = new_figure(1, len(result.rows))

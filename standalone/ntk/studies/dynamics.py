@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import CoordinateMLP, batch_statistics
 from bn_field_plugin.ntk.kernel import ntk
 from bn_field_plugin.ntk.points import grid
@@ -22,7 +21,7 @@ from standalone.ntk.spectrum_plots import ShownSpectrum, spectrum_plots
 from standalone.ntk.studies.common import Interval, NetworkSize, build, interval
 from standalone.pages import Line, Plot, Table, line_panels, shades, write_page
 from standalone.plots import color, new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, machine_facts, write_arrays, write_table
 
 GROUPS = 8
 """Groups of eigenvectors, equally many in each, in the order of their eigenvalues."""
@@ -255,8 +254,7 @@ def write(config: DynamicsConfig, found: dict[str, list[Trajectory]], folder: Pa
             arrays[f"{key}_eigenvalues"] = one.eigenvalues
             arrays[f"{key}_coefficients"] = one.coefficients.astype(np.float32)
             arrays |= {f"{key}_step{step}": values for step, values in one.frames.items()}
-    with replacing(folder / "trajectories.npz") as path:
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    write_arrays(folder / "trajectories.npz", arrays)
     facts: dict[str, Cell] = {
         **machine_facts(),
         "network": f"{config.size.depth} x {config.size.width}, 1 output",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bn_field_plugin.files import replacing
 from bn_field_plugin.ntk.points import grid
 from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum import RESOLVED, statistics_of
@@ -16,7 +15,7 @@ from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
 from standalone.ntk.studies.common import Interval, NetworkSize, geometric_interval, interval, spectrum_of
 from standalone.pages import Table, write_page
 from standalone.plots import color, new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, machine_facts, write_arrays, write_table
 
 NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """The networks of the figure."""
@@ -117,9 +116,8 @@ def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
 def write(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], folder: Path, command: str) -> None:
     """Write `figure.png`, `.html`, `eigenvalues.npz`, and tables `figure` and `comparison` (.md, .json)."""
     draw(config, spectra, folder / "figure.png")
-    with replacing(folder / "eigenvalues.npz") as path:
-        arrays = {"_".join(key): np.stack(values) for key, values in spectra.items()}
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    arrays = {"_".join(key): np.stack(values) for key, values in spectra.items()}
+    write_arrays(folder / "eigenvalues.npz", arrays)
     facts = machine_facts() | describe(config)
     rows: list[dict[str, Cell]] = []
     for (network, norm, statistics), values in spectra.items():
