@@ -48,6 +48,9 @@ COLORS = {
 OTHER_COLORS = ("#8c8c8c", "#4d4d4d", "#b07aa1", "#9c755f")
 """Colours of all other networks, chosen by name."""
 
+LINES_IN_PANEL = 8
+"""Most lines whose names have room in a panel."""
+
 LINE_STYLES: dict[NormName, LineStyle] = {
     "none": "--",
     "batch": "-",
@@ -101,10 +104,20 @@ def save_figure(figure: Figure, path: Path, dpi: int = CHART_DPI, palette: bool 
             small.save(temporary, "PNG", optimize=True)
 
 
+def name_lines(figure: Figure, panel: Any) -> None:
+    """Put the names of a panel's lines into it, or beside all panels where so many would hide the lines."""
+    handles, labels = panel.get_legend_handles_labels()
+    if len(labels) > LINES_IN_PANEL:
+        figure.legend(handles, labels, loc="outside right upper", fontsize=7)
+    else:
+        panel.legend(fontsize=7)
+
+
 def color(variant: Variant) -> str:
     """Colour of a network, whatever its norm."""
-    if variant.network in COLORS:
-        return COLORS[variant.network]
+    for name in (variant.network, variant.network.partition("-")[0]):  # hash-8 is a hash grid like any other
+        if name in COLORS:
+            return COLORS[name]
     return OTHER_COLORS[sum(variant.network.encode()) % len(OTHER_COLORS)]
 
 

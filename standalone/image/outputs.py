@@ -21,7 +21,7 @@ from standalone.image.page import error_map, write_fit_page
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.pages import data_uri, line_panels
-from standalone.plots import CHART_DPI, color, linestyle, new_figure, save_figure
+from standalone.plots import CHART_DPI, color, linestyle, name_lines, new_figure, save_figure
 from standalone.report import csv_text, device_name, versions
 from standalone.results import Results
 from standalone.time_limit import Timed
@@ -139,7 +139,7 @@ def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path
             )
         panel.set_xlabel(label)
         panel.set_ylabel("PSNR (dB)")
-    axes[0, 0].legend(fontsize=7)
+    name_lines(figure, axes[0, 0])
     save_figure(figure, path)
 
 

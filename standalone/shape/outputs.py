@@ -12,7 +12,7 @@ from bn_field_plugin.geometry import write_mesh
 from standalone.command_line import CONFIG
 from standalone.networks import Variant
 from standalone.options import RunOptions
-from standalone.plots import color, linestyle, new_figure, save_figure
+from standalone.plots import color, linestyle, name_lines, new_figure, save_figure
 from standalone.report import csv_text, device_name, versions
 from standalone.results import Results
 from standalone.shape.contender import Contender
@@ -85,7 +85,7 @@ def draw_curves(results: Sequence[Contender], path: Path) -> None:
             )
         panel.set_xlabel(label)
         panel.set_ylabel("IoU on held-out points")
-    axes[0, 0].legend(fontsize=7)
+    name_lines(figure, axes[0, 0])
     save_figure(figure, path)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from standalone.networks import NORM_LABELS, Variant
-from standalone.plots import color, linestyle, new_figure, save_figure
+from standalone.plots import color, linestyle, name_lines, new_figure, save_figure
 
 
 def test_a_figure_is_written_whole_in_its_size(tmp_path: Path) -> None:
@@ -38,5 +39,16 @@ def test_one_panel_is_a_grid_too() -> None:
 def test_colour_tells_the_network_and_line_the_norm() -> None:
     networks = ("mlp", "pemlp-1", "pemlp-5", "siren", "fourier", "hash", "finer", "wire", "gauss")
     assert len({color(Variant(network)) for network in networks}) == len(networks)
+    assert color(Variant("hash-8")) == color(Variant("hash"))
     assert color(Variant("pemlp-7")) == color(Variant("pemlp-7", "batch"))
     assert len({linestyle(Variant("mlp", norm)) for norm in NORM_LABELS}) == len(NORM_LABELS)
+
+
+@pytest.mark.parametrize("lines", [3, 20])
+def test_names_stand_in_the_panel_unless_they_hide_it(lines: int) -> None:
+    figure, axes = new_figure()
+    for line in range(lines):
+        axes[0, 0].plot([0, 1], label=str(line))
+    name_lines(figure, axes[0, 0])
+    assert (axes[0, 0].get_legend() is None) == (lines == 20)
+    assert bool(figure.legends) == (lines == 20)
