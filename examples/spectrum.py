@@ -9,7 +9,7 @@ import argparse
 import torch
 from torch import nn
 
-from bn_field_plugin.ntk import eigenvalues, grid, statistics_of
+from bn_field_plugin.ntk import grid, spectrum, statistics_of
 
 
 def network(with_norm: bool, width: int = 64, depth: int = 3) -> nn.Sequential:
@@ -32,8 +32,8 @@ if __name__ == "__main__":
     points = grid(options.side)
     print(f"{len(points)} points; shares are of the trace")
     for with_norm, statistics in ((False, "batch"), (True, "batch"), (True, "frozen")):
-        values = eigenvalues(network(with_norm), points, statistics=statistics)
-        numbers = statistics_of(values)
+        found = spectrum(network(with_norm), points, statistics=statistics)
+        numbers = statistics_of(found.values)
         name = f"batch norm, {statistics}" if with_norm else "no norm"
         print(
             f"{name:18} largest {numbers.top_share:6.1%}  outside the top tenth {numbers.tail_share:8.4%}  "

@@ -32,7 +32,7 @@ DOORS = {
 }
 """All commands by name."""
 
-BROUGHT_BY_ANOTHER = {"nerfstudio": "nerf"}
+BROUGHT_BY_ANOTHER = {"bn-ntk": {"nerfstudio": "nerf", "torchmetrics": "nerf"}}
 """Packages that a command needs for some of its work only, with the extra that brings them."""
 
 
@@ -63,9 +63,7 @@ def missing(command: str, package: str) -> str:
         command: its name, one of `DOORS`.
         package: the package's name in an import.
     """
-    extra = DOORS[command].extra
-    if extra != "sweep":  # which brings nerfstudio itself
-        extra = BROUGHT_BY_ANOTHER.get(package, extra)
+    extra = BROUGHT_BY_ANOTHER.get(command, {}).get(package, DOORS[command].extra)
     return f"{command} needs {package}, which is not installed: pip install 'bn-field-plugin[{extra}]'"
 
 
