@@ -50,8 +50,8 @@ def distinct_rows(
         count: how many to draw.
         generator: of the random numbers.
     """
-    _, inverse = torch.unique(points, dim=0, return_inverse=True)
+    distinct, inverse = torch.unique(points, dim=0, return_inverse=True)
     order = torch.randperm(len(points), generator=generator)
-    one_of_each = torch.full((int(inverse.max()) + 1,), -1, dtype=torch.long)
+    one_of_each = torch.full((len(distinct),), -1, dtype=torch.long)
     one_of_each.scatter_(0, inverse[order.to(inverse.device)].cpu(), order)
     return one_of_each[torch.randperm(len(one_of_each), generator=generator)][:count]

@@ -31,3 +31,7 @@ def test_drawn_points_are_distinct_and_cover_all_where_there_are_few() -> None:
         assert torch.equal(drawn.unique(dim=0), values) and len(drawn) == 6
         few = distinct_rows(points, 4, torch.Generator().manual_seed(seed))
         assert len(few) == 4 == len(points[few].unique(dim=0))
+
+
+def test_of_no_points_none_are_drawn() -> None:
+    assert distinct_rows(torch.empty(0, 3), 4, torch.Generator()).tolist() == []
