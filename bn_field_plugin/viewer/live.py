@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import viser.transforms as vtf
-from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 
 from bn_field_plugin.viewer.budget import TimeBudget
@@ -191,6 +191,15 @@ class LiveViewer(Screen):
         # Nerfstudio takes the last for the split screen.
         last = self.viewed.split_with
         self.control_panel.update_output_options(sorted(names, key=lambda name: name == last))
+
+    def _trigger_rerender(self) -> None:
+        """Ask all tabs for new pictures; one that is just coming or going has nothing to draw them."""
+        if not self.ready:
+            return
+        clients = self.viser_server.get_clients()
+        for client, machine in list(self.render_statemachines.items()):
+            if client in clients:
+                machine.action(RenderAction("move", self.get_camera_state(clients[client])))
 
     def _end_on_interrupt(self) -> None:
         """Let Ctrl-C end ns-viewer, which waits for it in a loop, without a traceback."""

@@ -67,6 +67,18 @@ def test_a_page_that_is_laid_out_anew_is_put_before_the_scene_again(monkeypatch:
     assert len(put) == 3 + 1 + FIRST_VIEW_TRIES
 
 
+def test_a_tab_that_comes_or_goes_is_not_asked_for_a_picture() -> None:
+    """A choice in the panel asks all tabs; nerfstudio's own way raised KeyError in the panel's thread."""
+    asked: list[Any] = []
+    viewer: Any = object.__new__(LiveViewer)
+    viewer.ready = True
+    viewer.viser_server = SimpleNamespace(get_clients=lambda: {0: "coming", 1: "here"})
+    viewer.get_camera_state = lambda client: client
+    viewer.render_statemachines = {number: SimpleNamespace(action=asked.append) for number in (1, 2)}
+    viewer._trigger_rerender()
+    assert [(action.action, action.camera_state) for action in asked] == [("move", "here")]
+
+
 def test_a_port_in_use_is_one_line_and_the_next_free_one(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,7 +100,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     whole = png_bytes(rgb)
     absurd = whole[:16] + struct.pack(">II", 2**31 - 1, 2**31 - 1) + whole[24:]
     return {
-        "empty": (b"", "no PNG, JPEG, TIFF or EXR"),
+        "empty": (b"", "is empty"),
         "text": (b"hello", "no PNG, JPEG, TIFF or EXR"),
         "gif": (b"GIF89a" + bytes(20), "no PNG, JPEG, TIFF or EXR"),
         "animated": (png_bytes(rgb, save_all=True, append_images=[rgb.rotate(90)]), "2 frames"),
