@@ -31,6 +31,9 @@ from bn_field_plugin.viewer.panel import NormPanel
 CALIBRATION_SEED = 20240617
 """Seed of the training rays that the statistics are made exact over."""
 
+CALIBRATION_BATCH = 1024
+"""Fewest rays of a batch over which statistics are made exact, where training has smaller ones."""
+
 STATISTICS = (".norm.running_mean", ".norm.running_var", ".norm.running_count", ".norm.num_batches_tracked")
 """Ends of the names of what norms keep beside their parameters."""
 
@@ -122,11 +125,20 @@ class BNPipeline(VanillaPipeline):
 
         The same at every call; the random numbers of training stay as they were.
         """
+        own = self.datamanager.get_train_rays_per_batch()
+        # Batches of a few rays would make a pass of each layer for each of thousands of them.
+        size = own if self._sampler is None else max(own, min(num, CALIBRATION_BATCH))
         with private_random_numbers(CALIBRATION_SEED):
-            self._draw_rays(self.datamanager.get_train_rays_per_batch())
-            num_batches = -(-num // self.datamanager.get_train_rays_per_batch())
-            drawn = [self.datamanager.next_train(0)[0] for _ in range(num_batches)]
-        return cast(list[RayBundle], drawn)
+            try:
+                if self._sampler is not None:
+                    self._sampler.set_num_rays_per_batch(size)
+                drawn: list[RayBundle] = []
+                while sum(len(rays) for rays in drawn) < num:
+                    drawn.append(self.datamanager.next_train(0)[0])
+            finally:
+                if self._sampler is not None:
+                    self._sampler.set_num_rays_per_batch(own)
+        return drawn
 
     @property
     def _chooses_rays(self) -> bool:

@@ -53,9 +53,9 @@ def serves(x: Float[Tensor, "n d"], parameters: list[Tensor]) -> bool:
         parameters: of the network.
     """
     return (
-        x.shape[0] >= FEWEST_SAMPLES
+        not products.is_traced()
+        and x.shape[0] >= FEWEST_SAMPLES
         and torch.is_grad_enabled()
-        and not products.is_traced()
         and not torch.is_autocast_enabled("cpu")
         and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, *parameters))
         and all(forward_ad.unpack_dual(t).tangent is None for t in (x, *parameters))

@@ -144,6 +144,8 @@ class CoordinateMLP(nn.Module):
 
     Args:
         config: the network.
+        device: where it is made; torch's default if None.
+        dtype: of its numbers; torch's default if None.
 
     Attributes:
         inference: faster evaluation of the folded network: called with the network and coordinates `[n, d]`
@@ -153,7 +155,12 @@ class CoordinateMLP(nn.Module):
         UserError: sizes below 1, a skip that is no hidden layer, or an unknown name.
     """
 
-    def __init__(self, config: CoordinateMLPConfig) -> None:
+    def __init__(
+        self,
+        config: CoordinateMLPConfig,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         _check(config)
         self.config = config
@@ -170,6 +177,8 @@ class CoordinateMLP(nn.Module):
         self.output = _linear(config.width, config.out_dim, self.is_complex)
         self.inference: Callable[[CoordinateMLP, Tensor], Tensor | None] | None = None
         INITIALIZERS[config.init](self)
+        if device is not None or dtype is not None:
+            self.to(device=device, dtype=dtype)
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch o"]:
         """Evaluate the network at coordinates.
@@ -183,7 +192,8 @@ class CoordinateMLP(nn.Module):
         Raises:
             UserError: a training batch of one sample, or coordinates of the wrong size.
         """
-        if x.shape[-1] != self.config.in_dim:
+        is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]  # sizes are tensors then
+        if not is_traced and x.shape[-1] != self.config.in_dim:
             raise UserError(
                 f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}"
             )
@@ -202,7 +212,8 @@ class CoordinateMLP(nn.Module):
         return [*(layer.linear for layer in self.hidden_layers), self.output]
 
     def _needs_whole_batch(self) -> bool:
-        if torch.is_grad_enabled() or not self._is_plain():
+        # A tracer would keep the number of blocks that its example had.
+        if torch.is_grad_enabled() or torch.jit.is_tracing() or not self._is_plain():  # type: ignore[attr-defined]
             return True
         norms = [layer.norm for layer in self.hidden_layers]
         return any(

@@ -51,15 +51,28 @@ class Norm(nn.Module):
 
     Args:
         num_features: number of features C.
-        eps: added to the variance.
+        eps: added to the variance, above 0.
+        device: where the parameters are; torch's default if None.
+        dtype: of the parameters; torch's default if None.
+
+    Raises:
+        UserError: an eps that is not above 0.
     """
 
-    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
+        if not eps > 0:
+            raise UserError(f"norm_eps is {eps}: it must be above 0, or constant features divide by 0")
         self.num_features = num_features
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
 
     def extra_repr(self) -> str:
         """Show the size and eps."""
@@ -101,8 +114,14 @@ class RunningNorm(Norm):
     Args:
         num_features: number of features C.
         eps: added to the variance.
-        momentum: weight of the newest batch in the running statistics; None for a cumulative average.
+        momentum: weight of the newest batch in the running statistics, in [0, 1]; None for a cumulative
+            average.
         synchronize: join the batches of all processes.
+        device: where parameters and statistics are.
+        dtype: of both.
+
+    Raises:
+        UserError: an eps or a momentum out of its range.
     """
 
     running_mean: Tensor
@@ -110,16 +129,24 @@ class RunningNorm(Norm):
     num_batches_tracked: Tensor
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, synchronize: bool = True
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        synchronize: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps)
+        super().__init__(num_features, eps, device, dtype)
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise UserError(f"momentum is {momentum}: choose it from 0 to 1, or None for the mean of all")
         self.momentum = momentum
         self.synchronize = synchronize
         self.mode = StatisticsMode.AUTO
         size = self._num_statistics()
-        self.register_buffer("running_mean", torch.zeros(size))
-        self.register_buffer("running_var", torch.ones(size))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+        self.register_buffer("running_mean", torch.zeros(size, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(size, device=device, dtype=dtype))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=device))
         self._collected: _ExactMoments | None = None
         self._is_calibrated = False
         self.holds_statistics = False  # see `held_statistics`
@@ -160,7 +187,7 @@ class RunningNorm(Norm):
             UserError: a training batch of one sample.
         """
         if x.numel() == 0 and self.group is None:
-            return x
+            return x * self.weight + self.bias  # of no rows: all gradients are zero, as in torch
         flat = x.reshape(-1, x.shape[-1])
         with without_autocast(x.device):
             wide = _wide(flat)
@@ -287,7 +314,7 @@ class BatchNorm(AffineNorm):
         """
         group = self.group
         if x.shape[0] == 0 and group is None:
-            return F.linear(x, weight)
+            return F.linear(x, weight) * self.weight + self.bias
         self._check_batch(x.shape[0], group)
         y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
         self.learn(moments)
@@ -319,11 +346,17 @@ class CrossNorm(RunningNorm):
     running_count: Tensor
 
     def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, synchronize: bool = True
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        synchronize: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, synchronize)
+        super().__init__(num_features, eps, momentum, synchronize, device, dtype)
         # An integer, which module.half() leaves alone; 1 makes a fresh norm finite for any size.
-        self.register_buffer("running_count", torch.tensor(1, dtype=torch.long))
+        self.register_buffer("running_count", torch.tensor(1, dtype=torch.long, device=device))
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)

@@ -68,8 +68,12 @@ def _split(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "k b d"] | None, Floa
 
 
 def is_traced() -> bool:
-    """Whether torch.compile or a transformation of torch.func looks on: neither sees into special kernels."""
-    return torch.compiler.is_compiling() or bool(torch._C._are_functorch_transforms_active())
+    """Whether a tracer, torch.compile or torch.func looks on: none of them sees into special kernels."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined]
+        or bool(torch._C._are_functorch_transforms_active())
+    )
 
 
 def _has_fused_linear(x: Tensor) -> bool:

@@ -91,6 +91,17 @@ def held_statistics(module: nn.Module) -> Iterator[bool]:
             norm.mode = StatisticsMode.AUTO
 
 
+def _of_inputs(module: nn.Module) -> Callable[[Any], Any]:
+    """A module that takes batches as a DataLoader gives them: the first part is its input."""
+    device = next((parameter.device for parameter in module.parameters()), None)
+
+    def forward(batch: Any) -> Any:
+        first = batch[0] if isinstance(batch, (list, tuple)) else batch
+        return module(first.to(device) if isinstance(first, torch.Tensor) else first)
+
+    return forward
+
+
 @torch.no_grad()
 def calibrate(
     module: nn.Module,
@@ -106,13 +117,15 @@ def calibrate(
 
     Args:
         module: network with norms that keep statistics.
-        batches: inputs of the network; kept in memory, since every layer needs them again.
-        forward: called with each batch; `module` itself by default.
+        batches: inputs of the network, or tuples and lists that begin with them, as a DataLoader gives and
+            torch's `update_bn` takes; kept in memory, since every layer needs them again. (`update_bn` itself
+            knows torch's own norms alone, and changes nothing here.)
+        forward: called with each batch as it is; by default `module` is, with the input on its device.
 
     Returns:
         Number of norms calibrated. A norm that no batch reaches keeps its statistics.
     """
-    forward = module if forward is None else forward
+    forward = _of_inputs(module) if forward is None else forward
     norms = running_norms(module)
     if not norms:
         return 0

@@ -125,7 +125,7 @@ def test_calibration_uses_at_least_as_many_rays_as_the_option_says(capture: Path
         lambda _, __, bundle: batches.append(len(bundle))
     )
     pipeline.calibrate()
-    assert batches == [48, 48, 48]
+    assert batches == [100]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -430,3 +430,11 @@ def test_missing_data_is_told(mode: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist"):
         config.setup(device="cpu", test_mode=mode)
     assert sys.excepthook.__name__ == "hook"  # which tells it in one line where nobody catches it
+
+
+def test_batches_of_few_rays_are_joined_for_exact_statistics(capture: Path) -> None:
+    """With 4 rays a batch, calibration took 2,048 passes for each norm."""
+    pipeline = tiny_pipeline(capture, rays_per_batch=4, calibration_rays=200)
+    batches = pipeline.exact_rays()
+    assert [len(rays) for rays in batches] == [200]
+    assert len(pipeline.datamanager.next_train(0)[0]) == 4

@@ -373,3 +373,15 @@ def test_the_network_may_be_cast(norm, encoding, dtype):
         with torch.no_grad():
             assert cast(x).dtype == dtype
     assert all(s.isfinite().all() for s in statistics(cast))
+
+
+def test_no_rows_give_every_parameter_a_gradient_of_zero():
+    made = CoordinateMLP(CoordinateMLPConfig(in_dim=2, out_dim=1, width=4, depth=2))
+    made(torch.empty(0, 2)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in made.parameters())
+
+
+def test_a_network_is_made_where_and_as_asked():
+    config = CoordinateMLPConfig(in_dim=2, out_dim=1, width=4, depth=2)
+    assert {p.device.type for p in CoordinateMLP(config, device="meta").parameters()} == {"meta"}
+    assert {p.dtype for p in CoordinateMLP(config, dtype=torch.float64).parameters()} == {torch.float64}

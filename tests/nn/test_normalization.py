@@ -399,3 +399,31 @@ def test_every_name_builds_its_norm_with_its_options():
 def test_an_unknown_name_is_an_error_that_lists_the_names():
     with pytest.raises(UserError, match=r"norm is 'bach': choose one of none, batch, layer, global, cross"):
         build_norm("bach", 4)
+
+
+@pytest.mark.parametrize("name", ["batch", "layer", "global", "cross"])
+@pytest.mark.parametrize("eps", [0.0, -1e-5, float("nan")])
+def test_an_eps_that_is_not_above_zero_is_one_line(name, eps):
+    with pytest.raises(UserError, match=r"norm_eps is .*: it must be above 0"):
+        build_norm(name, 3, eps=eps)
+
+
+@pytest.mark.parametrize("name", ["batch", "global", "cross"])
+@pytest.mark.parametrize("momentum", [-0.1, 1.5])
+def test_a_momentum_out_of_its_range_is_one_line(name, momentum):
+    with pytest.raises(UserError, match=r"momentum is .*: choose it from 0 to 1"):
+        build_norm(name, 3, momentum=momentum)
+
+
+@pytest.mark.parametrize("name", ["batch", "layer", "global", "cross"])
+def test_norms_are_made_where_and_as_asked(name):
+    norm = NORMS[name](3, device="meta", dtype=torch.float64)
+    floating = [t for t in (*norm.parameters(), *norm.buffers()) if t.is_floating_point()]
+    assert all(t.device.type == "meta" and t.dtype == torch.float64 for t in floating)
+
+
+@pytest.mark.parametrize("name", ["batch", "global", "cross"])
+def test_no_rows_keep_their_graph(name):
+    norm = NORMS[name](3)
+    norm(torch.empty(0, 3)).sum().backward()
+    assert all(torch.equal(p.grad, torch.zeros(3)) for p in norm.parameters())

@@ -7,9 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from bn_field_plugin.nn import (
     BatchNorm,
+    CoordinateMLP,
+    CoordinateMLPConfig,
     LayerNorm,
     StatisticsMode,
     batch_statistics,
@@ -441,3 +444,13 @@ def test_twins_go_to_another_dtype_and_through_a_state_together():
     x = coordinates(9, 3, dtype=torch.float32)
     for mine, theirs in zip(model.eval(), other.eval(), strict=True):
         assert torch.equal(mine(x), theirs(x))
+
+
+def test_calibration_takes_what_update_bn_takes():
+    x = draw(64, 2).float()
+    own, other = (CoordinateMLP(CoordinateMLPConfig(in_dim=2, out_dim=1, width=4, depth=2)) for _ in range(2))
+    other.load_state_dict(own.state_dict())
+    loader = DataLoader(TensorDataset(x, x[:, :1]), batch_size=16)
+    assert calibrate(own, loader) == calibrate(other, list(x.split(16))) == 2
+    for a, b in zip(own.buffers(), other.buffers(), strict=True):
+        assert torch.equal(a, b)
