@@ -134,7 +134,7 @@ class BNPipeline(VanillaPipeline):
                     self._sampler.set_num_rays_per_batch(size)
                 drawn: list[RayBundle] = []
                 while sum(len(rays) for rays in drawn) < num:
-                    drawn.append(self.datamanager.next_train(0)[0])
+                    drawn.append(cast(RayBundle, self.datamanager.next_train(0)[0]))
             finally:
                 if self._sampler is not None:
                     self._sampler.set_num_rays_per_batch(own)
