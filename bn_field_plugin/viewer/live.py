@@ -33,6 +33,13 @@ PATIENCE = 5.0
 """Seconds to wait for drawing threads at the end."""
 
 
+class _Nobody:
+    """Draws nothing."""
+
+    def action(self, action: RenderAction) -> None:
+        """Take a wish for a picture, and forget it."""
+
+
 class Renderers(dict[int, RenderStateMachine]):
     """The drawing threads of all tabs: nerfstudio puts its own in, and ours take their place."""
 
@@ -40,6 +47,10 @@ class Renderers(dict[int, RenderStateMachine]):
         super().__init__()
         self.ever: list[TileRenderer] = []
         """Also those of closed tabs, which may still be amid a tile."""
+
+    def __missing__(self, client: int) -> Any:
+        """Who draws for a tab that is just coming or going, when a choice in a panel asks all tabs."""
+        return _Nobody()
 
     def __setitem__(self, client: int, machine: RenderStateMachine) -> None:
         ours = TileRenderer(machine.viewer, machine.viser_scale_ratio, machine.client)
@@ -191,15 +202,6 @@ class LiveViewer(Screen):
         # Nerfstudio takes the last for the split screen.
         last = self.viewed.split_with
         self.control_panel.update_output_options(sorted(names, key=lambda name: name == last))
-
-    def _trigger_rerender(self) -> None:
-        """Ask all tabs for new pictures; one that is just coming or going has nothing to draw them."""
-        if not self.ready:
-            return
-        clients = self.viser_server.get_clients()
-        for client, machine in list(self.render_statemachines.items()):
-            if client in clients:
-                machine.action(RenderAction("move", self.get_camera_state(clients[client])))
 
     def _end_on_interrupt(self) -> None:
         """Let Ctrl-C end ns-viewer, which waits for it in a loop, without a traceback."""

@@ -15,7 +15,7 @@ import pytest
 import viser.transforms as vtf
 from nerfstudio.viewer.viewer import Viewer
 
-from bn_field_plugin.viewer.live import FIRST_VIEW_TRIES, REFRESH, STEPS_BEHIND, LiveViewer, adopt
+from bn_field_plugin.viewer.live import FIRST_VIEW_TRIES, REFRESH, STEPS_BEHIND, LiveViewer, Renderers, adopt
 from bn_field_plugin.viewer.outlook import widest
 from tests.viewer.page import live_viewer, steps
 from tests.viewer.serving import page, wait_for
@@ -68,15 +68,17 @@ def test_a_page_that_is_laid_out_anew_is_put_before_the_scene_again(monkeypatch:
 
 
 def test_a_tab_that_comes_or_goes_is_not_asked_for_a_picture() -> None:
-    """A choice in the panel asks all tabs; nerfstudio's own way raised KeyError in the panel's thread."""
+    """A choice in a panel asks all tabs: nerfstudio raised KeyError for one without a drawing thread."""
     asked: list[Any] = []
     viewer: Any = object.__new__(LiveViewer)
     viewer.ready = True
     viewer.viser_server = SimpleNamespace(get_clients=lambda: {0: "coming", 1: "here"})
     viewer.get_camera_state = lambda client: client
-    viewer.render_statemachines = {number: SimpleNamespace(action=asked.append) for number in (1, 2)}
+    viewer.render_statemachines = Renderers()
+    dict.__setitem__(viewer.render_statemachines, 1, SimpleNamespace(action=asked.append))
     viewer._trigger_rerender()
     assert [(action.action, action.camera_state) for action in asked] == [("move", "here")]
+    assert list(viewer.render_statemachines) == [1]
 
 
 def test_a_port_in_use_is_one_line_and_the_next_free_one(

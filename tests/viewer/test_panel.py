@@ -81,7 +81,7 @@ def test_the_pipeline_is_a_source_and_nerfstudio_finds_its_panel(capture: Path) 
     pipeline = tiny_pipeline(capture)
     source: Source = pipeline  # what the panel asks for
     assert len(source.fixed_rays(50)) == 50
-    assert [len(rays) for rays in pipeline.training_rays(50)] == [48, 48]
+    assert [len(rays) for rays in pipeline.training_rays(50)] == [50]
     found = parse_object(pipeline, ViewerControl, "Custom Elements")
     assert found == [("Custom Elements/norm_panel", pipeline.norm_panel)]
 
