@@ -94,6 +94,24 @@ def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = Non
     return BatchMoments(mean, var, count)
 
 
+def merged_moments(
+    means: Float[Tensor, "b c"], squares: Float[Tensor, "b c"], n: int, block: int
+) -> tuple[Float64[Tensor, " c"], Float64[Tensor, " c"]]:
+    """Mean and biased variance of samples from those of their blocks, in fp64 (Chan et al. 1983).
+
+    Args:
+        means: of each block.
+        squares: sums of squares around them.
+        n: samples of all blocks.
+        block: samples of each block but the last.
+    """
+    counts = torch.full((len(means), 1), float(block), dtype=torch.float64)
+    counts[-1] = n - block * (len(means) - 1)
+    wide = means.double()
+    mean = (wide * counts).sum(0) / n
+    return mean, (squares.sum(0, dtype=torch.float64) + (counts * (wide - mean).square()).sum(0)) / n
+
+
 def choose_route(
     n: int, d: int, c: int, device: torch.device, dtype: torch.dtype, joined: bool = False
 ) -> Route:
@@ -102,29 +120,23 @@ def choose_route(
     Of joined processes, `moments` and `plain` alone know.
 
     The moments cost two more products of n d^2 and some 60 small operations, the others two passes over
-    n c; ours are several times slower where c does not fill the processor's vectors. Times of forward and
-    backward over those of linear and ReLU, fp32, AVX-512, 1 thread and (last two columns) 2:
-
-    | n     | d -> c     | moments | compiled | native | moments | compiled |
-    |-------|------------|---------|----------|--------|---------|----------|
-    | 4096  | 28 -> 28   | 2.5     | 2.3      | 1.7    | 2.1     | 3.2      |
-    | 32768 | 28 -> 28   | 1.6     | 1.8      | 1.6    | 0.9     | 1.7      |
-    | 16384 | 64 -> 64   | 1.6     | 1.2      | 1.2    | 1.5     | 1.2      |
-    | 65536 | 64 -> 64   | 1.5     | 1.1      | 1.2    | 1.1     | 0.7      |
-    | 65536 | 256 -> 256 | 1.4     | 1.06     | 1.13   |         |          |
-    | 65536 | 63 -> 256  | 0.9     | 1.2      | 1.4    | 1.0     | 1.2      |
-    | 65536 | 128 -> 256 | 1.08    | 1.10     | 1.22   |         |          |
+    n c. `python -m benchmarks.layer_routes` times them; its table is in benchmarks/results.
 
     On CUDA the routes have not been measured; plain waits for no answer of the device, and compiles.
     """
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
         return "plain"
-    fills_vectors = c % 16 == 0
-    if n * c >= 2**18 and (4 * d <= c if fills_vectors and not joined else d * d <= 64 * c):
+    is_large = n * c >= 2**18
+    if is_large and (4 * d <= c or (joined and d * d <= 64 * c)):
         return "moments"
     if joined:
         return "plain"
-    return "compiled" if fills_vectors and dtype == torch.float32 and kernels() is not None else "native"
+    if (
+        is_large and dtype == torch.float32 and kernels() is not None
+    ):  # a small batch is not worth loading them
+        return "compiled"
+    # Torch's kernels are slow where the features do not fill the processor's vectors.
+    return "moments" if is_large and c % 16 and d * d <= 64 * c else "native"
 
 
 def batch_norm_linear(
@@ -267,12 +279,7 @@ def _compiled(
         n, c = z.shape
         means, squares = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
         _each_block(kernels().moments, n, z, per_block=(means, squares))
-        counts = torch.full((len(means), 1), BLOCK, dtype=torch.float64)
-        counts[-1] = n - BLOCK * (len(means) - 1)
-        wide = means.double()
-        mean = (wide * counts).sum(0) / n
-        # Chan et al. (1983)
-        var = (squares.sum(0, dtype=torch.float64) + (counts * (wide - mean).square()).sum(0)) / n
+        mean, var = merged_moments(means, squares, n, BLOCK)
     y = _CompiledRoute.apply(x, weight, gamma, beta, eps, relu, z, mean, var)
     return y, BatchMoments(mean.to(z.dtype), var.to(z.dtype), z.new_tensor(float(n)))
 

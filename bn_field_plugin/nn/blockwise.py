@@ -1,9 +1,9 @@
 """Training passes of batch-normalised networks on a CPU, block by block of samples.
 
-Layer by layer, the activations of a large batch go out to memory and come back some eight times in a step,
-and two cores are hardly faster than one. Here a block of samples that fits a core's cache goes through all
-that can be done before the statistics of the next layer are known: norm, ReLU, product, and the product's
-moments. Only the products before the norm are kept for the backward pass, which forms the activations again.
+Layer by layer, the activations of a large batch go out to memory and come back several times in a step. Here
+a block of samples that fits a core's cache goes through all that can be done before the statistics of the
+next layer are known: norm, ReLU, product, and the product's moments. Only the products before the norm are
+kept for the backward pass, which forms the activations again. `python -m benchmarks.layer_routes` times both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import products
-from bn_field_plugin.nn.batch_linear import BatchMoments, kernels, plain_batch_norm_linear
+from bn_field_plugin.nn.batch_linear import BatchMoments, kernels, merged_moments, plain_batch_norm_linear
 from bn_field_plugin.nn.workers import run_pieces
 
 BLOCK_BYTES = 2**19
@@ -216,21 +216,13 @@ class _Passed:
             kernels().moments(matrix, means[block], squares[block], rows.start, rows.stop)
 
         self.each_block(product)
-        mean, var = self._merged(means, squares)
+        blocks = torch.from_numpy(means), torch.from_numpy(squares)
+        mean, var = merged_moments(*blocks, self.num, self.block)
         inverse_std = torch.rsqrt(var + layer.eps)
         center, scale, shift = (p.float().numpy() for p in (mean, layer.gamma * inverse_std, layer.beta))
         self.products.append(z)
         self.statistics.append(_Statistics(center, scale, shift, inverse_std))
         return BatchMoments(mean.float(), var.float(), z.new_tensor(float(self.num)))
-
-    def _merged(self, means: np.ndarray, squares: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance from those of the blocks, in fp64 (Chan et al. 1983)."""
-        counts = torch.full((self.blocks, 1), self.block, dtype=torch.float64)
-        counts[-1] = self.num - self.block * (self.blocks - 1)
-        wide = torch.from_numpy(means).double()
-        mean = (wide * counts).sum(0) / self.num
-        inner = torch.from_numpy(squares).sum(0, dtype=torch.float64)
-        return mean, (inner + (counts * (wide - mean).square()).sum(0)) / self.num
 
     def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
         """What a linear layer makes of what comes out of all layers."""

@@ -166,7 +166,7 @@ def _corners(builder, table, first_row, rows, weights, count, size):
         yield _row(builder, table, number, size), weight
 
 
-# The compiler does not find by itself that the features of a row are one vector: half of the time is in that.
+# The compiler does not find by itself that the features of a row are one vector.
 @intrinsic
 def _sum_of_rows(context, table, first_row, rows, weights, out, columns):
     """Store the weighted sum of rows of a table at the address `out`; `table` is an address too."""

@@ -198,7 +198,7 @@ class RunningNorm(Norm):
                 if moments is None:
                     self._check_batch(flat.shape[0], self.group)
                     moments = self._moments(wide, self.group)
-                    self._update(moments)
+                    self.learn(moments)
                 if self.holds_statistics:
                     self._held = moments
                 y = self._normalize(wide, *moments)
@@ -220,7 +220,7 @@ class RunningNorm(Norm):
             )
 
     @torch.no_grad()
-    def _update(self, moments: BatchMoments) -> None:
+    def learn(self, moments: BatchMoments) -> None:
         """Move the running statistics towards a batch's, unless frozen or the batch is not finite."""
         if self.mode is not StatisticsMode.AUTO:
             return
@@ -319,10 +319,6 @@ class BatchNorm(AffineNorm):
         y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
         self.learn(moments)
         return y
-
-    def learn(self, moments: BatchMoments) -> None:
-        """Take a batch's moments into the running statistics, as a pass through the norm does."""
-        self._update(moments)
 
 
 class GlobalNorm(AffineNorm):

@@ -189,7 +189,10 @@ def test_each_route_is_the_one_that_runs():
     assert takes(*far, route="moments").startswith("Add")
     assert takes(*far, route="native").startswith("Add")
     many = arguments(65536, 28, 28, dtype=torch.float32)
-    assert takes(*many).startswith("_MomentsRoute")
+    assert takes(*many).startswith("_CompiledRoute")
+    assert takes(*(t.detach().double() for t in many)).startswith("_MomentsRoute")
+    widening = arguments(65536, 7, 28, dtype=torch.float32)
+    assert takes(*widening).startswith("_MomentsRoute")
     wide = arguments(4096, 256, 256, dtype=torch.float32)
     assert takes(*wide).startswith("_CompiledRoute")
     assert takes(*(t.detach().double() for t in wide)).startswith("NativeBatchNorm")
@@ -217,7 +220,7 @@ def test_second_derivatives_of_the_compiled_route_are_the_plain_ones():
 def test_torchs_kernels_serve_where_numba_does_not_work(monkeypatch):
     monkeypatch.setattr(batch_linear, "kernels", lambda: None)
     inputs, grad = arguments(50, 6, 6, dtype=torch.float32), draw(50, 6, dtype=torch.float32)
-    assert choose_route(50, 6, 6, torch.device("cpu"), torch.float32) == "native"
+    assert choose_route(2**14, 64, 64, torch.device("cpu"), torch.float32) == "native"
     for route in ("auto", "compiled"):
         assert_close(results(route, inputs, grad, True), oracle(inputs, grad, True), rtol=1e-3, atol=2e-4)
 
