@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import HashGridEncodingConfig
 from bn_field_plugin.nn.hash_grid import levels_of
-from standalone.networks import Variant
+from standalone.networks import Size, Variant
 from standalone.optimization import count_parameters
 from standalone.options import NetworkOptions
 
@@ -17,6 +17,10 @@ STANDARD = (
     *("pemlp-5+batch", "siren+batch", "hash+batch"),
 )
 """The field's standard set: the networks that papers compare, and three of them with batch norm."""
+
+STANDARD_SIZE = Size(64, 3)
+"""Units and layers of the standard set, where nobody says otherwise: the sizes at which the learning rates of
+SIREN, FINER, WIRE and Gauss were searched. The ten layers of Fig 2 of Cai et al. would hold them back."""
 
 TOLERANCE = 0.05
 """Share by which numbers of parameters that count as equal may differ."""

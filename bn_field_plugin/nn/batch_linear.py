@@ -131,9 +131,8 @@ def choose_route(
         return "moments"
     if joined:
         return "plain"
-    if (
-        is_large and dtype == torch.float32 and kernels() is not None
-    ):  # a small batch is not worth loading them
+    # A small batch is not worth loading them.
+    if is_large and dtype == torch.float32 and kernels() is not None:
         return "compiled"
     # Torch's kernels are slow where the features do not fill the processor's vectors.
     return "moments" if is_large and c % 16 and d * d <= 64 * c else "native"

@@ -149,10 +149,10 @@ class Compare:
     """Go on with what an earlier call with the same options has done in the folder."""
     max_side: int | None = 256
     """Shrink the image to this longer side first; None keeps its size."""
-    width: int = 28
-    """Units of each hidden layer."""
-    depth: int = 10
-    """Number of hidden layers."""
+    width: int | None = None
+    """Units of each hidden layer; by default 28 as in Fig 2, and 64 with --all."""
+    depth: int | None = None
+    """Number of hidden layers; by default 10 as in Fig 2, and 3 with --all, as the networks' papers have."""
     zoom: tuple[int, int, int] | None = None
     """Part that the figure magnifies: top, left and side in pixels; by default where the detail is."""
     dpi: int = 100
@@ -169,8 +169,8 @@ class Compare:
         """
         from standalone.image.compare import RESULTS, Zoom, compare, write_comparison
         from standalone.interrupts import FitInterrupted
-        from standalone.matching import STANDARD, contenders
-        from standalone.networks import parse_variants
+        from standalone.matching import STANDARD, STANDARD_SIZE, contenders
+        from standalone.networks import Size, parse_variants
 
         names = STANDARD if self.all else self.variants
         variants = parse_variants([*names, *(["siren"] if self.siren else [])])
@@ -184,7 +184,11 @@ class Compare:
             and 0 <= zoom.left <= picture.width - zoom.side
         ):
             raise UserError(f"--zoom leaves the image of {picture.width} x {picture.height} pixels")
-        size = NetworkOptions(width=self.width, depth=self.depth)
+        usual = STANDARD_SIZE if self.all else Size(28, 10)
+        size = NetworkOptions(
+            width=usual.width if self.width is None else self.width,
+            depth=usual.depth if self.depth is None else self.depth,
+        )
         check_options(picture, size, self.run, self.optimization)
         networks = contenders(variants, size, 2, picture.channels, equal=self.all)
         folder = RESULTS.begin(

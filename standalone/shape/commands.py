@@ -203,7 +203,7 @@ class Compare:
             UserError: a shape or options that cannot be used.
             FitInterrupted: Ctrl-C.
         """
-        from standalone.matching import STANDARD, contenders
+        from standalone.matching import STANDARD, STANDARD_SIZE, contenders
         from standalone.networks import parse_variants
         from standalone.shape.compare import RESULTS, compare, write_comparison
 
@@ -211,7 +211,10 @@ class Compare:
         options.check()
         self.measuring.check()
         variants = parse_variants(STANDARD if self.all else self.variants)
-        networks = contenders(variants, self.network, 3, 1, equal=self.all)
+        size = self.network
+        if self.all and size.width is None and size.depth is None:
+            size = dataclasses.replace(size, width=STANDARD_SIZE.width, depth=STANDARD_SIZE.depth)
+        networks = contenders(variants, size, 3, 1, equal=self.all)
         limit = self.run.limit()
         shape = load_input(self, self.target.voxels)
         folder = RESULTS.begin(

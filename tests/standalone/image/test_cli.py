@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bn_field_plugin.errors import UserError
 from standalone.image.cli import COMMAND_LINE, main
 from standalone.image.commands import Compare, Fit
 from standalone.image.images import read_picture, write_picture
@@ -115,6 +116,20 @@ def test_the_standard_set_is_one_figure_and_one_table(image: Path, tmp_path: Pat
     numbers = [row["parameters"] for row in rows]
     assert max(numbers) - numbers[0] <= 0.05 * numbers[0] and numbers[0] - min(numbers) <= 0.05 * numbers[0]
     assert (folder / "compare.png").is_file()
+
+
+def test_the_standard_set_has_the_layers_that_its_rates_were_searched_at(image: Path, tmp_path: Path) -> None:
+    """At Fig 2's ten layers WIRE and Gauss hardly train: a comparison that batch norm wins by their depth."""
+    folder = tmp_path / "cmp"
+    run("compare", image, "--output-dir", folder, "--all", "--steps", "1")
+    sizes = {
+        row["network"]: row["layers x width"]
+        for row in json.loads((folder / "compare.json").read_text())["rows"]
+    }
+    assert sizes["MLP"] == "3x64"
+    assert sizes["Gauss"].startswith("3x")
+    with pytest.raises(UserError, match="width is 0"):
+        COMMAND_LINE.parse(["compare", str(image), "--width", "0"]).main()
 
 
 def test_presets_stand_behind_flags() -> None:
