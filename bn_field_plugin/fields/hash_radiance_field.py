@@ -31,7 +31,7 @@ DENSITY_SHIFT = -1.0
 """Added to the raw density before the exponential, so that training starts from thin fog."""
 
 HARMONICS = 4
-"""Degrees of the spherical harmonics of view directions."""
+"""Degrees of the spherical harmonics that encode a view direction; its square is their number."""
 
 
 @dataclass
@@ -49,17 +49,17 @@ class HashRadianceFieldConfig:
     log2_hashmap_size: int = 17
     """Most rows of a level's table, as a power of two."""
     init_scale: float = 1e-4
-    """The tables' features start uniformly in +- this."""
+    """The features are drawn uniformly between minus this and plus this."""
     hidden_dim: int = 64
     """Units of the hidden layer for the density."""
     num_features: int = 16
-    """Features that it hands to the colour head."""
+    """Features that the density network hands to the colour network, beside the density."""
     num_layers_color: int = 2
     """Hidden layers for the colour."""
     hidden_dim_color: int = 64
-    """Units of each."""
+    """Units of each hidden layer for the colour."""
     color_norm: Literal["same", "none"] = "same"
-    """Norm of the hidden layers for the colour: that of the density's, or none."""
+    """Norm of the hidden layers for the colour: that of the density network, or none."""
     placement: Literal["before", "after"] = "before"
     """Where the norm stands: before or after the activation."""
     norm_eps: float = 1e-5
@@ -81,7 +81,7 @@ class HashRadianceFieldConfig:
 class HashRadianceField(Field):
     """Density and colour at positions.
 
-    Outside the box of a bounded scene there is nothing, by definition.
+    Outside the box of a bounded scene, density and colour are zero.
 
     Args:
         aabb: corners of the scene's box; ignored where the scene is unbounded.
@@ -130,7 +130,7 @@ class HashRadianceField(Field):
         )
 
     def scaled(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Positions as the grid takes them: those in the scene in [-1, 1]^3."""
+        """Positions mapped so that the scene fills [-1, 1]^3, as the hash grid expects."""
         if self.contraction is not None:
             contracted: Tensor = self.contraction(positions)
             return contracted / 2
@@ -150,7 +150,12 @@ class HashRadianceField(Field):
     def encode_again(
         self, positions: Float[Tensor, "n 3"], encoded: Float[Tensor, "n e"]
     ) -> Float[Tensor, "n e"]:
-        """The hash grid's features, known from a pass without gradients, now with them."""
+        """The hash grid's features with gradients, where they are known from a pass without gradients.
+
+        Args:
+            positions: inside the scene.
+            encoded: what the grid gave for them.
+        """
         scaled = self.scaled(positions)
         if isinstance(self.grid, HashGridEncoding):
             return self.grid.with_gradients(scaled, encoded)
@@ -158,18 +163,18 @@ class HashRadianceField(Field):
         return found
 
     def density_of(self, encoded: Float[Tensor, "n e"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n f"]]:
-        """The same from the hash grid's features."""
+        """Density, in 1 / unit of length, and features for the colour, from the hash grid's features."""
         raw = self.trunk(encoded)
         return trunc_exp(raw[:, 0].float() + DENSITY_SHIFT), raw[:, 1:]
 
     def harmonics(self, directions: Float[Tensor, "r 3"]) -> Float[Tensor, "r h"]:
-        """Directions of length 1 as the colour head takes them; the same for all samples of a ray."""
+        """Spherical harmonics of directions of length 1, with which the colour network sees them."""
         return components_from_spherical_harmonics(HARMONICS, directions)
 
     def color_of(
         self, features: Float[Tensor, "n f"], harmonics: Float[Tensor, "n h"]
     ) -> Float[Tensor, "n 3"]:
-        """Colour in [0, 1] of samples from their features, seen along directions given by `harmonics`."""
+        """Colour in [0, 1] of samples, from their features and the `harmonics` of their rays' directions."""
         seen = torch.cat([features, harmonics.to(features.dtype)], dim=-1)
         return torch.sigmoid(self.head(seen).float())
 
@@ -195,8 +200,8 @@ class HashRadianceField(Field):
     def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """Outward unit normals of the density, by its gradient.
 
-        The statistics are frozen: through the batch's own, the gradient of one sample would leak into
-        another's normal. Zero where the density has no gradient.
+        The running statistics are used: with those of the batch, every sample's density would depend on all
+        other samples, and their gradients would mix. Normals are zero where the density has no gradient.
         """
         with torch.enable_grad(), frozen_statistics(self):
             points = positions.detach().reshape(-1, 3).requires_grad_()

@@ -16,7 +16,7 @@ from bn_field_plugin.lpips import has_lpips
 class ImageMetrics:
     """PSNR, SSIM and, where its weights are at hand, LPIPS of rendered images.
 
-    No module: nothing of it enters a checkpoint.
+    This is no torch module, so that the weights of LPIPS do not enter a checkpoint.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ImageMetrics:
         Returns:
             `psnr` in dB, `ssim`, and `lpips` where its weights are at hand.
         """
-        # Imported here: torchmetrics takes a second, at the start of every ns-* command.
+        # Importing torchmetrics takes a second, which every ns-* command would pay at its start.
         from torchmetrics.functional.image import (
             peak_signal_noise_ratio,
             structural_similarity_index_measure,
@@ -50,30 +50,33 @@ class ImageMetrics:
 
 
 class EvaluatesImages:
-    """Mixin of models, before nerfstudio's own class: what they say of a rendered image."""
+    """Mixin that gives models the metrics and pictures of a rendered image.
+
+    It stands before nerfstudio's class among the bases of a model, whose methods it replaces.
+    """
 
     renderer_rgb: RGBRenderer
 
     @cached_property
     def image_metrics(self) -> ImageMetrics:
-        """Metrics of rendered images."""
+        """What computes the metrics; made when first needed."""
         return ImageMetrics()
 
     def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
-        """Pictures of a rendered image, the true one beside it; models add to them."""
+        """Pictures of a rendered image by name (see `shown_images`); a model may add more."""
         return shown_images(outputs, image)
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of a rendered image, and pictures of it beside the true one."""
+        """Metrics and pictures of a rendered image, as nerfstudio asks for them in an evaluation."""
         rgb = outputs["rgb"]
         image = self.renderer_rgb.blend_background(batch["image"].to(rgb.device))
         return self.image_metrics(image, rgb), self.pictures(outputs, image)
 
 
 def ray_psnr(outputs: dict[str, Tensor], image: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
-    """PSNR in dB of a batch of rays; a metric, without gradients."""
+    """PSNR in dB of the colours of a batch of rays, without gradients."""
     with torch.no_grad():
         return {"psnr": -10 * torch.log10(torch.mean((image - outputs["rgb"]) ** 2))}
 

@@ -30,20 +30,24 @@ from bn_field_plugin.nn.workers import run_pieces
 Route = Literal["plain", "moments", "compiled", "native"]
 
 MANY_SAMPLES = 65536
-"""Samples that the route of joined processes is chosen for."""
+"""Number of samples for which processes that join their batch choose a route, whatever each of them holds:
+all have to take the same one.
+"""
 
 CANCELLATION_LIMIT = 1024
-"""Most times that rounding in the input's moments may be magnified in a variance: in fp32, to 1e-4 of it."""
+"""Largest factor by which a variance may magnify the rounding errors of the input's moments. In fp32 they
+then stay below 1e-4 of the variance.
+"""
 
 BLOCK = products.BLOCK
-"""Samples that the compiled loops take at a time: so many rows of features fit in a core's cache."""
+"""Number of samples that the compiled loops take at a time, so that their features fit in a core's cache."""
 
 NATIVE_LIMIT = 16
-"""Largest |mean| / std with which torch's kernels are trusted."""
+"""Largest |mean| / std of a feature for which the variances of torch's kernels are exact enough."""
 
 
 class BatchMoments(NamedTuple):
-    """Statistics of one batch: what the running statistics are updated with."""
+    """Statistics of one batch, with which the running statistics are updated."""
 
     mean: Float[Tensor, " c"]
     """Mean of each feature."""
@@ -83,7 +87,7 @@ def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = Non
         group: processes that share the batch; None for this one alone.
     """
     n = x.new_tensor(float(x.shape[0]))
-    # One kernel on a GPU; on a CPU it walks down one column after the other, many times slower.
+    # On a GPU, var_mean is one kernel. On a CPU it reads the columns one by one, which is many times slower.
     if group is None and x.device.type != "cpu" and x.shape[0] > 0:
         var, mean = torch.var_mean(x, dim=0, correction=0)
         return BatchMoments(mean, var, n)
@@ -117,12 +121,14 @@ def choose_route(
 ) -> Route:
     """The fastest route for `n` samples from `d` to `c` features.
 
-    Of joined processes, `moments` and `plain` alone know.
+    Only `moments` and `plain` can join the batches of several processes.
 
-    The moments cost two more products of n d^2 and some 60 small operations, the others two passes over
-    n c. `python -m benchmarks.layer_routes` times them; its table is in benchmarks/results.
+    The route `moments` costs two more products of n d^2 operations each and about 60 small operations. The
+    other routes cost two more passes over the n c numbers of the product. `python -m benchmarks.layer_routes`
+    times all of them; its table is in benchmarks/results.
 
-    On CUDA the routes have not been measured; plain waits for no answer of the device, and compiles.
+    The routes have not been measured on CUDA. There, `plain` is taken: it never makes the CPU wait for a
+    result of the device, and torch.compile can fuse it.
     """
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64):
         return "plain"
@@ -131,7 +137,7 @@ def choose_route(
         return "moments"
     if joined:
         return "plain"
-    # A small batch is not worth loading them.
+    # `kernels` loads numba the first time, which takes too long for a small batch.
     if is_large and dtype == torch.float32 and kernels() is not None:
         return "compiled"
     # Torch's kernels are slow where the features do not fill the processor's vectors.
@@ -232,7 +238,7 @@ def plain_batch_norm_linear(
 
 
 def _plain_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients in the saved `x, weight, gamma, beta` that can be differentiated again."""
+    """Gradients of the saved `x, weight, gamma, beta`, which can themselves be differentiated."""
     x, weight, gamma, beta, *_ = ctx.saved_tensors
     needed = ctx.needs_input_grad[:4]
     wanted = [t for t, is_needed in zip((x, weight, gamma, beta), needed, strict=True) if is_needed]
@@ -251,16 +257,18 @@ def _native(
 ) -> tuple[Float[Tensor, "n c"], BatchMoments] | None:
     """The layer by torch's kernels; None where they would lose too many digits of the mean."""
     n = x.shape[0]
-    mean, var = torch.zeros_like(beta), torch.zeros_like(beta)  # a momentum of 1 fills them with the batch's
+    # torch.native_batch_norm updates running statistics: with a momentum of 1 they become those of the batch.
+    mean, var = torch.zeros_like(beta), torch.zeros_like(beta)
     y, _, inverse_std = torch.native_batch_norm(
         F.linear(x, weight), gamma, beta, mean, var, training=True, momentum=1.0, eps=eps
     )
     with torch.no_grad():
-        # They add up one sample after the other in the dtype of the samples.
+        # Torch's kernels add up the samples one by one in the samples' own dtype, and so lose digits when the
+        # mean is far from zero.
         if bool((mean.abs() * inverse_std > NATIVE_LIMIT).any()):
             return None
         var = var * ((n - 1) / n)
-    # In place: torch's batch norm keeps its input for the backward pass, not its result.
+    # ReLU may overwrite the result, because torch's batch norm keeps only its input for the backward pass.
     return y.relu_() if relu else y, BatchMoments(mean, var, mean.new_tensor(float(n)))
 
 
@@ -272,7 +280,7 @@ def _compiled(
     eps: float,
     relu: bool,
 ) -> tuple[Float[Tensor, "n c"], BatchMoments]:
-    """The layer by our own loops: blocks of samples in fp32, sums over blocks in fp64."""
+    """The layer by our own compiled loops: sums are in fp32 within a block of samples, in fp64 above."""
     with torch.no_grad():
         z = F.linear(x, weight)
         n, c = z.shape
@@ -284,7 +292,10 @@ def _compiled(
 
 
 class _CompiledRoute(torch.autograd.Function):
-    """Batch norm and ReLU of a product that is known, by compiled loops."""
+    """Batch norm and ReLU, by compiled loops, of a product `z` that the caller has formed.
+
+    The product comes without gradients, so the backward pass goes through batch norm and product at once.
+    """
 
     @staticmethod
     def forward(
@@ -332,7 +343,7 @@ class _CompiledRoute(torch.autograd.Function):
 def _each_block(
     kernel: Any, n: int, *given: Tensor | bool, per_block: tuple[Float[Tensor, "b c"], ...] = ()
 ) -> None:
-    """Run a kernel over blocks of samples, with a row of each of `per_block` for each."""
+    """Run a kernel over blocks of samples; each block is given its own row of each matrix in `per_block`."""
     known = [part.detach().numpy() if isinstance(part, Tensor) else part for part in given]
     rows = [part.numpy() for part in per_block]
 
@@ -348,14 +359,18 @@ def kernels() -> Any:
 
 
 class _ProductMoments(NamedTuple):
-    """What the moments route knows before it multiplies, in fp64."""
+    """What the moments route knows before it forms the product, in fp64."""
 
     input_mean: Float64[Tensor, " d"]
+    """Mean of each feature of the input."""
     weight: Float64[Tensor, "c d"]
+    """The layer's matrix."""
     scatter: Float64[Tensor, "c d"]
     """Covariance of product and input, times the number of samples."""
     mean: Float64[Tensor, " c"]
+    """Mean of each feature of the product."""
     var: Float64[Tensor, " c"]
+    """Biased variance of each feature of the product."""
     samples: Float64[Tensor, ""]
     """Number of samples, over all processes."""
 
@@ -366,10 +381,11 @@ def _product_moments(
 ) -> _ProductMoments | None:
     """Moments of `x @ weight.T` from those of `x`; None where the variances would lose too many digits.
 
-    For root mean squares r of the input, the mean of x_i x_j is at most r_i r_j, and its rounding error some
-    u of that: the variance of a product is off by at most u (|w| . r)^2 <= u d (w^2 . r^2). Input with a mean
-    far off, or a product along a direction in which the input hardly varies, has a variance (plus eps) far
-    below that.
+    Let r_i be the root mean square of the input's feature i, and u the relative rounding error of a sum. The
+    mean of x_i x_j is at most r_i r_j, and its rounding error at most u r_i r_j. The error of a product's
+    variance is then at most u (|w| . r)^2 <= u d (w^2 . r^2). If the mean of the input is far from zero, or
+    the input hardly varies in the direction of w, the variance (plus eps) may be smaller than this error:
+    then the moments cannot be used.
     """
     d = x.shape[1]
     gram = products.sum_of_outer_products(x, x)
@@ -379,13 +395,15 @@ def _product_moments(
         joined = torch.cat([gram.flatten(), total, samples[None]])
         dist.all_reduce(joined, group=group)
         gram, total, samples = joined[: d * d].view(d, d), joined[d * d : -1], joined[-1]
-    input_mean = total / samples  # without samples not a number, which the check below refuses
+    input_mean = total / samples  # NaN where there are no samples, which the check below refuses
     wide = weight.double()
     scatter = wide @ torch.addr(gram, input_mean, total, alpha=-1)
     var = (scatter * wide).sum(1) / samples
     limit = CANCELLATION_LIMIT * torch.finfo(x.dtype).eps * d
     is_exact = (var + eps >= wide.square() @ (gram.diagonal() * (limit / samples))).all()
-    if group is not None:  # equal weights round equally, but a single dissenter would wait for ever
+    # All processes should come to the same answer, but if a single one did not, it would wait for the others
+    # for ever.
+    if group is not None:
         votes = is_exact.to(torch.int32)
         dist.all_reduce(votes, op=dist.ReduceOp.MIN, group=group)
         is_exact = votes > 0
@@ -429,16 +447,19 @@ class _MomentsRoute(torch.autograd.Function):
             if ctx.relu:
                 grad = torch.ops.aten.threshold_backward(grad, y, 0)
             grad_shift = products.sum_of_rows(grad)
-            # Of scale * weight, where shift = beta - scale * weight @ input_mean.
+            # The gradient of scale * weight, through shift = beta - scale * weight @ input_mean too.
             outer = products.sum_of_outer_products(grad, x)
             grad_scaled = torch.addr(outer, grad_shift, moments.input_mean, alpha=-1)
             grad_gamma = (grad_scaled * moments.weight).sum(1) * inverse_std
-            grad_var = grad_gamma * scale * inverse_std / -moments.samples  # times 2 / samples, in truth
+            # The gradient of the variance times 2 / samples, which a mean of squares brings; with the -1/2 of
+            # the derivative of (var + eps)^(-1/2), the factor is -1 / samples.
+            grad_var = grad_gamma * scale * inverse_std / -moments.samples
             grad_weight = torch.addcmul(grad_var[:, None] * moments.scatter, scale[:, None], grad_scaled)
             grad_x = None
             if ctx.needs_input_grad[0]:
                 all_shift = grad_shift
-                if ctx.group is not None:  # the moments belong to all processes, and so do their gradients
+                # The moments depend on the samples of all processes, so their gradients are summed over all.
+                if ctx.group is not None:
                     grad_var, all_shift = all_reduce_sum(torch.stack([grad_var, grad_shift]), ctx.group)
                 through_var = (moments.weight.T * grad_var) @ moments.weight
                 grad_mean = -(grad_var * moments.mean + all_shift * scale / moments.samples) @ moments.weight

@@ -5,7 +5,8 @@ and contiguous, vectors `[c]`. Some samples are taken together as one row, so th
 vectors whatever the number of features.
 """
 
-# No fastmath: backward finds the same zeros of the ReLU as forward.
+# Without fastmath, the backward pass rounds as the forward pass does, and finds the same zeros of the ReLU.
+# mypy does not look into compiled functions.
 # mypy: ignore-errors
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def network(
 
 
 class _Network(torch.autograd.Function):
-    """The passes; `moments` is filled by the forward one."""
+    """Forward and backward pass; the forward pass appends to the list `moments`, as a second result."""
 
     @staticmethod
     def forward(ctx: Any, moments: list[BatchMoments], eps: list[float], *tensors: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def _widest(hidden: list[Hidden]) -> int:
 
 
 def _by_torch(tensors: tuple[Tensor, ...], eps: list[float]) -> Float[Tensor, "n o"]:
-    """The outputs again, by operations that can be differentiated twice."""
+    """The outputs, computed again by torch operations, which can be differentiated twice."""
     y, weight, bias, *flat = tensors
     for layer in _layers(flat, eps):
         y, _ = plain_batch_norm_linear(y, *layer, None, True)
@@ -137,17 +137,17 @@ def _by_torch(tensors: tuple[Tensor, ...], eps: list[float]) -> Float[Tensor, "n
 
 
 class _Statistics(NamedTuple):
-    """What the samples of a layer are normalised with, as the compiled loops take it."""
+    """What a layer's product is normalised with, as arrays for the compiled loops."""
 
     mean: np.ndarray
     scale: np.ndarray
-    """Gamma over the standard deviation."""
+    """Gamma divided by the standard deviation."""
     shift: np.ndarray
     inverse_std: Float64[Tensor, " c"]
 
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The three that take a product to what ReLU is applied to."""
+        """Mean, scale and shift: ReLU is applied to (product - mean) * scale + shift."""
         return self[:3]
 
 
@@ -182,7 +182,7 @@ class _Passed:
         assert set_threads is not None
 
         def piece(block: int) -> None:
-            # Each thread multiplies on its own: the others are busy with other blocks.
+            # A product uses one thread, because the other threads are busy with other blocks.
             before = set_threads(1)
             try:
                 work(block, slice(block * self.block, min((block + 1) * self.block, self.num)))
@@ -192,11 +192,11 @@ class _Passed:
         run_pieces(piece, self.blocks)
 
     def row_per_block(self, c: int) -> np.ndarray:
-        """Zeros for something that each block finds for each feature."""
+        """Zeros `[blocks, c]`, for a number that each block computes for each of `c` features."""
         return np.zeros((self.blocks, c), np.float32)
 
     def behind(self, layers: int, rows: slice) -> Float[Tensor, "b c"]:
-        """What comes out of the first so many layers, for some samples; the samples where it is none."""
+        """Outputs of the first `layers` hidden layers for some samples; of none, the samples themselves."""
         if not layers:
             return self.x[rows]
         z = self.products[layers - 1][rows]
@@ -205,7 +205,11 @@ class _Passed:
         return y
 
     def add(self, layer: Hidden) -> BatchMoments:
-        """Pass the next layer; gives the moments of its product."""
+        """Take the batch through the next layer.
+
+        Returns:
+            The moments of the layer's product.
+        """
         before = len(self.products)
         z = self.x.new_empty(self.num, layer.weight.shape[0])
         means, squares = self.row_per_block(z.shape[1]), self.row_per_block(z.shape[1])
@@ -225,7 +229,7 @@ class _Passed:
         return BatchMoments(mean.float(), var.float(), z.new_tensor(float(self.num)))
 
     def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
-        """What a linear layer makes of what comes out of all layers."""
+        """Outputs of a linear layer that follows all hidden layers passed so far."""
         out = self.x.new_empty(self.num, weight.shape[0])
 
         def product(_: int, rows: slice) -> None:
@@ -236,7 +240,7 @@ class _Passed:
 
 
 class _Through(NamedTuple):
-    """What mean and variance of a layer send back to each sample."""
+    """What each sample's gradient gains through the variance and the mean of a layer's product."""
 
     var: np.ndarray
     mean: np.ndarray
@@ -263,7 +267,7 @@ def _gradients(
         weight, above = layer.weight, below
     grad_x = torch.empty_like(passed.x) if wants_x else None
     first, *_ = _one_layer(passed, 0, weight, above, through, grad_x)
-    # Each weight was found with the norm below it: the last one belongs to the output.
+    # Each pass found a weight and the norm below it, so the last weight is that of the output layer.
     *inner, output = [first, *found[::3]]
     norms = [part for pair in zip(inner, found[1::3], found[2::3], strict=True) for part in pair]
     return [grad_x, output, grad.sum(0), *norms]
@@ -284,7 +288,7 @@ def _one_layer(
         layers: hidden layers below.
         weight: the layer's.
         above: gradients of what comes out of the layer, or of its product where it is the output layer.
-        through: what its statistics send back; None for the output layer.
+        through: what gradients gain through the layer's statistics; None for the output layer without any.
         below: filled with the gradients of what comes into the layer.
     """
     partial = weight.new_empty(passed.blocks, *weight.shape)
@@ -314,7 +318,7 @@ def _one_layer(
 
 @functools.cache
 def _set_threads_of_products() -> Callable[[int], int] | None:
-    """MKL's number of threads for the calling thread, which gives the one before; None without MKL."""
+    """MKL's function that sets the number of threads of the calling thread and gives the former, or None."""
     folder = Path(torch.__file__).parent / "lib"
     for path in sorted(folder.glob("libtorch_cpu.*")):
         try:

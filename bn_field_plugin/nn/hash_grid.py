@@ -1,7 +1,7 @@
 """The multiresolution hash grid (Müller et al. 2022) as an encoding: features learned at corners of grids.
 
-Two routes to one result: torch, on any device and differentiable any number of times, and loops compiled by
-numba for fp32 on a CPU. Nothing else differs between them.
+There are two routes to the same result: by torch, on any device and differentiable any number of times, and
+by loops that numba compiles, for fp32 on a CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bn_field_plugin.nn.encodings import Encoding
 from bn_field_plugin.nn.workers import run_pieces
 
 PRIMES = (1, 2654435761, 805459861)
-"""Factors of the spatial hash, one an axis (Teschner et al. 2003)."""
+"""Factors of the spatial hash, one for each axis (Teschner et al. 2003)."""
 
 BLOCK = 4096
 """Samples that a thread takes at a time."""
@@ -45,7 +45,7 @@ class HashGridEncodingConfig:
     log2_table_size: int = 17
     """Most rows of a grid's table, as a power of two: a grid with more corners shares rows by a hash."""
     init_scale: float = 1e-4
-    """Features start uniformly in +- this."""
+    """The features are drawn uniformly between minus this and plus this."""
 
     def build(self, in_dim: int) -> Encoding:
         """Make the encoding for `in_dim` coordinates.
@@ -70,7 +70,7 @@ class Level(NamedTuple):
 
     @property
     def mask(self) -> np.uint32:
-        """What the kernels take a hash modulo the number of rows by; 0 for a dense grid."""
+        """Bits of a hash that are its row: a hashed grid has a power of two of rows. 0 for a dense grid."""
         return np.uint32(0 if self.is_dense else self.rows - 1)
 
 
@@ -86,7 +86,7 @@ def levels_of(config: HashGridEncodingConfig, dim: int) -> list[Level]:
         growth = (config.finest_resolution / config.base_resolution) ** (1 / (config.num_levels - 1))
     levels, row = [], 0
     for index in range(config.num_levels):
-        # The small number keeps a power that should be whole from falling below it.
+        # The small number is for powers that should be whole: rounding might leave them below.
         resolution = math.floor(config.base_resolution * growth**index + 1e-6)
         corners = (resolution + 1) ** dim
         is_dense = corners <= 2**config.log2_table_size
@@ -158,7 +158,7 @@ class HashGridEncoding(Encoding):
         return out.reshape(*x.shape[:-1], self.out_dim)
 
     def with_gradients(self, x: Float[Tensor, "n d"], features: Float[Tensor, "n f"]) -> Float[Tensor, "n f"]:
-        """Features that were computed without gradients, now with them: nothing is read twice on a CPU.
+        """Features with gradients, where they are known from a pass without: no table is read again on a CPU.
 
         Args:
             x: coordinates.
@@ -177,10 +177,11 @@ def interpolate(
     features = []
     for level in levels:
         scaled = (x * 0.5 + 0.5) * level.resolution
-        # On the border itself the slope is that inside; clamp() gives it or 0, as torch's version has it.
+        # On the border itself, the gradient is that of the inside. clamp() would give that or zero, depending
+        # on torch's version.
         held = scaled.detach().clamp(0, level.resolution)
         scaled = torch.where((scaled < 0) | (scaled > level.resolution), held, scaled)
-        # What is not a number becomes any integer: the lower bound is for it.
+        # NaN becomes an arbitrary integer, which may be negative; hence the lower bound.
         cell = scaled.detach().long().clamp(0, level.resolution - 1)
         weights = corner_weights(scaled - cell).to(tables.dtype)
         rows = F.embedding(corner_rows(cell, level) + level.row, tables)
@@ -245,7 +246,7 @@ class _Compiled(torch.autograd.Function):
 
 
 def _descriptions(x: Tensor, tables: Tensor, levels: list[Level]) -> list[tuple[Any, ...]]:
-    """What the kernels are told of each level, after the arrays."""
+    """The arguments that describe each level to the kernels; they follow the arrays."""
     features = tables.shape[1]
     axes, columns = (0,) * x.shape[1], (0,) * features
     return [
@@ -280,18 +281,18 @@ def _each_level_and_block(kernel: Any, described: list[tuple[Any, ...]], *tensor
 
 
 def _each_level(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:
-    """Run a kernel over all samples, one level by one thread: no two add to one row."""
+    """Run a kernel over all samples; one thread takes a whole level, so that no two add to the same row."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
 
     def work(index: int) -> None:
-        # The finest take longest, so they come first.
+        # The finest levels take longest, so they come first.
         kernel(*arrays, *described[-1 - index], 0, len(arrays[0]))
 
     run_pieces(work, len(described))
 
 
 def _is_compiled_for(x: Tensor, tables: Tensor) -> bool:
-    """Whether the compiled route serves."""
+    """Whether the compiled loops can be used: fp32 on a CPU, and no transformation of torch at work."""
     return (
         x.device.type == "cpu"
         and x.dtype == tables.dtype == torch.float32

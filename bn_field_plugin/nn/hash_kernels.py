@@ -9,7 +9,7 @@ resolution, its first row in the tables, and the mask of its hash, which is 0 wh
 of zeros, one a coordinate (`axes`) and one a feature (`columns`), tell the compiler how many there are.
 """
 
-# No fastmath: sums in the order in which they are written, the same bits everywhere.
+# Without fastmath, sums are taken in the order in which they are written, and have the same bits everywhere.
 # mypy does not look into compiled functions.
 # mypy: ignore-errors
 
@@ -33,7 +33,7 @@ def _locate(coordinate, resolution):
     """Cell of a coordinate, and its place in there from 0 to 1."""
     scaled = (coordinate * HALF + HALF) * np.float32(resolution)
     scaled = min(max(scaled, ZERO), np.float32(resolution))
-    # Not a number: max() gives its first argument then, so the cell is one of the grid, and the place is NaN.
+    # If a coordinate is NaN, max() gives its first argument: the cell is in the grid, and the place is NaN.
     cell = min(np.int32(max(ZERO, scaled)), np.int32(resolution - 1))
     return np.uint32(cell), scaled - np.float32(cell)
 
@@ -166,7 +166,7 @@ def _corners(builder, table, first_row, rows, weights, count, size):
         yield _row(builder, table, number, size), weight
 
 
-# The compiler does not find by itself that the features of a row are one vector.
+# By itself, the compiler would not load the features of a row as one vector.
 @intrinsic
 def _sum_of_rows(context, table, first_row, rows, weights, out, columns):
     """Store the weighted sum of rows of a table at the address `out`; `table` is an address too."""
@@ -193,7 +193,7 @@ def _add_to_rows(context, table, first_row, rows, weights, grad, columns):
         table, first_row, rows, weights, grad, _ = arguments
         change = _load(builder, _row(builder, grad, ir.Constant(INT64, 0), size))
         for row, weight in _corners(builder, table, first_row, rows, weights, signature.args[2].count, size):
-            # Loaded after the corner before was stored: two may share a row.
+            # Each row is loaded only after the last one has been stored, since two corners may share a row.
             _store(builder, builder.fadd(_load(builder, row), builder.fmul(weight, change)), row)
         return context.get_dummy_value()
 
@@ -230,7 +230,7 @@ def backward_tables(x, grad_out, grad_tables, axes, columns, column, resolution,
 def backward_positions(
     x, tables, grad_out, grad_x, axes, columns, column, resolution, row, mask, first, last
 ):
-    """Add the level's share to the gradients of positions; none along axes where the box holds them."""
+    """Add the level's share to the gradients of positions; coordinates outside [-1, 1] have no gradient."""
     scale = np.float32(resolution) * HALF
     for s in range(first, last):
         rows, place = _cell(x, s, resolution, mask, axes)

@@ -28,10 +28,10 @@ from bn_field_plugin.nn.normalization import (
 from bn_field_plugin.nn.precision import without_autocast
 
 EVAL_BLOCK_BYTES = 2**21
-"""Activations of one layer that an evaluation pass holds at a time: about the cores' L2 cache."""
+"""Bytes of one layer's activations that an evaluation pass holds at a time: about the L2 cache of a core."""
 
 START_POINTS = 1024
-"""Points of the box over which norms before activations of a given scale find what to start with."""
+"""Number of points over which norms measure their inputs to start with (see `_start_norms`)."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class CoordinateMLPConfig:
     activation: ActivationName = "relu"
     """Activation of the hidden layers."""
     omega: float | None = None
-    """Frequency of the activations sine, finer, wire and wire-real; None is that of their papers."""
+    """Frequency of the activations sine, finer, wire and wire-real; None takes the value of their papers."""
     finer_bias: float | None = None
-    """Biases before the first layer's activation finer start uniformly in +- this."""
+    """Biases of the first layer with the activation finer are drawn uniformly between minus and plus this."""
     wire_scale: float | None = None
     """Scale of the activations wire and wire-real: they vanish beyond 1 over it."""
     gauss_sigma: float | None = None
@@ -98,7 +98,7 @@ class HiddenLayer(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether nobody has put hooks, other weights or other modules in: else each module is called."""
+        """Whether the layer is as it was made, without hooks or other weights; else each module is called."""
         modules = (self, self.linear, self.activation, self.norm)
         return all(module is None or is_plain(module) for module in modules)
 
@@ -138,9 +138,9 @@ def is_plain(module: nn.Module) -> bool:
 class CoordinateMLP(nn.Module):
     """A multi-layer perceptron from coordinates to values, with a norm in each hidden layer.
 
-    With the initialisation `paper`, norms start with scale and shift that let the activations see what they
-    see without norm: sin(30 z) of normalised z would be far too fast. With batch norm the fresh network is
-    the very function that it is without, over the box [-1, 1].
+    With the initialisation `paper`, the scales and shifts of the norms start so that activations see the same
+    distribution as in a network without norms: sin(30 z) of a normalised z would oscillate far too fast. With
+    batch norm, a fresh network is even the same function over the box [-1, 1] as one without.
 
     Args:
         config: the network.
@@ -192,7 +192,8 @@ class CoordinateMLP(nn.Module):
         Raises:
             UserError: a training batch of one sample, or coordinates of the wrong size.
         """
-        is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]  # sizes are tensors then
+        # While torch.jit traces, sizes are tensors, which cannot decide an `if`.
+        is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
         if not is_traced and x.shape[-1] != self.config.in_dim:
             raise UserError(
                 f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}"
@@ -212,7 +213,7 @@ class CoordinateMLP(nn.Module):
         return [*(layer.linear for layer in self.hidden_layers), self.output]
 
     def _needs_whole_batch(self) -> bool:
-        # A tracer would keep the number of blocks that its example had.
+        # torch.jit.trace would fix the number of blocks to that of its example.
         if torch.is_grad_enabled() or torch.jit.is_tracing() or not self._is_plain():  # type: ignore[attr-defined]
             return True
         norms = [layer.norm for layer in self.hidden_layers]
@@ -365,9 +366,9 @@ def _init_he(mlp: CoordinateMLP) -> None:
 
 @torch.no_grad()
 def _init_paper(mlp: CoordinateMLP) -> None:
-    """As the activation's paper has it, with norms that start where it has no norm."""
+    """As in the paper of the activation; norms start so that activations see what they see without norm."""
     activation = mlp.hidden_layers[0].activation
-    if activation.is_complex or activation.keeps_scale:  # PyTorch's
+    if activation.is_complex or activation.keeps_scale:  # their papers keep PyTorch's initialisation
         return
     for index, layer in enumerate(mlp.hidden_layers):
         activation.draw(layer.linear.weight, _bias_before_activation(layer), is_first=index == 0)
@@ -376,7 +377,10 @@ def _init_paper(mlp: CoordinateMLP) -> None:
 
 
 def _bias_before_activation(layer: HiddenLayer) -> Tensor:
-    """What shifts the activation's input: the norm's shift where that is last, drawn as biases are."""
+    """The parameter that shifts the activation's input: the bias, or the shift of a norm that comes after it.
+
+    That shift takes over the value of the bias; where there is none, it is drawn as PyTorch draws biases.
+    """
     if layer.norm is None or not layer.norm_first:
         return layer.linear.bias
     if layer.linear.bias is None:
@@ -387,10 +391,10 @@ def _bias_before_activation(layer: HiddenLayer) -> Tensor:
 
 
 def _start_norms(mlp: CoordinateMLP) -> None:
-    """Give norms the scale, and batch norm the mean too, that their inputs have over the box without norms.
+    """Start norms with the scale, and batch norm also with the mean, that their inputs have without norms.
 
-    Batch norm gets each unit's own, so that it changes nothing at first. The others normalise with moments of
-    many units, and get one scale for all.
+    Both are measured over the box [-1, 1]. Batch norm gets those of each unit, so that it changes nothing at
+    first. The other norms normalise with moments over many units, and get one scale for all units.
     """
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(START_POINTS, mlp.config.in_dim, generator=generator, device="cpu") * 2 - 1
@@ -414,7 +418,7 @@ def _start_norms(mlp: CoordinateMLP) -> None:
 
 
 def _match(norm: Norm, x: Float[Tensor, "n c"]) -> None:
-    """Give a norm the moments of what it is to see."""
+    """Set a norm's scale and shift to the moments of its input, so that it does not change them."""
     variance, mean = torch.var_mean(x, dim=0, correction=0)
     own = isinstance(norm, BatchNorm)
     norm.weight.copy_((variance if own else variance.mean()).sqrt().expand_as(variance))
@@ -422,7 +426,7 @@ def _match(norm: Norm, x: Float[Tensor, "n c"]) -> None:
 
 
 def _linear(in_features: int, out_features: int, is_complex: bool, bias: bool = True) -> nn.Linear:
-    """A linear map with real or complex weights; of the latter, callers use what both have."""
+    """A linear layer with real or complex weights. The return type names what both have in common."""
     if is_complex:
         return ComplexLinear(in_features, out_features)  # type: ignore[return-value]
     return nn.Linear(in_features, out_features, bias=bias)
@@ -436,7 +440,7 @@ def _activation(config: CoordinateMLPConfig) -> Activation:
 
 
 def _real(x: Tensor) -> Float[Tensor, "n o"]:
-    """The real part, which is what a network of complex numbers gives."""
+    """The real part of outputs; those of a network with real weights are real already."""
     return x.real if x.is_complex() else x
 
 

@@ -1,6 +1,6 @@
 """Samples along rays behind an occupancy grid: marching, packed samples, compositing.
 
-Each part in torch, for any device, and in loops compiled for a CPU, which give the same.
+Each part is written twice: in torch, for any device, and as compiled loops for a CPU, with the same results.
 """
 
 from bn_field_plugin.sampling.compositing import (

@@ -17,10 +17,10 @@ BLOCK = 512
 """Rays that a thread takes at a time."""
 
 OPAQUE = 0.5
-"""Share of a ray's light that is absorbed before the depth that is its median."""
+"""The median depth of a ray is where this share of its light has been absorbed."""
 
 OPAQUE_DEPTH = 1e3
-"""Optical depth that lets no light through in any dtype."""
+"""An optical depth from which on no light gets through: exp(-1000) is zero in every dtype."""
 
 
 class Composite(NamedTuple):
@@ -40,7 +40,8 @@ def sample_weights(
     """Weights of samples, and how much light gets to each from its ray's origin, by torch; differentiable."""
     depth = density * samples.length
     dtype = depth.dtype
-    # One sum runs over all rays: without a bound, an opaque sample would leave no digits to those after it.
+    # The cumulative sum runs over the samples of all rays. After a very opaque sample it would be so large
+    # that the depths of later samples are lost in rounding; hence the bound.
     depth = depth.double().clamp_max(OPAQUE_DEPTH)
     total = torch.nn.functional.pad(depth.cumsum(0), (1, 0))
     light = torch.exp(-(total[:-1] - total[samples.first[:-1]][samples.ray])).to(dtype)
@@ -51,12 +52,12 @@ def sample_weights(
 def light_along(
     density: Float[Tensor, " n"], samples: PackedSamples, light: Float[Tensor, " r"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " r"]]:
-    """How much light gets to each sample, and how much gets through to what lies behind the last ones.
+    """How much light gets to each sample, and how much is left of it behind the last sample of each ray.
 
     Args:
         density: of each sample.
         samples: where they lie.
-        light: what gets to the first sample of each ray.
+        light: how much light gets to the first sample of each ray.
     """
     kernels = _kernels(density, light)
     if kernels is None:
@@ -112,7 +113,7 @@ def median_depth(weights: Float[Tensor, " n"], samples: PackedSamples) -> Float[
 
 
 class _Compiled(torch.autograd.Function):
-    """Compositing by compiled loops, one ray after the other."""
+    """Compositing by compiled loops, which take one ray after the other."""
 
     @staticmethod
     def forward(
@@ -135,7 +136,7 @@ class _Compiled(torch.autograd.Function):
         if torch.is_grad_enabled():
             everything = composite_by_torch(density, color, samples)
             wanted = [t for t, needed in zip((density, color), ctx.needs_input_grad, strict=False) if needed]
-            # Weights know nothing of colours.
+            # The weights do not depend on the colours, so they may need no gradient when the colours do.
             pairs = [(out, grad) for out, grad in zip(everything, grads, strict=True) if out.requires_grad]
             outputs, grads = zip(*pairs, strict=True)
             found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
@@ -160,7 +161,7 @@ def _each_block(kernel: Any, rays: int, *tensors: Tensor) -> None:
 
 
 def _kernels(*tensors: Tensor) -> Any:
-    """The compiled loops; None where they do not serve."""
+    """The compiled loops; None where torch has to do it: not on a CPU, not in fp32, or while torch traces."""
     if any(x.device.type != "cpu" or x.dtype != torch.float32 for x in tensors) or products.is_traced():
         return None
     return load_compiled("bn_field_plugin.sampling.compositing_kernels")

@@ -12,7 +12,7 @@ ONE, ZERO = np.float32(1.0), np.float32(0.0)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def light(density, length, starts, light, here, behind, first, last):
-    """Light that gets to each sample of rays `[first, last)`, and behind the last ones."""
+    """Light that gets to each sample of rays `[first, last)`, and what is left of it behind the last ones."""
     for r in range(first, last):
         left = light[r]
         for s in range(starts[r], starts[r + 1]):
@@ -53,7 +53,11 @@ def backward(
     first,
     last,
 ):
-    """Gradients to densities and colours: a sample adds light, and takes some from those behind it."""
+    """Gradients of densities and colours of the samples of rays `[first, last)`.
+
+    A denser sample adds light of its own, and takes light from the samples behind it. The first pass over a
+    ray sums what each sample adds to the loss; the second one takes off what the samples behind it add.
+    """
     channels = color.shape[1]
     for r in range(first, last):
         light, behind = ONE, ZERO
@@ -65,9 +69,9 @@ def backward(
                 gain += grad_sums[r, c] * color[s, c]
                 grad_color[s, c] = weight * grad_sums[r, c]
             behind += weight * gain
-            # For the second pass: the light behind the sample times its gain, and its share of the sum.
+            # Kept for the second pass: the light left behind this sample times its gain for the loss, and the
+            # sum of what the samples up to this one add. The total less that sum is what those behind add.
             grad_density[s] = light * gain
-            # What is in front of the next sample so far.
             grad_density[s] += behind
         for s in range(starts[r], starts[r + 1]):
             grad_density[s] = length[s] * (grad_density[s] - behind)

@@ -1,4 +1,4 @@
-"""Samples at even steps along rays, where an occupancy grid has something."""
+"""Samples at even steps along rays, in the occupied cells of a grid."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BLOCK = 512
 """Rays that a thread takes at a time."""
 
 COARSE = 4
-"""Cells of a block along each axis."""
+"""Number of cells along each axis of a block, over which rays can leap when all of them are empty."""
 
 
 class Cells(NamedTuple):
     """A box of equal cells, some of them occupied."""
 
     occupied: Bool[Tensor, "x y z"]
-    """As many along each axis."""
+    """Which cells are occupied; the number of cells is the same along each axis."""
     low: Float[Tensor, " 3"]
     """Lowest corner of the box."""
     high: Float[Tensor, " 3"]
     """Highest corner."""
     coarse: Bool[Tensor, "x2 y2 z2"] | None = None
-    """Whether any of `COARSE`^3 cells is occupied, block by block: so that much can be leapt over. None if
-    the resolution is no multiple of it.
+    """Whether any cell is occupied in each block of `COARSE`^3 cells. Rays leap over a block without any.
+    None if the resolution is not a multiple of `COARSE`.
     """
 
     @property
@@ -74,7 +74,7 @@ def march(
 
     Args:
         rays: the rays.
-        cells: where there is something.
+        cells: the box, with its occupied cells.
         step: distance of the samples, and length of each; above 0.
         jitter: shift of each ray's samples in steps, in [0, 1).
         first_step: k of the first sample of each ray; 0 where None.
@@ -88,7 +88,7 @@ def march(
 
 
 def blocks_of(occupied: Bool[Tensor, "x y z"]) -> Bool[Tensor, "x2 y2 z2"] | None:
-    """`Cells.coarse` of cells."""
+    """Whether any cell is occupied in each block, as `Cells.coarse` has it."""
     if occupied.shape[0] % COARSE:
         return None
     pooled = torch.nn.functional.max_pool3d(occupied[None, None].float(), COARSE)
@@ -166,7 +166,7 @@ def _march_compiled(
 
 
 def _kernels(like: Tensor) -> Any:
-    """The compiled loops; None where they do not serve."""
+    """The compiled loops; None where torch has to do it: not on a CPU, or not in fp32."""
     if like.device.type != "cpu" or like.dtype != torch.float32:
         return None
     return load_compiled("bn_field_plugin.sampling.marching_kernels")

@@ -1,6 +1,7 @@
 """Marching rays through a grid of occupied cells on a CPU, compiled by numba; `marching` is the oracle."""
 
-# No fastmath: the same roundings as torch's, so that a sample lies in the same cell.
+# Without fastmath, positions are rounded as torch rounds them, and samples lie in the same cells for both.
+# mypy does not look into compiled functions.
 # mypy: ignore-errors
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ def find(
 ):
     """Steps of rays `[first, last)` whose sample lies in an occupied cell, up to the columns of `found`.
 
-    An empty cell, or block of cells, is left in one leap. It ends a little before the cell does: what it
-    passes over lies inside the cell whatever the rounding.
+    An empty cell, or an empty block of cells, is left in one leap. The leap ends a little before the cell
+    does, so that rounding can never carry it past a sample of the next cell.
     """
     resolution, most = occupied.shape[0], found.shape[1]
-    # Shifts: a division of integers takes as long as all else that is done for a cell.
+    # A block is found by shifting bits. A division of integers would take as long as all else that is done
+    # for a cell.
     whole = 0
     while coarse.shape[0] << whole < resolution:
         whole += 1
@@ -71,7 +73,7 @@ def find(
         dx, dy, dz = directions[r, 0], directions[r, 1], directions[r, 2]
         ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
         near, far, shift = nears[r], fars[r], jitter[r]
-        # Of steps: distances along the ray are rounded.
+        # By how many steps a leap ends before the cell does. Distances are rounded, far ones more.
         margin = MARGIN + ROUNDING * far * per_step
         k, count, over = next_step[r], 0, True
         while True:
@@ -81,7 +83,7 @@ def find(
             i = _cell(ox + dx * middle, low[0], per_unit[0], resolution)
             j = _cell(oy + dy * middle, low[1], per_unit[1], resolution)
             m = _cell(oz + dz * middle, low[2], per_unit[2], resolution)
-            # Unsigned: a signed index might count from the end, which is looked at.
+            # Unsigned, because for signed indices numba also compiles a test whether they are negative.
             u, v, w = np.uint64(i), np.uint64(j), np.uint64(m)
             is_near = coarse[u >> bits, v >> bits, w >> bits]
             if is_near and occupied[u, v, w]:

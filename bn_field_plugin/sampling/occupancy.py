@@ -1,4 +1,4 @@
-"""Where a scene has something: densities of a box's cells, kept while a field trains."""
+"""Which cells of a scene's box are occupied, as learnt from a field's density while it trains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bn_field_plugin.sampling.compositing import OPAQUE_DEPTH
 from bn_field_plugin.sampling.marching import Cells, blocks_of
 
 DECAY = 0.95
-"""What an update leaves of a cell's former density, where that is more than its new one."""
+"""Factor by which an update lowers each cell's density, before it takes the new one if that is larger."""
 
 OPACITY = 0.01
 """A sample of this opacity makes its cell occupied, even where the mean cell is denser."""
@@ -25,8 +25,8 @@ POINTS_PER_CALL = 2**16
 class OccupancyGrid(nn.Module):
     """Cells of a box, each with the largest density that was found in it lately (Müller et al. 2022).
 
-    A cell is occupied where a sample in it would have an opacity of `OPACITY`, or the mean cell's, if that is
-    less: thin fog, all there is when training begins, is not empty.
+    A cell is occupied if a sample in it would have at least the opacity `OPACITY`, or at least the mean
+    opacity of all cells, if that is less. Else the thin fog of a fresh field would count as empty.
 
     Args:
         aabb: corners of the box.
@@ -82,11 +82,11 @@ class OccupancyGrid(nn.Module):
         self.densities *= DECAY
         for index in self._chosen(fraction).split(POINTS_PER_CALL):
             found = density(self._points_in(index)).reshape(-1).to(self.densities.dtype)
-            # Not a number is nothing; what has no bound is opaque, and still decays.
+            # NaN counts as no density. Infinity counts as opaque, but as a finite number, which can decay.
             found = found.nan_to_num(0.0).clamp_max(OPAQUE_DEPTH / step)
             self.densities.scatter_reduce_(0, index, found, "amax")
         opacity = -torch.expm1(-self.densities * step)
-        # Summed in fp64: the mean of equal cells is no more than each of them.
+        # The mean is taken in fp64: rounded in fp32, the mean of equal cells might be above all of them.
         threshold = opacity.mean(dtype=torch.float64).to(opacity.dtype).clamp_max(OPACITY)
         occupied = (opacity >= threshold) & (opacity > 0)
         is_empty = not bool(occupied.any())

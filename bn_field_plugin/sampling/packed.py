@@ -1,4 +1,4 @@
-"""Rays, and samples on them packed into one dimension: as many on each ray as it needs."""
+"""Rays, and their samples in one dimension: each ray has as many samples as it needs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from torch import Tensor
 
 
 class Rays(NamedTuple):
-    """Rays and the part of each that is looked at; lengths in units of the scene."""
+    """Rays, and the part of each that may have samples; lengths in units of the scene."""
 
     origins: Float[Tensor, "r 3"]
+    """Where rays begin."""
     directions: Float[Tensor, "r 3"]
-    """Of length 1."""
+    """Directions, of length 1."""
     nears: Float[Tensor, " r"]
+    """Distance of the nearest point that may be sampled."""
     fars: Float[Tensor, " r"]
-    """Not beyond the near end where there is nothing to look at."""
+    """Distance of the farthest such point; at most the near one if the ray has none."""
 
     def some(self, index: Int[Tensor, " s"]) -> Rays:
         """Some of the rays, by their numbers."""

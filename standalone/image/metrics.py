@@ -1,4 +1,4 @@
-"""How near a reconstruction is, always on 8-bit clamped values: what a screen would show."""
+"""How close a reconstruction is to its image. Both are compared as 8-bit values, as a screen shows them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def psnr(truth: Image8, ours: Image8) -> float:
 
 
 def squared_error(truth: Image8, ours: Image8) -> float:
-    """Mean squared error of 8-bit values; integers are summed, so that nothing is rounded."""
+    """Mean squared error of 8-bit values. The sum is of integers, and therefore exact."""
     difference = truth.astype(np.int32) - ours.astype(np.int32)
     return int(np.square(difference).sum(dtype=np.int64)) / truth.size
 
@@ -40,7 +40,7 @@ def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {"psnr": psnr(truth, ours), **similarity(truth, ours)._asdict()}
     if has_lpips() and truth.shape[2] >= 3 and min(truth.shape[:2]) >= LPIPS_SIDE:
-        # Imported here: it takes seconds.
+        # Importing torchmetrics takes seconds, which an image without LPIPS should not cost.
         from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
         a, b = (

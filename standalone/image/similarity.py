@@ -14,13 +14,13 @@ SIGMA = 1.5
 """Standard deviation of the window, in pixels."""
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales, the finest first."""
+"""Exponents of the scales in MS-SSIM, the finest scale first."""
 
 STABILIZERS = (0.01**2, 0.03**2)
-"""What is added to products of means and of deviations, for values in [0, 1]."""
+"""Constants c1 and c2 of SSIM for values in [0, 1]: they keep its two fractions from dividing by zero."""
 
 SMALLEST = WINDOW * 2 ** (len(WEIGHTS) - 1)
-"""Shortest side that the window fits in at the coarsest scale."""
+"""Shortest side of an image whose coarsest scale still holds the window."""
 
 Planes = Float64[np.ndarray, "c h w"]
 """Channels of an image, values in [0, 1]."""
@@ -36,9 +36,9 @@ class Similarity(NamedTuple):
 
 
 def similarity(truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w c"]) -> Similarity:
-    """SSIM and MS-SSIM of 8-bit images; channels count alike.
+    """SSIM and MS-SSIM of 8-bit images, as means over all channels.
 
-    Windows that would leave the image are left out, as in the papers.
+    Only windows that lie wholly inside the image are counted, as in the papers.
     """
     a, b = (np.moveaxis(image.astype(np.float64) / 255, -1, 0) for image in (truth, ours))
     side = min(truth.shape[:2])
@@ -58,7 +58,7 @@ def similarity(truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w
 
 
 def _at_one_scale(a: Planes, b: Planes) -> tuple[float, float]:
-    """Mean of the similarity, and of its part without the means (contrast and structure)."""
+    """Mean SSIM, and the mean of its second factor, which compares contrast and structure only."""
     c1, c2 = STABILIZERS
     mean_a, mean_b, aa, bb, ab = (_blurred(x) for x in (a, b, a * a, b * b, a * b))
     both, squares = mean_a * mean_b, mean_a**2 + mean_b**2
@@ -67,7 +67,7 @@ def _at_one_scale(a: Planes, b: Planes) -> tuple[float, float]:
 
 
 def _blurred(x: Planes) -> Planes:
-    """Means under the window, wherever it lies inside."""
+    """Weighted means under the window, at all places where it lies wholly inside the image."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
     window /= window.sum()
