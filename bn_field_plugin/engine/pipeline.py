@@ -19,9 +19,11 @@ from nerfstudio.engine.callbacks import (
 )
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor
+from typing_extensions import Self
 
 from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.engine.pinhole_rays import quicken_rays
 from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.errors import UserError, tell_uncaught_user_errors
@@ -88,6 +90,7 @@ class BNPipeline(VanillaPipeline):
         sample_masks_rightly(config.datamanager)
         with same_order_of_images(world_size):
             super().__init__(config, device, test_mode, world_size, *args, **kwargs)
+        quicken_rays(self.datamanager)
         self._is_stale = False
         self.norm_panel = NormPanel(self, config.panel_share)
         """Found by nerfstudio's viewer."""
@@ -105,6 +108,12 @@ class BNPipeline(VanillaPipeline):
         """Configs of dataparser and model, whose kinds nerfstudio's types do not tell."""
         datamanager: Any = config.datamanager
         return datamanager.dataparser, config.model
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode; nerfstudio asks for it before every step, most often in vain."""
+        if any(module.training != mode for module in self.modules()):
+            super().train(mode)
+        return self
 
     def calibrate(self) -> None:
         """Make the running statistics exact over training rays, if training has moved since.

@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import products
-from bn_field_plugin.nn.batch_linear import BatchMoments, kernels, merged_moments, plain_batch_norm_linear
+from bn_field_plugin.nn.batch_linear import BatchMoments, merged_moments, plain_batch_norm_linear
+from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.workers import run_pieces
 
 BLOCK_BYTES = 2**19
@@ -35,6 +36,17 @@ FEWEST_IN_BLOCK = 1024
 FEWEST_SAMPLES = 8192
 """Samples of a batch from which on blocks are faster than layers."""
 
+SHARES = 2
+"""Pieces of a batch for each thread: those that are done early take what is left of the others' work."""
+
+_Norm: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+NOTHING = np.zeros((0, 0), np.float32)
+"""Tells a kernel that a matrix is not wanted."""
+
+NO_NORM: _Norm = (NOTHING[0:0].reshape(-1),) * 3
+"""Stands for a norm's mean, scale and shift where there is none."""
+
 
 class Hidden(NamedTuple):
     """A hidden layer: product, batch norm, ReLU."""
@@ -45,21 +57,20 @@ class Hidden(NamedTuple):
     eps: float
 
 
-def serves(x: Float[Tensor, "n d"], parameters: list[Tensor]) -> bool:
+def serves(tensors: list[Tensor]) -> bool:
     """Whether a batch can go this way: large enough, fp32 on a CPU, and numba and MKL at hand.
 
     Args:
-        x: samples.
-        parameters: of the network.
+        tensors: the samples, then the parameters of the network.
     """
     return (
-        not products.is_traced()
-        and x.shape[0] >= FEWEST_SAMPLES
+        tensors[0].shape[0] >= FEWEST_SAMPLES
+        and not products.is_traced()
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (x, *parameters))
-        and all(forward_ad.unpack_dual(t).tangent is None for t in (x, *parameters))
-        and _set_threads_of_products() is not None
+        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+        and all(forward_ad.unpack_dual(t).tangent is None for t in tensors)
+        and _blas() is not None
         and kernels() is not None
     )
 
@@ -146,7 +157,7 @@ class _Statistics(NamedTuple):
     inverse_std: Float64[Tensor, " c"]
 
     @property
-    def affine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def norm(self) -> _Norm:
         """Mean, scale and shift: ReLU is applied to (product - mean) * scale + shift."""
         return self[:3]
 
@@ -176,33 +187,37 @@ class _Passed:
         self.block = max(fitting, FEWEST_IN_BLOCK)
         self.blocks = -(-self.num // self.block)
 
-    def each_block(self, work: Callable[[int, slice], None]) -> None:
-        """Call `work` with the number and the rows of each block, on as many threads as torch has."""
-        set_threads = _set_threads_of_products()
-        assert set_threads is not None
+    def each_block(self, kernel: Callable[..., None], *given: object) -> None:
+        """Call a kernel for all blocks, on as many threads as torch has.
 
-        def piece(block: int) -> None:
+        Args:
+            kernel: called with the address of the product, `given`, the size of a block, and which blocks.
+            given: arrays, and tuples of them.
+        """
+        blas = _blas()
+        assert blas is not None
+        share = -(-self.blocks // (SHARES * torch.get_num_threads()))
+
+        def piece(number: int) -> None:
             # A product uses one thread, because the other threads are busy with other blocks.
-            before = set_threads(1)
+            before = blas.set_threads(1)
             try:
-                work(block, slice(block * self.block, min((block + 1) * self.block, self.num)))
+                first = number * share
+                kernel(blas.sgemm, *given, self.block, first, min(first + share, self.blocks))
             finally:
-                set_threads(before)
+                blas.set_threads(before)
 
-        run_pieces(piece, self.blocks)
+        run_pieces(piece, -(-self.blocks // share))
 
     def row_per_block(self, c: int) -> np.ndarray:
         """Zeros `[blocks, c]`, for a number that each block computes for each of `c` features."""
         return np.zeros((self.blocks, c), np.float32)
 
-    def behind(self, layers: int, rows: slice) -> Float[Tensor, "b c"]:
-        """Outputs of the first `layers` hidden layers for some samples; of none, the samples themselves."""
+    def behind(self, layers: int) -> tuple[np.ndarray, _Norm, bool]:
+        """Outputs of the first `layers` hidden layers, as the kernels take what comes into the next one."""
         if not layers:
-            return self.x[rows]
-        z = self.products[layers - 1][rows]
-        y = torch.empty_like(z)
-        kernels().normalize(z.numpy(), *self.statistics[layers - 1].affine, True, y.numpy(), 0, len(z))
-        return y
+            return self.x.numpy(), NO_NORM, False
+        return self.products[layers - 1].numpy(), self.statistics[layers - 1].norm, True
 
     def add(self, layer: Hidden) -> BatchMoments:
         """Take the batch through the next layer.
@@ -210,16 +225,10 @@ class _Passed:
         Returns:
             The moments of the layer's product.
         """
-        before = len(self.products)
         z = self.x.new_empty(self.num, layer.weight.shape[0])
         means, squares = self.row_per_block(z.shape[1]), self.row_per_block(z.shape[1])
-        matrix = z.numpy()
-
-        def product(block: int, rows: slice) -> None:
-            torch.mm(self.behind(before, rows), layer.weight.t(), out=z[rows])
-            kernels().moments(matrix, means[block], squares[block], rows.start, rows.stop)
-
-        self.each_block(product)
+        into = self.behind(len(self.products))
+        self.each_block(kernels().forward, *into, layer.weight.numpy(), z.numpy(), means, squares)
         blocks = torch.from_numpy(means), torch.from_numpy(squares)
         mean, var = merged_moments(*blocks, self.num, self.block)
         inverse_std = torch.rsqrt(var + layer.eps)
@@ -231,19 +240,9 @@ class _Passed:
     def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
         """Outputs of a linear layer that follows all hidden layers passed so far."""
         out = self.x.new_empty(self.num, weight.shape[0])
-
-        def product(_: int, rows: slice) -> None:
-            torch.addmm(bias, self.behind(len(self.products), rows), weight.t(), out=out[rows])
-
-        self.each_block(product)
+        into = self.behind(len(self.products))
+        self.each_block(kernels().output, *into, weight.numpy(), bias.numpy(), out.numpy())
         return out
-
-
-class _Through(NamedTuple):
-    """What each sample's gradient gains through the variance and the mean of a layer's product."""
-
-    var: np.ndarray
-    mean: np.ndarray
 
 
 def _gradients(
@@ -254,20 +253,21 @@ def _gradients(
     wants_x: bool,
 ) -> list[Tensor | None]:
     """Gradients of samples, output weight and bias, and of each layer's weight, gamma and beta."""
-    n, above, through = passed.num, grad, None
+    n, above = passed.num, grad
+    back: tuple[np.ndarray, np.ndarray] | None = None
     found: list[Tensor | None] = []
     for layers in range(len(hidden), 0, -1):
         below = torch.empty_like(passed.products[layers - 1])
-        grad_weight, grad_gamma, grad_beta = _one_layer(passed, layers, weight, above, through, below)
+        grad_weight, grad_gamma, grad_beta = _one_layer(passed, layers, weight, above, back, below)
         layer, inverse_std = hidden[layers - 1], passed.statistics[layers - 1].inverse_std
         share = layer.gamma * inverse_std / n
-        back = share * inverse_std * grad_gamma, share * grad_beta
-        through = _Through(*(part.float().numpy() for part in back))
+        var_back, mean_back = share * inverse_std * grad_gamma, share * grad_beta
+        back = var_back.float().numpy(), mean_back.float().numpy()
         found = [grad_weight, grad_gamma.float(), grad_beta.float(), *found]
         weight, above = layer.weight, below
     grad_x = torch.empty_like(passed.x) if wants_x else None
-    first, *_ = _one_layer(passed, 0, weight, above, through, grad_x)
-    # Each pass found a weight and the norm below it, so the last weight is that of the output layer.
+    first, *_ = _one_layer(passed, 0, weight, above, back, grad_x)
+    # Each weight was found with the norm below it: the last one belongs to the output.
     *inner, output = [first, *found[::3]]
     norms = [part for pair in zip(inner, found[1::3], found[2::3], strict=True) for part in pair]
     return [grad_x, output, grad.sum(0), *norms]
@@ -278,7 +278,7 @@ def _one_layer(
     layers: int,
     weight: Float[Tensor, "o c"],
     above: Float[Tensor, "n o"],
-    through: _Through | None,
+    back: tuple[np.ndarray, np.ndarray] | None,
     below: Float[Tensor, "n c"] | None,
 ) -> tuple[Float[Tensor, "o c"], Float64[Tensor, " c"], Float64[Tensor, " c"]]:
     """Gradients of a layer's weight, and of the norm's gamma and beta below it.
@@ -287,43 +287,48 @@ def _one_layer(
         passed: the batch.
         layers: hidden layers below.
         weight: the layer's.
-        above: gradients of what comes out of the layer, or of its product where it is the output layer.
-        through: what gradients gain through the layer's statistics; None for the output layer without any.
+        above: gradients of what comes out of the layer.
+        back: what variance and mean of its product send back to each sample; None for the output layer.
         below: filled with the gradients of what comes into the layer.
     """
+    matrix = above.numpy()
+    own: tuple[object, ...] = matrix, NO_NORM, NO_NORM[:2], False
+    if back is not None:
+        own = passed.products[layers].numpy(), passed.statistics[layers].norm, back, True
     partial = weight.new_empty(passed.blocks, *weight.shape)
-    sums, dots = passed.row_per_block(weight.shape[1]), passed.row_per_block(weight.shape[1])
-
-    def gradients(block: int, rows: slice) -> None:
-        here = above[rows]
-        if through is not None:
-            z, own = passed.products[layers][rows], passed.statistics[layers]
-            given, here = here, torch.empty_like(here)
-            told = given.numpy(), z.numpy(), *own.affine, True, *through, here.numpy()
-            kernels().backward(*told, 0, len(z))
-        torch.mm(here.t(), passed.behind(layers, rows), out=partial[block])
-        if below is None:
-            return
-        torch.mm(here, weight, out=below[rows])
-        if layers:
-            arrays = below.numpy(), passed.products[layers - 1].numpy(), *passed.statistics[layers - 1].affine
-            kernels().sums(*arrays, True, sums[block], dots[block], rows.start, rows.stop)
-
-    passed.each_block(gradients)
+    totals, dots = passed.row_per_block(weight.shape[1]), passed.row_per_block(weight.shape[1])
+    found = partial.numpy(), NOTHING if below is None else below.numpy(), totals, dots
+    passed.each_block(kernels().gradients, matrix, *own, *passed.behind(layers), weight.numpy(), *found)
     grad_weight = partial.sum(0, dtype=torch.float64).float()
-    grad_beta, dot = (torch.from_numpy(part).sum(0, dtype=torch.float64) for part in (sums, dots))
+    grad_beta, dot = (torch.from_numpy(part).sum(0, dtype=torch.float64) for part in (totals, dots))
     inverse_std = passed.statistics[layers - 1].inverse_std if layers else torch.zeros_like(dot)
     return grad_weight, dot * inverse_std, grad_beta
 
 
+def kernels() -> Any:
+    """The compiled loops; None where numba does not work."""
+    return load_compiled("bn_field_plugin.nn.blockwise_kernels")
+
+
+class _Blas(NamedTuple):
+    """MKL within torch."""
+
+    set_threads: Callable[[int], int]
+    """Sets the number of threads for the calling thread, and gives the one before."""
+    sgemm: int
+    """Address of the product in fp32."""
+
+
 @functools.cache
-def _set_threads_of_products() -> Callable[[int], int] | None:
-    """MKL's function that sets the number of threads of the calling thread and gives the former, or None."""
+def _blas() -> _Blas | None:
+    """MKL's functions; None without MKL."""
     folder = Path(torch.__file__).parent / "lib"
     for path in sorted(folder.glob("libtorch_cpu.*")):
         try:
-            found: Callable[[int], int] = ctypes.CDLL(str(path)).MKL_Set_Num_Threads_Local
+            library = ctypes.CDLL(str(path))
+            sgemm = ctypes.cast(library.sgemm_, ctypes.c_void_p).value
+            if sgemm is not None:
+                return _Blas(library.MKL_Set_Num_Threads_Local, sgemm)
         except (OSError, AttributeError):
             continue
-        return found
     return None

@@ -127,11 +127,21 @@ class HiddenLayer(nn.Module):
         return self.activation(norm(self.linear(x)))
 
 
+PLAIN_PARAMETERS = (nn.Parameter, Tensor)
+"""Types of parameters that are just numbers; others may be spread over processes."""
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a module is just what its class says: no hooks, and parameters of its own as they are."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-    return not (hooked or module._backward_pre_hooks or hasattr(module, "parametrizations")) and all(
-        type(parameter) in (nn.Parameter, Tensor) for parameter in module.parameters(recurse=False)
+    # Asked of every module in every step: torch's own ways to list parameters would take milliseconds.
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "parametrizations" in module._modules
+    ) and all(
+        parameter is None or type(parameter) in PLAIN_PARAMETERS for parameter in module._parameters.values()
     )
 
 
@@ -234,8 +244,9 @@ class CoordinateMLP(nn.Module):
 
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
         encoded = self.encode(x)
-        if self._goes_blockwise(encoded):
-            return self._forward_blockwise(encoded)
+        hidden = self._blockwise_layers(encoded)
+        if hidden is not None:
+            return self._forward_blockwise(encoded, hidden)
         h = encoded
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
@@ -243,29 +254,29 @@ class CoordinateMLP(nn.Module):
             h = layer(h)
         return _real(self.output(h))
 
-    def _goes_blockwise(self, encoded: Float[Tensor, "n f"]) -> bool:
-        """Whether a training pass can take blocks of samples through all layers."""
-        if not blockwise.serves(encoded, [*self.layers.parameters(), *self.output.parameters()]):
-            return False
-        norms = [layer.norm for layer in self.hidden_layers]
-        return (
-            not self.config.skips
-            and self._is_plain()
-            and all(layer.is_fused and isinstance(layer.activation, nn.ReLU) for layer in self.hidden_layers)
-            and all(isinstance(norm, BatchNorm) and norm.group is None for norm in norms)
-        )
+    def _blockwise_layers(self, encoded: Float[Tensor, "n f"]) -> list[blockwise.Hidden] | None:
+        """The hidden layers, if a training pass can take blocks of samples through all of them."""
+        if self.config.skips or not is_plain(self.output):
+            return None
+        hidden, tensors = [], [encoded, self.output.weight, self.output.bias]
+        for layer in self.hidden_layers:
+            norm = layer.norm
+            if not (layer.is_fused and isinstance(layer.activation, nn.ReLU) and isinstance(norm, BatchNorm)):
+                return None
+            if norm.group is not None:
+                return None
+            parameters = layer.linear.weight, norm.weight, norm.bias
+            hidden.append(blockwise.Hidden(*parameters, norm.eps))
+            tensors += parameters
+        return hidden if blockwise.serves(tensors) else None
 
-    def _forward_blockwise(self, encoded: Float[Tensor, "n f"]) -> Float[Tensor, "n o"]:
-        norms = [layer.norm for layer in self.hidden_layers]
-        hidden = [
-            blockwise.Hidden(layer.linear.weight, norm.weight, norm.bias, norm.eps)
-            for layer, norm in zip(self.hidden_layers, norms, strict=True)
-            if isinstance(norm, BatchNorm)
-        ]
+    def _forward_blockwise(
+        self, encoded: Float[Tensor, "n f"], hidden: list[blockwise.Hidden]
+    ) -> Float[Tensor, "n o"]:
         y, moments = blockwise.network(encoded, hidden, self.output.weight, self.output.bias)
-        for norm, found in zip(norms, moments, strict=True):
-            if isinstance(norm, BatchNorm):
-                norm.learn(found)
+        for layer, found in zip(self.hidden_layers, moments, strict=True):
+            if isinstance(layer.norm, BatchNorm):
+                layer.norm.learn(found)
         return y
 
     def _forward_blocks(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:

@@ -164,15 +164,15 @@ def test_the_same_bits_for_any_number_of_threads():
 
 
 def test_threads_of_products_are_what_they_were_before():
-    set_threads = blockwise._set_threads_of_products()
-    if set_threads is None:
+    blas = blockwise._blas()
+    if blas is None:
         pytest.skip("this torch has no MKL")
-    set_threads(3)
+    blas.set_threads(3)
     try:
         mlp()(draw(3 * BLOCK, 3).float()).sum().backward()
-        assert set_threads(0) == 3
+        assert blas.set_threads(0) == 3
     finally:
-        set_threads(0)
+        blas.set_threads(0)
 
 
 def test_a_batch_that_is_not_finite_leaves_the_statistics():
