@@ -6,7 +6,6 @@ finished are not repeated, so the command can be stopped and given again.
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +76,6 @@ def main(config: NGPGain) -> None:
                     "PSNR dB": psnr,
                     "PSNR sd": sd,
                     "SSIM": ssim,
-                    "wall s": round(statistics.median(result.seconds for result in results), 1),
                 }
             )
     gain, sd = mean_and_sd([with_ - none for none, with_ in zip(*best.values(), strict=True)], 2)
@@ -98,7 +96,7 @@ def main(config: NGPGain) -> None:
         command_behind(f"python -m benchmarks.ngp_gain --scene {scene.name}", config, ("scene",)),
         rows,
         facts,
-        [f"{line}.", "Wall clock is that of the whole training command."],
+        [f"{line}."],
         folder=RESULTS,
     )
 

@@ -58,6 +58,8 @@ class HashRadianceFieldConfig:
     """Hidden layers for the colour."""
     hidden_dim_color: int = 64
     """Units of each hidden layer for the colour."""
+    density_norm: Literal["same", "none"] = "same"
+    """Norm of the hidden layer for the density: the model's, or none."""
     color_norm: Literal["same", "none"] = "same"
     """Norm of the hidden layers for the colour: that of the density network, or none."""
     placement: Literal["before", "after"] = "before"
@@ -120,7 +122,13 @@ class HashRadianceField(Field):
             )
 
         features = config.num_features
-        self.trunk = network(self.grid.out_dim, 1 + features, config.hidden_dim, 1, norm)
+        self.trunk = network(
+            self.grid.out_dim,
+            1 + features,
+            config.hidden_dim,
+            1,
+            norm if config.density_norm == "same" else "none",
+        )
         self.head = network(
             features + HARMONICS**2,
             3,
