@@ -1,11 +1,12 @@
-"""What batch norm brings behind a hash grid: bn-ngp against ngp at equal steps, each at its best rate.
+"""What batch norm brings behind a hash grid: bn-ngp against ngp at equal steps, each with its best Adam.
 
-The first seed tries all rates, the others run at the best one. The runs are `bn-sweep`'s: those that have
+The first seed tries all numbers of Adam, the others run with the best ones. The runs are `bn-sweep`'s: those that have
 finished are not repeated, so the command can be stopped and given again.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class NGPGain:
     """Steps of each run, at whose end the learning rate's schedule ends too."""
     rates: tuple[float, ...] = (1e-2, 2e-2, 4e-2)
     """Learning rates of Adam that the first seed tries."""
+    second_betas: tuple[float, ...] = (0.95, 0.99)
+    """Second betas of Adam that it tries each of them with; none for each method's own."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each method for each seed."""
     target: float | None = 3.0
@@ -53,25 +56,31 @@ def main(config: NGPGain) -> None:
     rows: list[dict[str, Cell]] = []
     best: dict[str, list[float]] = {}
 
-    def run(method: str, rate: float, seed: int) -> Result:
-        rated = Method(method, method, ("--optimizers.fields.optimizer.lr", f"{rate:g}"))
-        result = run_or_recall(Run(scene, rated, seed, config.steps, config.threads), output_dir)
-        print(f"{method}, rate {rate:g}, seed {seed}: {result.metrics['psnr']:.2f} dB", flush=True)
+    def run(method: str, adam: tuple[float, float | None], seed: int) -> Result:
+        rate, beta = adam
+        options = ["--optimizers.fields.optimizer.lr", f"{rate:g}"]
+        if beta is not None:
+            options += ["--optimizers.fields.optimizer.betas", "0.9", f"{beta:g}"]
+        tuned = Method(method, method, tuple(options))
+        result = run_or_recall(Run(scene, tuned, seed, config.steps, config.threads), output_dir)
+        print(f"{method}, Adam {adam}, seed {seed}: {result.metrics['psnr']:.2f} dB", flush=True)
         return result
 
     first, *others = config.seeds
     for method in METHODS:
-        tried = {rate: [run(method, rate, first)] for rate in config.rates}
-        chosen = max(tried, key=lambda rate: tried[rate][0].metrics["psnr"])
+        choices = itertools.product(config.rates, config.second_betas or (None,))
+        tried = {adam: [run(method, adam, first)] for adam in choices}
+        chosen = max(tried, key=lambda adam: tried[adam][0].metrics["psnr"])
         tried[chosen] += [run(method, chosen, seed) for seed in others]
         best[method] = [result.metrics["psnr"] for result in tried[chosen]]
-        for rate, results in tried.items():
+        for (rate, beta), results in tried.items():
             psnr, sd = mean_and_sd([result.metrics["psnr"] for result in results], 2)
             ssim, _ = mean_and_sd([result.metrics["ssim"] for result in results], 4)
             rows.append(
                 {
                     "method": method,
                     "rate": rate,
+                    "second beta": beta,
                     "seeds": len(results),
                     "PSNR dB": psnr,
                     "PSNR sd": sd,
@@ -79,7 +88,7 @@ def main(config: NGPGain) -> None:
                 }
             )
     gain, sd = mean_and_sd([with_ - none for none, with_ in zip(*best.values(), strict=True)], 2)
-    line = f"Gain of batch norm, each side at its best rate: {gain:+.2f} dB"
+    line = f"Gain of batch norm, each side with its best Adam: {gain:+.2f} dB"
     if sd is not None:
         line += f", standard deviation {sd:.2f} over seeds"
     if config.target is not None:

@@ -41,13 +41,13 @@ bn_mipnerf = MethodSpecification(
 """`bn-mipnerf`"""
 
 bn_ngp = MethodSpecification(
-    config=ngp.ngp("bn-ngp", "batch", lr=1e-2),
+    config=ngp.ngp("bn-ngp", "batch", lr=7e-3, betas=(0.9, 0.95)),
     description="Hash grid with batch-normalised networks: sharp in a minute on two CPU cores. Begin here.",
 )
 """`bn-ngp`"""
 
 plain_ngp = MethodSpecification(
-    config=ngp.ngp("ngp", "none", lr=1e-2),
+    config=ngp.ngp("ngp", "none", lr=1e-2, betas=(0.9, 0.99)),
     description="bn-ngp without norm, for honest comparisons.",
 )
 """`ngp`"""

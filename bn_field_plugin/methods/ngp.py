@@ -12,16 +12,18 @@ from bn_field_plugin.models.bn_ngp import BNNGPModelConfig
 from bn_field_plugin.nn import NormName
 
 
-def ngp(method_name: str, norm: NormName, lr: float) -> BNTrainerConfig:
+def ngp(method_name: str, norm: NormName, lr: float, betas: tuple[float, float]) -> BNTrainerConfig:
     """A hash grid and small networks, trained in a minute on two CPU cores.
 
     Args:
         method_name: its name.
-        norm: of the networks; all else is the same for every norm, but for the learning rate.
-        lr: of Adam.
+        norm: of the networks; all else is the same for every norm, but for Adam's numbers.
+        lr: learning rate of Adam.
+        betas: of Adam, for grid and networks.
     """
     schedule = CosineDecayConfig(warmup_steps=50)
-    group: dict[str, Any] = {"optimizer": AdamConfig(lr=lr, fused=True), "scheduler": schedule}
+    adam = AdamConfig(lr=lr, betas=betas, fused=True)
+    group: dict[str, Any] = {"optimizer": adam, "scheduler": schedule}
     cameras: dict[str, Any] = {"optimizer": AdamConfig(lr=1e-3), "scheduler": schedule}
     config = trained_on_a_cpu(
         method_name,
