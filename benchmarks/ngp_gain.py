@@ -1,7 +1,7 @@
 """What batch norm brings behind a hash grid: bn-ngp against ngp at equal steps, each with its best Adam.
 
-The first seed tries all numbers of Adam, the others run with the best ones. The runs are `bn-sweep`'s: those that have
-finished are not repeated, so the command can be stopped and given again.
+The first seed tries all numbers of Adam, the others run with the best ones. The runs are `bn-sweep`'s: those
+that have finished are not repeated, so the command can be stopped and given again.
 """
 
 from __future__ import annotations
