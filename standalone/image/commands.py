@@ -271,6 +271,8 @@ class Decode:
     a number where that is there."""
     overwrite: bool = False
     """Replace the image where it is there."""
+    patient: bool = False
+    """Decode also what takes more than minutes, as a small file of unknown origin may claim."""
 
     def main(self) -> None:
         """Decode and write.
@@ -278,7 +280,7 @@ class Decode:
         Raises:
             UserError: a file that cannot be decoded, or an ending that cannot hold the image.
         """
-        Render(self.encoded, self.output, self.overwrite).main()
+        Render(self.encoded, self.output, self.overwrite, self.patient).main()
 
 
 @dataclass
@@ -295,6 +297,8 @@ class Render:
     a number where that is there."""
     overwrite: bool = False
     """Replace the image where it is there."""
+    patient: bool = False
+    """Sample also what takes more than minutes, as a small file of unknown origin may claim."""
     crop: tuple[float, float, float, float] | None = None
     """Top, left, height and width of the part to sample, in pixels of the original, fractions allowed."""
     scale: float = 1.0
@@ -311,7 +315,7 @@ class Render:
             UserError: a file that cannot be decoded, or options that do not fit.
         """
         from standalone.image.codec.bitstream import unpack
-        from standalone.image.codec.coding import render
+        from standalone.image.codec.coding import check_work, render
         from standalone.image.coordinates import SampleGrid
         from standalone.image.images import SUFFIXES, check_holds, in_format, write_picture
 
@@ -337,6 +341,11 @@ class Render:
         rows = self.height or max(1, round(height * self.scale))
         columns = self.width or max(1, round(width * self.scale))
         grid = SampleGrid(image.height, image.width, rows, columns, self.crop)
+        if not self.patient:
+            try:
+                check_work(image, grid)
+            except UserError as error:
+                raise UserError(f"{self.encoded} {error}") from error
         write_picture(path, in_format(render(image, grid), kind))
         say(f"{path}: {columns} x {rows} pixels")
 

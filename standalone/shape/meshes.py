@@ -109,11 +109,13 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
     if repair:
         before = _gaps(faces)[0]
         vertices, filled, caps = fill_holes(vertices, faces)
-        if caps:
+        capped = without_doubles(filled).faces
+        closed = before - _gaps(capped)[0]
+        if closed > 0:  # a loose triangle's cap is its own back, and closes nothing
             notes.append(
-                f"--repair closed {before:,} open edges by {caps:,} caps ({len(filled) - len(faces):,} faces)"
+                f"--repair closed {closed:,} open edges by {caps:,} caps ({len(filled) - len(faces):,} faces)"
             )
-            faces = without_doubles(filled).faces
+            faces = capped
             scaled = (vertices - corner) / side
             turned = turned_alike(faces, _areas(scaled, faces))
             faces, patch = turned.faces, turned.patch

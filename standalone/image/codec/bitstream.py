@@ -43,8 +43,11 @@ MAX_WIDTH, MAX_DEPTH, MAX_FREQUENCIES = MAX_INPUTS, 64, 32
 """Bounds of a network that is stored."""
 MAX_NUMBERS_PER_BYTE = 64
 """Most numbers that a byte of the payload may stand for."""
+MAX_NUMBERS = 2**24
+"""Most numbers of a network: what memory and reading a small file may take."""
 MAX_PRODUCTS = 2**45
-"""Most products that decoding may take: an hour or so."""
+"""Most products that decoding all pixels may take: hours. What is decoded unasked is far less
+(`coding.check_work`)."""
 LOWEST_STEP = -24
 """log2 of the first entry in the table of steps."""
 HALF_STEP = 2.0**-24
@@ -103,7 +106,7 @@ def pack(image: CodedImage) -> bytes:
         )
     tensors = [tensor for layer in network.layers for tensor in (layer.weight, layer.bias)]
     count = sum(tensor.integers.size for tensor in tensors)
-    if count * image.height * image.width > MAX_PRODUCTS:
+    if count > MAX_NUMBERS or count * image.height * image.width > MAX_PRODUCTS:
         raise UserError(
             "the network is too large for an image of this size: choose a smaller one, or cut tiles"
         )
@@ -187,7 +190,7 @@ def _unpack_checked(data: bytes) -> CodedImage:
     sizes = [inputs] + [units] * hidden + [channels]
     shapes: list[tuple[int, ...]] = [shape for d, c in itertools.pairwise(sizes) for shape in ((c, d), (c,))]
     count = sum(math.prod(shape) for shape in shapes)
-    if count > size * MAX_NUMBERS_PER_BYTE:
+    if count > min(size * MAX_NUMBERS_PER_BYTE, MAX_NUMBERS):
         raise UserError("claims more numbers than it can hold")
     if count * height * width > MAX_PRODUCTS:
         raise UserError("claims more work than any file that is written")

@@ -40,6 +40,9 @@ SAMPLE_POINTS = 2**15
 ADDED_ERRORS = tuple(2.0 ** (k / 2) for k in range(-16, 4))
 """Shares of the fit's own squared error that rounding may add, among which rate and distortion choose."""
 
+USUAL_PRODUCTS = 2**40
+"""Most products that an encoded image takes unasked: minutes; a small file can claim hours."""
+
 FINETUNE_RATE = 0.02
 """Peak learning rate of training with rounding, in steps of each tensor."""
 
@@ -133,14 +136,41 @@ def encode_network(
     return Encoded(_packed(picture, sample, quantised(network, steps), QUANTISED), candidates, seconds)
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, patient: bool = False) -> Picture:
     """The picture that a file holds; the same pixels on every machine.
+
+    Args:
+        data: the file's bytes.
+        patient: take the time that it takes, where that is more than minutes.
 
     Raises:
         UserError: with the end of a sentence that begins with the file's name.
     """
     image = unpack(data)
-    return render(image, SampleGrid(image.height, image.width))
+    grid = SampleGrid(image.height, image.width)
+    if not patient:
+        check_work(image, grid)
+    return render(image, grid)
+
+
+def check_work(image: CodedImage, grid: SampleGrid) -> None:
+    """Refuse what would take more than minutes: few bytes can claim a large network for many pixels.
+
+    Args:
+        image: the coded image.
+        grid: where it is to be sampled.
+
+    Raises:
+        UserError: with the end of a sentence that begins with the file's name.
+    """
+    tensors = [tensor for layer in image.network.layers for tensor in (layer.weight, layer.bias)]
+    products = sum(tensor.integers.size for tensor in tensors) * grid.num_points
+    if products > USUAL_PRODUCTS:
+        rows, columns = grid.shape
+        raise UserError(
+            f"claims {columns} x {rows} pixels of {products:.1e} products, more than minutes take: "
+            "render fewer (--scale) or a part (--crop), or give --patient if you trust it"
+        )
 
 
 def render(image: CodedImage, grid: SampleGrid) -> Picture:

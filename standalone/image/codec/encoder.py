@@ -79,7 +79,7 @@ def encode_picture(
     result = fit_image(picture, network, run, optimization, show_progress=show_progress)
     file = encode_network(picture, result.network, precision, run, max_bytes, show_progress)
     value_range = picture.value_range()
-    truth, ours = (value_range.to_8bit(one.pixels) for one in (picture, decode(file.data)))
+    truth, ours = (value_range.to_8bit(one.pixels) for one in (picture, decode(file.data, patient=True)))
     return EncodedPicture(
         data=file.data,
         bpp=bits_per_pixel(file.data, picture),

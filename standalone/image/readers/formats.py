@@ -14,6 +14,7 @@ from standalone.image.readers.decoded import Decoded, fitting_profile
 from standalone.image.readers.exr import read_exr, write_exr
 from standalone.image.readers.jpeg import read_jpeg
 from standalone.image.readers.png import SIGNATURE, read_png, with_profile
+from standalone.image.readers.quiet import silent_libraries
 from standalone.image.readers.tiff import read_tiff
 
 FormatName = Literal["png", "jpeg", "tiff", "exr"]
@@ -58,7 +59,8 @@ def decode_file(data: bytes, longer_side: int | None = None) -> tuple[Decoded, F
     if name is None:
         raise UserError("is no PNG, JPEG, TIFF or EXR file: convert it to one of these")
     try:
-        return READERS[name](data, longer_side), name
+        with silent_libraries():
+            return READERS[name](data, longer_side), name
     except UserError:
         raise
     except Exception as error:  # damaged files make the libraries raise almost anything

@@ -48,7 +48,8 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     notes = []
     if colour == PALETTE:
         notes.append("has a palette: read as RGB" + "A" * (pixels.ndim == 3 and pixels.shape[2] == 4))
-    elif meta.has_transparent_colour and colour in (GREY, COLOUR):  # beside alpha it means nothing
+    elif meta.has_transparent_colour and colour in (GREY, COLOUR) and pixels.shape[2:] in ((2,), (4,)):
+        # beside alpha it means nothing, and damaged ones are left out
         notes.append("has a colour that is transparent: read with alpha")
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         pixels = in_colour(pixels)

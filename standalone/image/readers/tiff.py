@@ -29,6 +29,9 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, INKS, LUMA = 0, 1, 2, 3, 5, 6
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, INKS: 4, LUMA: 3}
 """Samples of a pixel's colour; those beyond are extra samples."""
 
+CMYK = 1
+"""Value of InkSet that is read."""
+
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED, COREL = 0, 1, 2, 999
 """Values of ExtraSamples; the last is Corel Draw's for the one before."""
 
@@ -45,6 +48,7 @@ PLAIN = {1, 5, 8, 32773, 32946, 34925, 34926, 50000}
 """Compressions that give back the bytes that went in: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
 ORIENTATION, SUBSAMPLING, REFERENCE, COEFFICIENTS, PROFILE = 274, 530, 532, 529, 34675
+INK_SET, NO_DATA = 332, 42113
 """Numbers of tags."""
 
 
@@ -77,6 +81,7 @@ def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
                 pixels, how = _inks_beside_alpha(pixels), "without a profile"
             more.append(f"is in CMYK: read as RGB {how}")
             channels = pixels.shape[2]
+        more += _without_data(page, samples)
         found = upright(pixels, _tag(page, ORIENTATION) or 1)
         return Decoded(found, fitting_profile(profile, channels), (*notes, *more))
 
@@ -113,6 +118,10 @@ def _flavour(page: Any) -> tuple[int, tuple[int, ...]]:
         raise UserError(f"has the colour space {name}: convert it to grey, RGB or RGBA")
     if page.imagedepth > 1:
         raise UserError("is a volume: extract one slice")
+    if kind == INKS and (_tag(page, INK_SET) or CMYK) != CMYK:
+        raise UserError("has inks other than CMYK: convert it to RGB")
+    if not isinstance(page.bitspersample, int):
+        raise UserError(f"has samples of {page.bitspersample} bits: convert it to 8 or 16 bits each")
     kinds = ("uint8", "uint16", "float16", "float32") if kind in (BLACK_IS_ZERO, RGB) else ("uint8", "uint16")
     if page.dtype is None or page.dtype.name not in (*kinds, "bool") or page.bitspersample > 32:
         raise UserError(f"has values of type {page.dtype} in {name}: convert it to 8, 16 bit or 32-bit float")
@@ -213,6 +222,25 @@ def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) 
         pixels = in_colour(pixels)
         notes.append("is grey with alpha: read as RGBA")
     return pixels, notes
+
+
+def _without_data(page: Any, samples: Opaque) -> list[str]:
+    """What to say of pixels that a map marks as being without data (GDAL), which count as any others.
+
+    Raises:
+        UserError: floats: such marks lie far from all values, and would take the whole range.
+    """
+    text = str(_tag(page, NO_DATA) or "").strip(" \0")
+    try:
+        mark = float(text)
+    except ValueError:
+        return []
+    count = int((samples == mark).all(axis=-1).sum())
+    if count == 0:  # none, or NaN, which is told of in any picture
+        return []
+    if samples.dtype.kind == "f":
+        raise UserError(f"has {count:,} pixels without data ({text}): replace them first")
+    return [f"has {count:,} pixels without data: their {text} is read as a colour"]
 
 
 def _by_profile(pixels: Opaque, profile: bytes) -> tuple[Opaque, str]:

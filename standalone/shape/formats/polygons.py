@@ -12,7 +12,10 @@ def triangulate(
     """Cut polygons into triangles of the same corners and the same side.
 
     Triangles stay as they are; quads are cut along the diagonal that lies in them; convex polygons are cut
-    from their first corner, others by ears. Those with fewer than three corners are left out.
+    from one corner, others by ears. Those with fewer than three corners are left out.
+
+    The cuts depend on where the corners are, neither on which is the first nor on the way round: a polygon's
+    back, or the same polygon again, has the same triangles, and is known by them.
 
     Args:
         vertices: coordinates.
@@ -25,15 +28,35 @@ def triangulate(
     if len(corners) and (corners.min() < 0 or corners.max() >= len(vertices)):
         raise ValueError(f"a face has a corner that is not among its {len(vertices)} vertices")
     starts = np.cumsum(counts) - counts
+    place = _places(vertices) if (counts > 3).any() else None
     found, order = [np.empty((0, 3), np.int64)], [np.empty(0, np.int64)]
     for count in np.unique(counts[counts >= 3]):
         which = np.flatnonzero(counts == count)
         polygons = corners[starts[which, None] + np.arange(count)]
-        triangles = _of_one_size(vertices, polygons)
+        triangles = polygons[:, None] if place is None or count == 3 else _alike(vertices, polygons, place)
         found.append(triangles.reshape(-1, 3))
         order.append(np.repeat(which, count - 2))
     # as in the file: triangles of one polygon side by side
     return np.concatenate(found)[np.argsort(np.concatenate(order), kind="stable")]
+
+
+def _places(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
+    """The place of each vertex in the order of their coordinates; those at one position share it."""
+    return np.unique(vertices + 0.0, axis=0, return_inverse=True)[1].reshape(-1)  # -0.0 is 0.0
+
+
+def _alike(
+    vertices: Float[np.ndarray, "v 3"], polygons: Int[np.ndarray, "p k"], place: Int[np.ndarray, " v"]
+) -> Int[np.ndarray, "p k-2 3"]:
+    """Triangles of polygons with k corners each, seen from the corner that is first in place."""
+    count = polygons.shape[1]
+    # from there on towards the neighbour that is earlier in place, and turned back afterwards
+    first = place[polygons].argmin(axis=1)
+    polygons = np.take_along_axis(polygons, (first[:, None] + np.arange(count)) % count, axis=1)
+    back = place[polygons[:, 1]] > place[polygons[:, -1]]
+    other_way = np.concatenate([polygons[:, :1], polygons[:, :0:-1]], axis=1)
+    triangles = _of_one_size(vertices, np.where(back[:, None], other_way, polygons))
+    return np.where(back[:, None, None], triangles[:, :, ::-1], triangles)
 
 
 def _of_one_size(
@@ -43,8 +66,6 @@ def _of_one_size(
     count = polygons.shape[1]
     fan = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], axis=-1)
     triangles = polygons[:, fan]
-    if count == 3:
-        return triangles
     points = vertices[polygons]
     points = points - points[:, :1]  # far from the origin products would cancel
     normals = np.cross(points, np.roll(points, -1, axis=1)).sum(axis=1)

@@ -34,6 +34,8 @@ def _is_ascii(data: bytes) -> bool:
     """Whether a file is text; the texts of binary ones may begin with the same word."""
     if len(data) >= _HEAD and len(data) == _HEAD + _FACE.itemsize * _count(data):
         return False
+    if b"\0" in data[:2048]:  # as in the number of faces, unless they are more than 16 million
+        return False
     beginning = data[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return beginning.startswith(b"solid") and (b"facet" in beginning or b"endsolid" in beginning)
 
@@ -43,6 +45,8 @@ def _ascii(data: bytes) -> Float[np.ndarray, "f 3 3"]:
     faces = len(re.findall(rb"\bendfacet\b", data, re.IGNORECASE))
     if len(corners) != 3 * faces:
         raise ValueError(f"it has {faces} whole faces and {len(corners)} corners")
+    if not re.search(rb"\bendsolid\b", data[-256:], re.IGNORECASE):
+        raise ValueError("it ends early: there is no endsolid")
     return corners.reshape(-1, 3, 3)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from bn_field_plugin.errors import UserError
 from standalone.image.cli import COMMAND_LINE, main
+from standalone.image.codec import coding
 from standalone.image.commands import Compare, Fit
 from standalone.image.images import read_picture, write_picture
 from standalone.matching import STANDARD
@@ -176,6 +177,20 @@ def test_mistakes_are_one_line(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert "cannot be read" in fails(capsys, "render", tmp_path / "absent.bni")
     assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.yaml", "photo.png", "text.png"]
+
+
+def test_what_takes_hours_is_decoded_where_it_is_asked_for(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fit", image, "--output-dir", tmp_path / "out", *TINY)
+    coded, decoded = tmp_path / "out" / "image.bni", tmp_path / "a.png"
+    monkeypatch.setattr(coding, "USUAL_PRODUCTS", 10_000)
+    for command in ("decode", "render"):
+        assert f"error: {coded} claims 32 x 24 pixels" in fails(capsys, command, coded, decoded)
+        assert not decoded.exists()
+        run(command, coded, decoded, "--patient")
+        decoded.unlink()
+    run("render", coded, decoded, "--crop", "0", "0", "2", "2")
 
 
 def test_a_file_that_cannot_hold_the_image_is_refused_before_the_work(

@@ -10,6 +10,7 @@ import trimesh
 
 from bn_field_plugin import UserError
 from standalone.shape.formats.content import MeshContent
+from standalone.shape.formats.polygons import triangulate
 from standalone.shape.mesh_inside import solid_of_mesh
 from standalone.shape.meshes import PreparedMesh, load_mesh, prepare
 from tests.standalone.shape.broken_meshes import (
@@ -166,6 +167,24 @@ def test_repair_closes_every_hole(noise: float) -> None:
     height = 0.2
     assert found.mesh.volume == pytest.approx(ball(4).volume - np.pi * height**2 * (1 - height / 3), rel=0.02)
     assert any("--repair closed" in note for note in found.notes)
+
+
+def test_repair_says_nothing_of_loose_triangles_that_it_cannot_close() -> None:
+    found = prepared(soup(ball(2), 1e-2), repair=True)
+    assert found.open_edges == 3 * len(ball(2).faces)
+    assert not any("--repair" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_back_behind_each_quad_is_known_whatever_its_first_corner(start: int) -> None:
+    """As some programs export both sides of all faces."""
+    corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
+    quads = np.array([(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)])
+    both = np.concatenate([quads, np.roll(quads[:, ::-1], start, axis=1)])
+    faces = triangulate(corners, np.full(len(both), 4), both.reshape(-1))
+    found = prepare(MeshContent(corners, faces), "it")
+    assert found.closed
+    assert found.mesh.volume == pytest.approx(1)
 
 
 def test_coordinates_that_the_file_has_rounded_are_told() -> None:

@@ -146,6 +146,7 @@ def forged(**changes: float) -> bytes:
         ({"height": 2**31, "width": 2**31}, "claims an image"),
         ({"height": 0}, "claims an image"),
         ({"units": 1000, "hidden": 60}, "more numbers than it can hold"),
+        ({"units": 1024, "hidden": 20, "size": 2**20}, "more numbers than it can hold"),
         ({"units": 60_000}, "impossible header"),
         ({"channels": 7}, "impossible header"),
         ({"depth": 3}, "impossible header"),
@@ -182,6 +183,8 @@ def test_networks_beyond_the_bounds_are_refused() -> None:
     network = dataclasses.replace(image.network, layers=layers)
     with pytest.raises(UserError, match="hidden layers"):
         pack(dataclasses.replace(image, network=network))
+    with pytest.raises(UserError, match="too large for an image of this size"):
+        pack(dataclasses.replace(image, height=2**20, width=2**20))
 
 
 @given(index=st.integers(0, 255))

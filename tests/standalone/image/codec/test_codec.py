@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
 from standalone.image.codec.bitstream import CHECKSUM, HEADER, unpack
-from standalone.image.codec.coding import PrecisionOptions, bits_per_pixel, decode, encode_network, render
+from standalone.image.codec.coding import (
+    PrecisionOptions,
+    bits_per_pixel,
+    check_work,
+    decode,
+    encode_network,
+    render,
+)
 from standalone.image.codec.encoder import encode_picture, with_width_for
 from standalone.image.coordinates import SampleGrid
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
@@ -89,6 +97,17 @@ def test_rendering_the_pixels_is_decoding_and_a_crop_is_a_part(fitted) -> None:
     assert large.shape == (64, 80, 3)
     means = large.reshape(32, 2, 40, 2, 3).mean(axis=(1, 3))
     assert np.abs(means - whole).mean() < 2
+
+
+def test_hours_of_work_are_refused_before_they_begin(fitted) -> None:
+    """A forged header may make a wide network's few bytes stand for a picture of any size."""
+    image = unpack(encoded(fitted, "fp16"))
+    layer = image.network.layers[1]
+    wide = dataclasses.replace(image.network, layers=image.network.layers[:1] + (layer,) * 60)
+    forged = dataclasses.replace(image, height=2**13, width=2**13, network=wide)
+    with pytest.raises(UserError, match=r"claims 8192 x 8192 pixels of 1.1e.12 products.*--crop.*--patient"):
+        check_work(forged, SampleGrid(2**13, 2**13))
+    check_work(forged, SampleGrid(2**13, 2**13, rows=64, columns=64))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -379,6 +380,18 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         tiff(np.zeros((4, 4, 5), np.uint8), photometric="minisblack", planarconfig="contig"),
         "5 channels",
     ),
+    "inks of no fixed colour": (
+        tiff(RGBA, photometric="separated", extratags=[(332, "H", 1, 2, True)]),
+        "inks other than CMYK",
+    ),
+    "a map's floats without data": (
+        tiff(
+            np.where(X < 3, -9999, X / 50.0).astype(np.float32),
+            photometric="minisblack",
+            extratags=[(42113, "s", 0, "-9999", True)],
+        ),
+        "pixels without data \\(-9999\\)",
+    ),
     "pages": (tiff(np.zeros((3, 4, 4), np.uint8), photometric="minisblack"), "3 pages"),
     "stack of ImageJ": (tiff(np.zeros((3, 8, 8), np.uint8), imagej=True), "3 pages"),
     "thumbnail alone": (tiff(RGB, photometric="rgb", subfiletype=1), "smaller copies alone"),
@@ -472,6 +485,24 @@ def test_large_files_come_in_where_they_are_shrunk() -> None:
 def test_a_file_without_a_picture_is_one_line(data: bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         decode_file(data)
+
+
+@pytest.mark.parametrize(("mark", "count"), [("6", H), ("-9999", 0), ("nan", 0), ("none", 0)])
+def test_whole_numbers_without_data_are_told_of(mark: str, count: int) -> None:
+    found = read(tiff(GREY, photometric="minisblack", extratags=[(42113, "s", 0, mark, True)]))
+    np.testing.assert_array_equal(found.pixels[..., 0], GREY)
+    assert [note.split()[1] for note in found.notes] == ([str(count)] if count else [])
+
+
+def test_codecs_say_nothing_by_themselves(capfd: pytest.CaptureFixture[str]) -> None:
+    """libpng prints a warning of each of these, and reads them rightly."""
+    os.write(2, b"before ")
+    for chunk in ({"iCCP": b"x\0\0damaged"}, {"tRNS": b"too long for a colour"}, {"gAMA": b""}):
+        found = read(png(RGB, **chunk))
+        np.testing.assert_array_equal(found.pixels, RGB)
+        assert found.notes == ()
+    os.write(2, b"behind")
+    assert capfd.readouterr() == ("", "before behind")
 
 
 def test_a_transparent_colour_beside_alpha_means_nothing() -> None:

@@ -65,7 +65,32 @@ def test_far_from_the_origin_too() -> None:
 def test_mixed_polygons_stay_in_order_and_lines_vanish() -> None:
     points = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0], [2, 0, 0]], dtype=np.float64)
     faces = triangulate(points, np.array([3, 4, 2, 3]), np.array([0, 1, 2, 0, 1, 2, 3, 0, 4, 1, 4, 2]))
-    assert faces.tolist() == [[0, 1, 2], [0, 1, 2], [0, 2, 3], [1, 4, 2]]
+    assert faces.tolist() == [[0, 1, 2], [2, 3, 0], [1, 2, 0], [1, 4, 2]]
+
+
+def as_sets(faces: np.ndarray, turned: bool = False) -> set[tuple[int, ...]]:
+    """Triangles whatever corner they begin with."""
+    rows = (faces[:, ::-1] if turned else faces).tolist()
+    return {tuple(np.roll(row, -int(np.argmin(row))).tolist()) for row in rows}
+
+
+@given(
+    radii=st.lists(st.floats(0.05, 1.0), min_size=4, max_size=12),
+    shift=st.integers(0, 11),
+    seed=st.integers(0, 2**16),
+)
+def test_a_polygon_is_cut_alike_from_each_corner_and_from_behind(
+    radii: list[float], shift: int, seed: int
+) -> None:
+    """Else a back, or the same face again, is not known: its triangles would be others."""
+    angle = np.arange(len(radii)) / len(radii) * 2 * np.pi
+    points = np.array(radii)[:, None] * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
+    points += np.random.default_rng(seed).normal(0, 1e-3, points.shape)  # warped
+    corners, count = np.arange(len(points)), np.array([len(points)])
+    faces = as_sets(triangulate(points, count, corners))
+    rolled = np.roll(corners, shift)
+    assert as_sets(triangulate(points, count, rolled)) == faces
+    assert as_sets(triangulate(points, count, rolled[::-1]), turned=True) == faces
 
 
 def test_a_polygon_that_cuts_itself_still_has_its_edges() -> None:
