@@ -38,6 +38,8 @@ SIZE = 64 * 2**20
 """Bytes of the disk."""
 SHARES = (0.0, 0.5)
 """Room that is left, as a share of what the command writes where there is enough."""
+FULL = "No space left on device"
+"""What the line must say."""
 BALLAST = "ballast"
 """File that fills the disk."""
 
@@ -63,10 +65,12 @@ COMMANDS = (
     Command(bn_image, ("fit", "picture.png", *SMALL), "bn-image fit"),
     Command(bn_image, ("compare", "picture.png", "--variants", "mlp", *SMALL), "bn-image compare"),
     Command(bn_image, ("encode", "picture.png", *SMALL, "--finetune-steps", "2"), "bn-image encode"),
-    Command(bn_image, ("decode", "picture.bni", "decoded.png"), "bn-image decode"),
-    Command(bn_image, ("render", "picture.bni", "large.tif", "--scale", "3"), "bn-image render"),
+    Command(bn_image, ("decode", "picture.bni", "decoded.png", "--overwrite"), "bn-image decode"),
+    Command(
+        bn_image, ("render", "picture.bni", "large.tif", "--scale", "3", "--overwrite"), "bn-image render"
+    ),
     Command(bn_shape, ("fit", "shape.ply", *SMALL_SHAPE), "bn-shape fit"),
-    Command(bn_shape, ("mesh", FITTED, "mesh.glb", "--resolution", "16"), "bn-shape mesh"),
+    Command(bn_shape, ("mesh", FITTED, "mesh.glb", "--resolution", "16", "--overwrite"), "bn-shape mesh"),
     Command(bn_ntk, ("spectrum", "--side", "6", "--network", "mlp+batch"), "bn-ntk spectrum"),
     Command(
         bn_sweep, ("run", "--scenes", "bn-demo-data", "--methods", "bn-nerf", "--steps", "1"), "bn-sweep run"
@@ -154,6 +158,8 @@ def try_command(command: Command, disk: Path) -> list[Outcome]:
         errors = [line for line in said if line.startswith("error:")]
         if len(errors) != 1 - succeeded or any("Traceback" in line for line in said):
             faults.append("not one line: " + " / ".join(said[-2:])[:200])
+        if errors and FULL not in errors[0]:
+            faults.append("it stopped for another reason")
         faults += [f"{path.relative_to(disk)} stays" for path in half_files(disk)]
         faults += _unreadable(disk)
         if share == 0:
@@ -288,7 +294,8 @@ def run_full_disk(command: str) -> int:
     notes = [
         "Commands run on a small disk in memory: with room, with none, and with half of what they write. "
         "A fault: another exit code than 2 (or 0, where half suffices), not one line, a half-written or "
-        "unreadable file, and without any room: a file that was there before and is changed.",
+        "unreadable file, another reason than the disk, and without any room: a file that was there before "
+        "and is changed.",
     ]
     rows = [outcome.row() for outcome in outcomes]
     facts: dict[str, Cell] = dict(machine_facts())

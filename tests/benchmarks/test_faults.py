@@ -115,7 +115,7 @@ def test_a_full_disk_keeps_what_was_there(writer: Writer, disk: Path) -> None:
 def test_a_command_on_a_full_disk_says_one_line(disk: Path) -> None:
     (disk / BALLAST).unlink(missing_ok=True)
     (disk / "picture.bni").write_bytes(sound_files()[0])
-    args = ("render", "picture.bni", "large.tif", "--scale", "30")
+    args = ("render", "picture.bni", "large.tif", "--scale", "30", "--overwrite")
     for outcome in try_command(Command(bn_image, args, "bn-image render"), disk):
         assert outcome.faults == []
     fill(disk, 0)

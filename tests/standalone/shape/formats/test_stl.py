@@ -47,7 +47,7 @@ def test_all_solids_of_a_text_are_read_in_64_bits() -> None:
 @given(cut=st.integers(0, len(BINARY) - 1), text=st.booleans())
 def test_what_is_cut_short_is_refused(cut: int, text: bool) -> None:
     end = TEXT.index("endsolid")  # the name behind it does not matter
-    with pytest.raises(ValueError, match="ends early|whole faces"):
+    with pytest.raises(ValueError, match=r"ends early|whole faces"):
         read_stl(TEXT.encode()[: cut * end // len(BINARY)] if text else BINARY[:cut])
 
 
