@@ -58,12 +58,28 @@ def _check(header: dict, folder: Path) -> None:
         if name in _UNREAD and (required or name == "EXT_mesh_gpu_instancing"):
             raise ValueError(f"it has {_UNREAD[name]} ({name}): export it without")
     for mesh in header.get("meshes", []):
-        if any(part.get("mode") == _FANS for part in mesh.get("primitives", [])):
-            raise ValueError("it has triangle fans: export it as triangles")
+        _check_mesh(mesh, header.get("accessors", []))
+    for weighed in (*header.get("meshes", []), *header.get("nodes", [])):
+        if any(weighed.get("weights", [])):
+            raise ValueError("it has morph targets that move its corners: export it with them applied")
     for buffer in header.get("buffers", []):
         name = unquote(buffer.get("uri", "data:"))
         if not name.startswith("data:") and not (folder / name).is_file():
             raise ValueError(f"its file {name} is not beside it")
+
+
+def _check_mesh(mesh: dict, accessors: list[dict]) -> None:
+    """Refuse a mesh whose faces or corners trimesh would read wrongly.
+
+    Raises:
+        ValueError: triangle fans, or corners that are partly stored elsewhere.
+    """
+    for part in mesh.get("primitives", []):
+        if part.get("mode") == _FANS:
+            raise ValueError("it has triangle fans: export it as triangles")
+        used = {part.get("attributes", {}).get("POSITION"), part.get("indices")}
+        if any("sparse" in accessor for index, accessor in enumerate(accessors) if index in used):
+            raise ValueError("it has sparse coordinates, of which trimesh reads a part: export it without")
 
 
 def _gltf_header(data: bytes) -> dict:

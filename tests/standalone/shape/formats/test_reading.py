@@ -157,6 +157,14 @@ def test_a_mirrored_and_moved_node_is_as_the_viewer_shows_it(tmp_path: Path) -> 
         ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "Draco compression"),
         ({"extensionsUsed": ["EXT_mesh_gpu_instancing"]}, "copies of meshes"),
         ({"meshes": [{"primitives": [{"mode": 4}, {"mode": 6}]}]}, "triangle fans"),
+        (
+            {
+                "accessors": [{"count": 3, "sparse": {}}],
+                "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+            },
+            "sparse coordinates",
+        ),
+        ({"nodes": [{"mesh": 0, "weights": [0.0, 0.5]}]}, "morph targets"),
         ({"buffers": [{"uri": "no%20such.bin"}]}, "its file no such.bin is not beside it"),
     ],
 )
