@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
 from bn_field_plugin.errors import UserError, exit_on_user_error
@@ -50,6 +49,7 @@ class MarchingCubes:
             )
 
         # Heavy imports only now, so that --help answers at once.
+        import torch
         from nerfstudio.utils.eval_utils import eval_setup
         from nerfstudio.utils.rich_utils import CONSOLE
 

@@ -6,9 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from nerfstudio.scripts.viewer.run_viewer import ViewerConfigWithoutNumRays
+from nerfstudio.configs.base_config import ViewerConfig
 
 from bn_field_plugin.errors import UserError, exit_on_user_error
+
+
+@dataclass
+class ViewerOptions(ViewerConfig):
+    """Options of nerfstudio's viewer, but for the number of rays, which is taken from the run.
+
+    nerfstudio has such a class too, in a module that loads all of nerfstudio: --help would take ten seconds.
+    """
+
+    num_rays_per_chunk: tyro.conf.Suppress[int] = -1
+    """Taken from the run."""
 
 
 @dataclass
@@ -22,7 +33,7 @@ class View:
     """The run on the left: its folder or its config.yml."""
     b: tyro.conf.Positional[Path]
     """The run on the right, of the same data."""
-    viewer: ViewerConfigWithoutNumRays = field(default_factory=ViewerConfigWithoutNumRays)
+    viewer: ViewerOptions = field(default_factory=ViewerOptions)
     """Port, host and other options of nerfstudio's viewer."""
 
     def main(self) -> None:
@@ -43,8 +54,7 @@ class View:
         panel: Any = pipeline
         panel.norm_panel.compare(other.norm_panel, names_of(config, other_config))
         rays = config.viewer.num_rays_per_chunk
-        config.vis, config.viewer = "viewer", self.viewer.as_viewer_config()
-        config.viewer.num_rays_per_chunk = rays
+        config.vis, config.viewer = "viewer", ViewerConfig(**vars(self.viewer) | {"num_rays_per_chunk": rays})
         _start_viewer(config, pipeline, step)
 
 
