@@ -14,7 +14,7 @@ SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_in
 help:
 	@echo "make demo       train on the embedded scene with and without batch norm; writes a picture and the PSNRs"
 	@echo "make test       lint, types, documentation and all tests"
-	@echo "make test-fast  lint, types and the tests that are not marked slow: for the daily loop"
+	@echo "make test-fast  lint, types, and a few cases of each test that is not marked slow: for the daily loop"
 	@echo "make gpu        on a CUDA machine: its tests and tables, in eight minutes; WHEELS=FOLDER installs from there"
 	@echo "make lint       lint and types only"
 	@echo "make docs       the documentation site, in outputs/site"
@@ -56,7 +56,7 @@ test: lint docs
 	$(PYTEST)
 
 test-fast: lint
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow' --few
 
 demo: $(STAMP)
 	$(PY) -u -m benchmarks.demo

@@ -10,16 +10,40 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import shapes
+
 MOST_WORKERS = 4
 """Most processes that `-n auto` shares the tests among."""
 MEMORY_OF_WORKER = 3 * 2**30
 """Bytes that a worker needs, with the commands that its tests start."""
 
+FEW = 4
+"""Most cases of a parametrised test that --few leaves."""
+
 # No deadline: the first example pays for imports and compilation. In CI the examples are the same each time.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.load_profile("house")
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options --shapes and --few."""
+    parser.addoption("--shapes", action="store_true", help="check the shapes in annotations at each call")
+    parser.addoption(
+        "--few",
+        action="store_true",
+        help="run a few cases of each parametrised test, and few random examples",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Do what the options ask for, in the workers too; tests that import our modules are collected later."""
+    if config.getoption("--shapes"):
+        shapes.install()
+    if config.getoption("--few"):
+        settings.load_profile("few")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -36,8 +60,32 @@ def pytest_xdist_setupnodes() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def leave_few(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Take cases out of parametrised tests, so that `FEW` of each are left, spread evenly.
+
+    Args:
+        items: tests in order; changed in place.
+
+    Returns:
+        What has been taken out.
+    """
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left = {
+        some[index * (len(some) - 1) // (FEW - 1)].nodeid if len(some) > FEW else some[index].nodeid
+        for some in cases.values()
+        for index in range(min(FEW, len(some)))
+    }
+    out = [item for item in items if item.nodeid not in left]
+    items[:] = [item for item in items if item.nodeid in left]
+    return out
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let workers begin with files of slow tests; skip GPU tests where there is no GPU, and say so."""
+    if config.getoption("--few"):
+        config.hook.pytest_deselected(items=leave_few(items))
     if "PYTEST_XDIST_WORKER" in os.environ:
         long = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in long)

@@ -40,7 +40,7 @@ def pick(index: ndarray, *colours: Float[ndarray, "3"]) -> Float[ndarray, "n 3"]
 
 
 def blend(
-    weight: Float[ndarray, " n"], low: Float[ndarray, "*n 3"], high: Float[ndarray, "*n 3"]
+    weight: Float[ndarray, " n"], low: Float[ndarray, "*#n 3"], high: Float[ndarray, "*#n 3"]
 ) -> Float[ndarray, "n 3"]:
     """From `low` at weight 0 to `high` at weight 1, each one colour or a colour for each point."""
     return low + weight[:, None] * (high - low)

@@ -25,6 +25,9 @@ SMALLEST = WINDOW * 2 ** (len(WEIGHTS) - 1)
 Planes = Float64[np.ndarray, "c h w"]
 """Channels of an image, values in [0, 1]."""
 
+Smaller = Float64[np.ndarray, "c h2 w2"]
+"""What is made of such channels with fewer rows and columns."""
+
 
 class Similarity(NamedTuple):
     """Similarities of two images; None where they are too small for the window."""
@@ -66,7 +69,7 @@ def _at_one_scale(a: Planes, b: Planes) -> tuple[float, float]:
     return float(((2 * both + c1) / (squares + c1) * contrast).mean()), float(contrast.mean())
 
 
-def _blurred(x: Planes) -> Planes:
+def _blurred(x: Planes) -> Smaller:
     """Weighted means under the window, at all places where it lies wholly inside the image."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
@@ -76,7 +79,7 @@ def _blurred(x: Planes) -> Planes:
     return sum(weight * x[:, :, k : k + columns] for k, weight in enumerate(window))
 
 
-def _halved(x: Planes) -> Planes:
+def _halved(x: Planes) -> Smaller:
     """Means of squares of 2 x 2 pixels; an odd last row or column is left out."""
     rows, columns = x.shape[1] // 2, x.shape[2] // 2
     return x[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2).mean(axis=(2, 4))

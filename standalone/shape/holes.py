@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from standalone.shape.formats.polygons import triangulate
 from standalone.shape.topology import Faces, boundary_loops
@@ -14,7 +14,7 @@ LARGEST_EARS = 256
 
 def fill_holes(
     vertices: Float[np.ndarray, "v 3"], faces: Faces
-) -> tuple[Float[np.ndarray, "w 3"], Faces, int]:
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"], int]:
     """Close a surface: a cap for each ring of open edges.
 
     Works for any triangles: every edge is balanced afterwards, and the winding number whole everywhere. A cap

@@ -27,7 +27,7 @@ def weld(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> tuple[Float[np.nda
     return unique, proper(index.reshape(-1)[faces.reshape(-1, 3)])
 
 
-def proper(faces: Faces) -> Faces:
+def proper(faces: Faces) -> Int[np.ndarray, "g 3"]:
     """The faces with three different corners."""
     a, b, c = faces.T
     return faces[(a != b) & (b != c) & (c != a)]

@@ -72,7 +72,7 @@ class CodedLayer:
         upper = (self.weight.integers - lower) // (2 * half)
         return upper.T.astype(np.float64) if upper.any() else None, lower.T.astype(np.float64)
 
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Float64[np.ndarray, "n o"]:
         """Apply the layer."""
         limit = 2.0**ACTIVATION_BITS - 1
         whole = np.clip(np.rint(x * 2.0**self.exponent), -limit, limit)

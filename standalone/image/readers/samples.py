@@ -104,7 +104,7 @@ def in_colour(pixels: Shaped[np.ndarray, "h w 2"]) -> Shaped[np.ndarray, "h w 4"
     return np.ascontiguousarray(pixels[..., [0, 0, 0, 1]])
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Shaped[np.ndarray, "h2 w2 *c"]:
     """Pixels as a viewer shows them.
 
     Args:
@@ -121,7 +121,9 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def area_means(pixels: Opaque, rows: int, columns: int, weighted: bool = False) -> Opaque:
+def area_means(
+    pixels: Opaque, rows: int, columns: int, weighted: bool = False
+) -> Shaped[np.ndarray, "h2 w2 c"]:
     """Means over areas: each pixel of the result is that of the part that it covers, fractions weighed.
 
     Args:
