@@ -273,6 +273,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - befor
     assert set(loaded) - sys.stdlib_module_names - {"torch", "numpy"} == {PACKAGE}
 
 
+@pytest.mark.slow
 def test_config_modules_load_nothing_that_nerfstudio_has_not() -> None:
     """nerfstudio imports them at each ns-* command, unguarded: a slow one is slow for every method."""
     loaded = run_python(

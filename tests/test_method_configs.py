@@ -68,6 +68,7 @@ def test_every_option_of_ours_has_a_text_for_help(config: type) -> None:
             assert text.rstrip().endswith(".")
 
 
+@pytest.mark.slow
 def test_help_shows_those_texts() -> None:
     done = subprocess.run(
         [
@@ -141,6 +142,7 @@ def test_the_paper_size_is_the_papers() -> None:
     assert (model.num_coarse_samples, model.num_fine_samples, model.reuse_coarse_samples) == (64, 128, True)
 
 
+@pytest.mark.slow
 def test_config_modules_never_raise_where_something_else_is_absent() -> None:
     """A plugin's module that raises breaks every nerfstudio command, of other methods too."""
     code = """

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from nerfstudio.plugins.registry import discover_methods
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification, discover_dataparsers
 from nerfstudio.plugins.types import MethodSpecification
@@ -181,11 +182,13 @@ def test_pins_agree_with_the_declared_ranges_and_cover_them() -> None:
         assert versions[name] in requirement.specifier, requirement
 
 
-def test_licence_is_apache() -> None:
+def test_all_files_that_name_the_licence_name_one() -> None:
+    name, version = PROJECT["license"].split("-")
     text = (ROOT / "LICENSE").read_text()
-    assert "Apache License" in text
-    assert "END OF TERMS AND CONDITIONS" in text
-    assert PROJECT["license"] == "Apache-2.0"
+    assert f"{name} License" in text and f"Version {version}" in text
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] == PROJECT["license"]
+    for file in ("README.md", "CONTRIBUTING.md"):
+        assert PROJECT["license"] in (ROOT / file).read_text()
 
 
 COMPLETE = """
@@ -198,6 +201,7 @@ echo "${{COMPREPLY[@]}}"
 """What bash does when the user types `ns-train bn-` and the tab key."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_the_methods(tmp_path: Path) -> None:
     script = tmp_path / "_ns-train"

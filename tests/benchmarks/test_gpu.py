@@ -89,6 +89,7 @@ def test_a_row_that_fails_says_why_and_the_others_stand() -> None:
     assert "error" not in gpu_parts.timed_row({"network": "x"}, lambda: None, device, 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hash-grid", "sampling", "fused", "steps"])
 def test_each_table_can_be_made_on_a_cpu(name: str, tmp_path: Path) -> None:
     gpu_parts.main(name, gpu_parts.Options("cpu", tiny=True, seconds=0.1, seed=0, output_dir=str(tmp_path)))

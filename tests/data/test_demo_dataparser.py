@@ -103,6 +103,7 @@ def test_wrong_size_is_a_users_error(config):
         config.setup()
 
 
+@pytest.mark.slow
 def test_registered_and_quick_to_import():
     """Every ns-* command imports the module at its start: it must not pull in Open3D or the like."""
     code = (

@@ -104,6 +104,7 @@ def test_files_get_the_rights_that_the_user_gives_to_files(tmp_path: Path) -> No
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_the_last_whole_checkpoint(tmp_path: Path, repository: Path) -> None:
     """A real SIGKILL inside a real write, and nerfstudio's own loader afterwards."""
     run = config(tmp_path)

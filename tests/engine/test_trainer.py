@@ -203,6 +203,7 @@ def wait_for(process: subprocess.Popen, word: str) -> None:
     pytest.fail(f"the run ended before it printed {word!r}")
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_run_with_a_checkpoint(tmp_path: Path, repository: Path) -> None:
     process = start(tmp_path, repository, 0.01)
     wait_for(process, "in step 2")
@@ -215,6 +216,7 @@ def test_an_interrupt_ends_the_run_with_a_checkpoint(tmp_path: Path, repository:
     assert load_checkpoint(path)["pipeline"]["_model.exact"] == 1
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_the_run_at_once(tmp_path: Path, repository: Path) -> None:
     process = start(tmp_path, repository, 1000)
     wait_for(process, "in step 0")

@@ -270,8 +270,13 @@ def test_affine_is_what_evaluation_does(name):
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_fresh_norm_evaluates_to_finite_values(name):
+    """Before any batch, affine norms take the mean for 0 and the variance for 1."""
     for c in (1, 2, 8):
-        assert build_norm(name, c).eval()(draw(5, c, dtype=torch.float32)).isfinite().all()
+        norm, x = build_norm(name, c).eval(), draw(5, c, dtype=torch.float32)
+        y = norm(x)
+        assert y.isfinite().all() and y.shape == x.shape
+        if isinstance(norm, AffineNorm):
+            torch.testing.assert_close(y, x / (1 + norm.eps) ** 0.5)
 
 
 # Sound statistics.

@@ -146,12 +146,14 @@ def test_a_context_touches_the_given_module_only():
 
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("norm", ["none", "layer"])
-def test_contexts_and_calibration_mean_nothing_without_running_statistics(norm, context):
-    mlp = network(norm=norm)
+def test_contexts_and_calibration_change_nothing_without_running_statistics(norm, context):
+    mlp, x = network(norm=norm), coordinates(20, 3)
     assert running_norms(mlp) == []
+    expected = mlp(x)
     with CONTEXTS[context](mlp):
-        mlp(coordinates(20, 3))
-    assert calibrate(mlp, [coordinates(20, 3)]) == 0
+        assert torch.equal(mlp(x), expected)
+    assert calibrate(mlp, [x / 2]) == 0
+    assert torch.equal(mlp(x), expected)
 
 
 # Calibration.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import CoordinateMLP, UserError, batch_statistics
 from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, NormName, PositionalEncodingConfig
+from bn_field_plugin.nn.normalization import build_norm
 from standalone.networks import HASH_GRIDS, NORM_LABELS, Size, Variant, parse_variants
 from standalone.options import NetworkOptions
 from standalone.shape.task import ShapeNetworkOptions
@@ -83,8 +84,9 @@ def test_a_hash_grid_of_other_dimensions_is_one_line() -> None:
 
 @pytest.mark.parametrize("norm", get_args(NormName))
 @pytest.mark.parametrize("network", ["pemlp-1", "hash-6"])
-def test_every_norm_builds(norm: NormName, network: str) -> None:
-    CoordinateMLP(Variant(network, norm).config(2, 1, 8, 2))
+def test_a_variants_norm_stands_in_every_hidden_layer(norm: NormName, network: str) -> None:
+    built = CoordinateMLP(Variant(network, norm).config(2, 1, 8, 2))
+    assert [type(layer.norm) for layer in built.hidden_layers] == [type(build_norm(norm, 8))] * 2
 
 
 def test_features_of_a_fresh_grid_stay_small_behind_its_norm() -> None:

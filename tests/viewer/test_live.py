@@ -185,6 +185,7 @@ def test_only_nerfstudio_s_own_viewer_is_taken_over() -> None:
     assert type(other) is Other and not isinstance(other, LiveViewer)
 
 
+@pytest.mark.slow
 def test_steps_go_on_with_a_tab_open(capture: Path, tmp_path: Path) -> None:
     live = live_viewer(capture, tmp_path, training=True)
     with live as (viewer, port), steps(viewer) as done, visiting(port) as visitor:

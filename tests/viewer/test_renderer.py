@@ -50,6 +50,7 @@ class Tiles:
         viewer.viewed.get_outputs_for_camera = noting  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 def test_a_view_comes_small_and_ends_as_the_model_s_own_picture(capture: Path, tmp_path: Path) -> None:
     with live_viewer(capture, tmp_path) as (viewer, port), visiting(port) as visitor:
         tiles = Tiles(viewer, [])

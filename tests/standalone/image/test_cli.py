@@ -221,6 +221,7 @@ def test_help_names_every_command_and_option(capsys: pytest.CaptureFixture[str])
             assert option in text or option.upper() in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_image(image: Path, tmp_path: Path) -> None:
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     options = ["--width", "16", "--depth", "3", "--steps", "400", "--eval-every", "100"]

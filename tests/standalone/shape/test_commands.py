@@ -133,6 +133,7 @@ def test_an_open_mesh_is_fitted_and_said_to_be_open(
     assert "STL has 32-bit coordinates" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_help_teaches() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "standalone.shape", "fit", "--help"],

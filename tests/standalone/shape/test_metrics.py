@@ -14,6 +14,7 @@ def ball(radius: float) -> trimesh.Trimesh:
     return trimesh.creation.icosphere(subdivisions=4, radius=radius)
 
 
+@pytest.mark.slow
 def test_the_iou_of_two_balls_is_the_ratio_of_their_volumes() -> None:
     big, small = MeshSolid(ball(0.8)), MeshSolid(ball(0.7))
     found = volume_metrics(big, small.inside, points=2**17, resolution=64)

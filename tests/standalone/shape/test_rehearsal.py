@@ -35,6 +35,7 @@ def test_what_is_asked_for_below_the_least_is_kept(times: MeasuringTimes) -> Non
     assert times.within(asked, 0.0) == asked
 
 
+@pytest.mark.slow
 def test_a_shapes_own_times_are_found_and_leave_the_network_alone() -> None:
     shape = load_shape(None)
     network = ShapeNetworkOptions(width=8, depth=2).build(3, 1, 0)

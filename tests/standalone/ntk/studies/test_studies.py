@@ -207,6 +207,7 @@ def test_the_warning_compares_with_no_norm() -> None:
     assert len(warning_table(rows)) == len(rows)
 
 
+@pytest.mark.slow
 def test_the_document_holds_every_claim(tmp_path: Path) -> None:
     config = claims.ClaimsConfig(
         document=tmp_path / "docs" / "claims.md",
