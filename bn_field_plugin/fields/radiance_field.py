@@ -121,13 +121,15 @@ class RadianceField(Field):
         """What the trunk sees of samples, here their centres, and which lie in the scene (None: all do)."""
         return self.normalized(frustums.get_positions())
 
-    def _density_of(self, scaled: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n f"]]:
+    def _density_of(
+        self, scaled: Float[Tensor, "*batch d"]
+    ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch f"]]:
         raw = self.trunk(scaled)
         return trunc_exp(raw[..., :1].float() + DENSITY_SHIFT), raw[..., 1:]
 
     def _color_of(
-        self, features: Float[Tensor, "n f"], directions: Float[Tensor, "n 3"]
-    ) -> Float[Tensor, "n 3"]:
+        self, features: Float[Tensor, "*batch f"], directions: Float[Tensor, "*batch 3"]
+    ) -> Float[Tensor, "*batch 3"]:
         encoded = self.direction_encoding(directions)
         return torch.sigmoid(self.head(torch.cat([features, encoded.to(features.dtype)], dim=-1)).float())
 
