@@ -24,7 +24,7 @@ def psnr(truth: Image8, ours: Image8) -> float:
     return math.inf if error == 0 else 10 * math.log10(255.0**2 / error)
 
 
-def squared_error(truth: Image8, ours: Image8) -> float:
+def squared_error(truth: UInt8[np.ndarray, "*n"], ours: UInt8[np.ndarray, "*n"]) -> float:
     """Mean squared error of 8-bit values. The sum is of integers, and therefore exact."""
     difference = truth.astype(np.int32) - ours.astype(np.int32)
     return int(np.square(difference).sum(dtype=np.int64)) / truth.size
