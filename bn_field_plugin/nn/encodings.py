@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.precision import without_autocast
+from bn_field_plugin.nn.scripting import recorded
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,9 @@ class Encoding(nn.Module):
 
     in_dim: int
     out_dim: int
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        return recorded(self, self.in_dim)
 
 
 class IdentityEncoding(Encoding):

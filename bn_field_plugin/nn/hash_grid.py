@@ -192,11 +192,12 @@ def interpolate(
 def corner_rows(cell: Int[Tensor, "n d"], level: Level) -> Int[Tensor, "n k"]:
     """Rows of the corners of cells in the level's table, the first axis running fastest."""
     dim = cell.shape[-1]
-    offsets = torch.arange(2**dim, device=cell.device)[:, None] >> torch.arange(dim, device=cell.device) & 1
+    axes = torch.arange(dim, device=cell.device)
+    # Divided and not shifted: ONNX has no shifts of tensors.
+    offsets = torch.arange(2**dim, device=cell.device)[:, None] // 2**axes % 2
     corners = cell[:, None, :] + offsets
     if level.is_dense:
-        strides = (level.resolution + 1) ** torch.arange(dim, device=cell.device)
-        return (corners * strides).sum(dim=-1)
+        return (corners * (level.resolution + 1) ** axes).sum(dim=-1)
     hashed = corners[..., 0]
     for axis in range(1, dim):
         hashed = hashed ^ (corners[..., axis] * PRIMES[axis])

@@ -26,6 +26,7 @@ from bn_field_plugin.nn.normalization import (
     build_norm,
 )
 from bn_field_plugin.nn.precision import without_autocast
+from bn_field_plugin.nn.scripting import recorded
 
 EVAL_BLOCK_BYTES = 2**21
 """Bytes of one layer's activations that an evaluation pass holds at a time: about the L2 cache of a core."""
@@ -212,6 +213,9 @@ class CoordinateMLP(nn.Module):
         y = self._forward_flat(flat) if self._needs_whole_batch() else self._forward_blocks(flat)
         return y.reshape(*x.shape[:-1], self.config.out_dim)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        return recorded(self, self.config.in_dim)
+
     @property
     def hidden_layers(self) -> list[HiddenLayer]:
         """The hidden layers in order."""
@@ -230,7 +234,9 @@ class CoordinateMLP(nn.Module):
         return any(
             norm is not None
             and not (
-                isinstance(norm, AffineNorm) and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN)
+                isinstance(norm, AffineNorm)
+                and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN)
+                and not norm.normalizes_with_batch
             )
             for norm in norms
         )

@@ -17,10 +17,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
 from bn_field_plugin.nn.precision import without_autocast
+from bn_field_plugin.nn.scripting import recorded
 
 NormName = Literal["none", "batch", "layer", "global", "cross"]
 
@@ -74,6 +76,9 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        return recorded(self, self.num_features)
+
     def extra_repr(self) -> str:
         """Show the size and eps."""
         return f"{self.num_features}, eps={self.eps}"
@@ -96,12 +101,32 @@ class LayerNorm(Norm):
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
         """Normalise each sample."""
-        # Alone, so that scripting leaves the branch out.
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]  # noqa: SIM102
-            if _is_transformed():
-                var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-                return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
+        if _is_transformed():
+            var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+            return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
         return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
+
+
+class UpdateBnSign(_BatchNorm):
+    """A batch norm that a norm of ours has in it for torch's `update_bn` to find, and that is never called.
+
+    `update_bn` resets each of torch's batch norms and takes its momentum away for a pass over the data,
+    without gradients. Ours are told by what it does to this one. They are none of torch's themselves:
+    other tools would put torch's in their place (`convert_sync_batchnorm`) or take their statistics away.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1, affine=False, track_running_stats=False)
+        self.is_reset = False
+
+    def reset_running_stats(self) -> None:
+        """Note that statistics are to begin anew."""
+        self.is_reset = True
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether `update_bn` is at work."""
+        return self.momentum is None
 
 
 class RunningNorm(Norm):
@@ -151,6 +176,16 @@ class RunningNorm(Norm):
         self._is_calibrated = False
         self.holds_statistics = False  # see `held_statistics`
         self._held: BatchMoments | None = None
+        self.update_bn_sign = UpdateBnSign()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def reset_running_stats(self) -> None:
+        """Begin the running statistics anew."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
+        self.num_batches_tracked.zero_()
 
     def _num_statistics(self) -> int:
         """Number of means and of variances that are kept."""
@@ -177,7 +212,7 @@ class RunningNorm(Norm):
     def normalizes_with_batch(self) -> bool:
         """Whether the next forward pass uses the batch's own statistics."""
         if self.mode is StatisticsMode.AUTO:
-            return self.training and torch.is_grad_enabled()
+            return self.training and (torch.is_grad_enabled() or self.update_bn_sign.is_updating)
         return self.mode is StatisticsMode.BATCH
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
@@ -224,13 +259,17 @@ class RunningNorm(Norm):
         """Move the running statistics towards a batch's, unless frozen or the batch is not finite."""
         if self.mode is not StatisticsMode.AUTO:
             return
+        sign = self.update_bn_sign
+        if sign.is_updating and sign.is_reset:
+            self.reset_running_stats()
+            sign.is_reset = False
         mean, var, count = (m.detach() for m in moments)
         var = var * (count / (count - 1).clamp_min(1))
         mean, var = mean.to(self.running_mean.dtype), var.to(self.running_var.dtype)
         sound = mean.isfinite().all() & var.isfinite().all() & (count > 0)
         self.num_batches_tracked += sound.to(self.num_batches_tracked.dtype)
         batches = self.num_batches_tracked.clamp_min(1).to(count.dtype)  # 1 / integer would be fp32
-        step = 1.0 / batches if self.momentum is None else self.momentum
+        step = 1.0 / batches if self.momentum is None or sign.is_updating else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
             running.copy_(torch.where(sound, running + step * (new - running), running))
         self._update_count(sound, count)
@@ -353,6 +392,11 @@ class CrossNorm(RunningNorm):
         super().__init__(num_features, eps, momentum, synchronize, device, dtype)
         # An integer, which module.half() leaves alone; 1 makes a fresh norm finite for any size.
         self.register_buffer("running_count", torch.tensor(1, dtype=torch.long, device=device))
+
+    def reset_running_stats(self) -> None:
+        """Begin the running statistics anew."""
+        super().reset_running_stats()
+        self.running_count.fill_(1)
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)

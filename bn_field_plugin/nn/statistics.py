@@ -118,8 +118,8 @@ def calibrate(
     Args:
         module: network with norms that keep statistics.
         batches: inputs of the network, or tuples and lists that begin with them, as a DataLoader gives and
-            torch's `update_bn` takes; kept in memory, since every layer needs them again. (`update_bn` itself
-            knows torch's own norms alone, and changes nothing here.)
+            torch's `update_bn` takes; kept in memory, since every layer needs them again. (`update_bn`
+            itself works on these norms as on torch's, in one pass: not exactly in deep networks.)
         forward: called with each batch as it is; by default `module` is, with the input on its device.
 
     Returns:

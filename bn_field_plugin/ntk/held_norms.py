@@ -10,11 +10,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn.normalization import UpdateBnSign
 
 
 def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
     """torch's batch norms in a module by name, those of several processes and of any dimension too."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+    return {
+        name: part
+        for name, part in module.named_modules()
+        if isinstance(part, _BatchNorm) and not isinstance(part, UpdateBnSign)
+    }
 
 
 def take_from_batch(module: nn.Module) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import replace_all_batch_norm_modules_
+from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bn_field_plugin.nn import (
@@ -456,3 +460,62 @@ def test_calibration_takes_what_update_bn_takes():
     assert calibrate(own, loader) == calibrate(other, list(x.split(16))) == 2
     for a, b in zip(own.buffers(), other.buffers(), strict=True):
         assert torch.equal(a, b)
+
+
+def with_torch_norms(mlp: CoordinateMLP) -> nn.Sequential:
+    """The same network of torch's own modules."""
+    parts: list[nn.Module] = []
+    for layer in mlp.hidden_layers:
+        norm = nn.BatchNorm1d(layer.norm.num_features, layer.norm.eps, layer.norm.momentum).to(draw(1))
+        norm.load_state_dict(layer.norm.state_dict())
+        parts += [layer.linear, norm, nn.ReLU()]
+    return copy.deepcopy(nn.Sequential(*parts, mlp.output))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("training", [True, False])
+def test_update_bn_updates_as_it_does_torch_s_norms(momentum, training):
+    mlp = network(norm="batch", momentum=momentum).train(training)
+    twin = with_torch_norms(mlp).train(training)
+    loader = [(x, x) for x in coordinates(64, 3).split(16)]
+    update_bn(loader, mlp)
+    update_bn(loader, twin)
+    found, wanted = ([b for name, b in m.named_buffers()] for m in (mlp, twin))
+    torch.testing.assert_close(found, wanted)
+    before, x = statistics(mlp), coordinates(40, 3, seed=1)
+    with torch.no_grad():
+        mlp.train()(x)
+    assert unchanged(mlp, before)  # only update_bn has passes without gradients update
+    torch.testing.assert_close(mlp.eval()(x), twin.eval()(x))
+    mlp.train()(x), twin.train()(x)
+    torch.testing.assert_close(statistics(mlp), [b for name, b in twin.named_buffers()])
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_update_bn_serves_averaged_weights_and_all_norms(norm, placement):
+    """All batches are one: the means over batches are those of a training pass."""
+    mlp = network(norm=norm, placement=placement)
+    averaged = AveragedModel(mlp)
+    x = coordinates(30, 3)
+    for _ in range(2):
+        mlp(x)  # the original's statistics move on
+        averaged.update_parameters(mlp)
+    own = statistics(mlp)
+    update_bn([x, x], averaged)
+    assert unchanged(mlp, own)
+    after = averaged.module.train()(x)
+    torch.testing.assert_close(averaged.module.eval()(x), after, rtol=0.1, atol=0.1)  # n against n - 1
+    assert [n.num_batches_tracked.item() for n in running_norms(averaged.module)] == [3] * 3
+
+
+def test_torch_s_tools_leave_the_norms_in_place():
+    mlp = network(norm="batch")
+    x = coordinates(20, 3)
+    before = mlp.eval()(x)
+    tools = (nn.SyncBatchNorm.convert_sync_batchnorm, replace_all_batch_norm_modules_)
+    for tool in tools:
+        found = tool(copy.deepcopy(mlp))
+        assert len(running_norms(found)) == 3
+        assert torch.equal(found.eval()(x), before)
+    assert repr(mlp.hidden_layers[0].norm) == "BatchNorm(8, eps=1e-05)"
