@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -45,18 +44,26 @@ def check_outputs(config: DataParserConfig, splits: Sequence[str]) -> None:
     """Stop with one line where nerfstudio would read pictures wrongly, or end in a traceback.
 
     Args:
-        config: any of nerfstudio's dataparsers; one that cannot parse its data passes: nerfstudio says why.
+        config: any of nerfstudio's dataparsers.
         splits: the splits that will be read.
 
     Raises:
-        UserError: naming the file.
+        UserError: naming the file, or what the dataparser raises.
     """
     for split in splits:
-        outputs = None
-        with suppress(Exception, SystemExit), CONSOLE.capture():
-            outputs = copy.deepcopy(config).setup().get_dataparser_outputs(split)
-        if outputs is not None:
-            _check_pictures(outputs, split)
+        try:
+            with CONSOLE.capture():
+                outputs = copy.deepcopy(config).setup().get_dataparser_outputs(split)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # training would end with it
+            parser = type(config).__name__.removesuffix("Config")
+            fail(
+                f"the {split} images of {getattr(config, 'data', 'the data set')} cannot be read by "
+                f"nerfstudio's {parser} ({type(error).__name__}: {str(error)[:200]}): mend the data, or end "
+                "the command with the dataparser that they are for"
+            )
+        _check_pictures(outputs, split)
 
 
 def _check_pictures(outputs: Any, split: str) -> None:

@@ -37,6 +37,9 @@ from bn_field_plugin.data.image_checks import (
 
 INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 POSITIVE = ("fl_x", "fl_y", "w", "h")
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+LEAST_DISTORTION = {"OPENCV_FISHEYE": 4, "FISHEYE624": 12, "EQUIRECTANGULAR": 0}
+"""How many numbers of a list a camera model reads; those that are not here, 6."""
 
 
 def check_dataset(
@@ -144,6 +147,9 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
         if key in meta:
             _check_intrinsic(meta, key, str(file))
     _check_models(frames, meta.get("camera_model"), file)
+    _check_distortion(meta, meta, str(file))
+    for number, frame in enumerate(frames):
+        _check_distortion(frame, meta, f"{file}, frame {number}")
     if "camera_angle_x" in meta and "fl_x" not in meta and "fl_x" not in frames[0]:
         fail(
             f"{file} has camera_angle_x but no fl_x, as instant-ngp's files: end the command with "
@@ -192,6 +198,23 @@ def _check_models(frames: Sequence[Mapping[str, Any]], model: Any, file: Path) -
                 f"{file}, frame {number}: camera_model {_quote(own)} is ignored in a frame: give one for all "
                 "beside the frames; frames of several models do not go into one file"
             )
+
+
+def _check_distortion(holder: Mapping[str, Any], meta: Mapping[str, Any], source: str) -> None:
+    """Distortion is of finite numbers, as many as the camera model has."""
+    for key in DISTORTION:
+        if key in holder and _number(holder[key]) is None:
+            fail(f"{source}: {key} must be a number, not {_quote(holder[key])}")
+    model = str(meta.get("camera_model"))
+    if "distortion_params" not in holder:
+        if model == "FISHEYE624" and holder is not meta and "distortion_params" not in meta:
+            fail(f"{source}: the camera model FISHEYE624 needs distortion_params, a list of 12 numbers")
+        return
+    values = holder["distortion_params"]
+    sound = isinstance(values, list) and all(_number(value) is not None for value in values)
+    least = LEAST_DISTORTION.get(model, 6)
+    if not sound or len(values) < least:
+        fail(f"{source}: distortion_params must be a list of {least} numbers for the camera model {model}")
 
 
 def _focal_length(meta: Mapping[str, Any]) -> str:
@@ -300,11 +323,12 @@ def _check_split(
 def _read_transforms(file: Path) -> Mapping[str, Any]:
     try:
         data = file.read_bytes()
-        if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            fail(f"{file} begins with a byte-order mark: save it as UTF-8 without one")
-        meta = json.loads(data.decode("utf-8"))
     except OSError as error:
         fail(f"cannot read {file}: {error.strerror or error}")
+    if data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        fail(f"{file} begins with a byte-order mark: save it as UTF-8 without one")
+    try:
+        meta = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         fail(f"{file} is not valid JSON ({error}): it may be cut off, write it again")
     if not isinstance(meta, dict):
@@ -340,6 +364,12 @@ def _check_pose(frame: Mapping[str, Any], source: str, rows: tuple[int, ...]) ->
         fail(f"{source}: transform_matrix must be a 4x4 matrix of numbers")
     if not (np.abs(matrix) < np.finfo(np.float32).max).all():  # false for NaN too
         fail(f"{source}: transform_matrix has a value that is not finite: remove this frame or mend its pose")
+    axes = matrix[:3, :3]
+    if abs(np.linalg.det(axes)) <= 1e-6 * np.prod(np.linalg.norm(axes, axis=0)):
+        fail(
+            f"{source}: the axes of transform_matrix do not span space, so that rays have no direction: "
+            "remove this frame or mend its pose"
+        )
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""torch's batch norms with the batch's statistics, or with ones that are held."""
+"""torch's norms with the statistics of what they get, or with ones that are held."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.normalization import UpdateBnSign
@@ -22,15 +23,20 @@ def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
+def _tracking_instance_norms(module: nn.Module) -> list[_InstanceNorm]:
+    """torch's instance norms that keep running statistics, which they use in evaluation."""
+    return [part for part in module.modules() if isinstance(part, _InstanceNorm) and part.track_running_stats]
+
+
 def take_from_batch(module: nn.Module) -> None:
-    """Make the batch norms of a module take the statistics of what they get, in any mode, and keep none."""
-    for norm in batch_norms(module).values():
+    """Make the norms of a module take the statistics of what they get, in any mode, and keep none."""
+    for norm in (*batch_norms(module).values(), *_tracking_instance_norms(module)):
         norm.track_running_stats = False
         norm.running_mean = norm.running_var = norm.num_batches_tracked = None
 
 
 def hold_running(module: nn.Module) -> None:
-    """Make the batch norms of a module use their running statistics.
+    """Make the norms of a module use their running statistics.
 
     Raises:
         UserError: one has none.
@@ -39,6 +45,8 @@ def hold_running(module: nn.Module) -> None:
         if norm.running_mean is None or norm.running_var is None:
             raise UserError(f"the batch norm {name} has no running statistics: use --statistics batch")
         norm.eval()
+    for instance_norm in _tracking_instance_norms(module):
+        instance_norm.eval()
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from bn_field_plugin.errors import UserError
 
@@ -35,6 +35,8 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
         raise UserError(
             "the module is TorchScript, whose parameters cannot be varied: give what it was made of"
         )
+    while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        module = module.module
     # What hooks compute from parameters, as those of weight_norm, is of a graph, which is not copied.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
@@ -42,14 +44,26 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
         for value in vars(part).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
+    # torch cannot copy those of LazyBatchNorm.
+    for buffer in module.buffers():
+        if is_lazy(buffer):
+            memo[id(buffer)] = UninitializedBuffer(  # type: ignore[call-arg]
+                device=buffer.device, dtype=buffer.dtype
+            )
     try:
         found = copy.deepcopy(module, memo)
     except Exception as error:  # whatever a user's class does
-        raise UserError(f"the module cannot be copied ({first_line(error)})") from error
+        raise UserError(
+            f"the module cannot be copied ({first_line(error)}): give it without what copy.deepcopy refuses"
+        ) from error
     if any(is_lazy(tensor) for tensor in [*found.parameters(), *found.buffers()]):
+        modes = [(part, part.training) for part in found.modules()]
+        found.eval()  # the pass is not to move running statistics
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # the same weights in every copy
             attempt(lambda: found(points.float()), points)
+        for part, training in modes:
+            part.training = training
     found._apply(lambda tensor: _converted(tensor, dtype))
     for part in found.modules():
         for name, value in vars(part).items():
@@ -74,14 +88,16 @@ def attempt(call: Callable[[], Result], points: Tensor) -> Result:
         raise
     except Exception as error:  # whatever a user's class does
         reason = first_line(error)
-        if any(words in reason for words in ("dtype", "scalar type", "type Double", "type Float")):
+        is_cast = any(words in reason for words in ("dtype", "scalar type", "type Double", "type Float"))
+        if is_cast and "indices" not in reason:
             raise UserError(
                 f"the module mixes precisions ({reason}): it casts inside; let it follow the precision of "
                 "its input, or use --single-precision"
             ) from error
         raise UserError(
             f"the module cannot be run on {points.shape[0]} points of {points.shape[1]} coordinates "
-            f"({reason}): it must take [points, coordinates], of as many as it is made for (--in-dim)"
+            f"({reason}): it must take real numbers [points, coordinates], of as many as it is made for "
+            "(--in-dim)"
         ) from error
 
 

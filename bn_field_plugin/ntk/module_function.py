@@ -72,6 +72,7 @@ class ModuleFunction:
             name: torch.view_as_real(p.detach()) if name in self._complex else p.detach()
             for name, p in learned.items()
         }
+        self._places = places_of(self.module)
         self.num_points = points.shape[0]
         self.num_parameters = sum(p.numel() for p in self.parameters.values())
         self.num_outputs = self._check()
@@ -85,8 +86,12 @@ class ModuleFunction:
         own = {
             name: torch.view_as_complex(p) if name in self._complex else p for name, p in parameters.items()
         }
+        everywhere = {
+            place: tensor for name, tensor in {**buffers, **own}.items() for place in self._places[name]
+        }
         with self._mode():
-            return single(torch.func.functional_call(self.module, {**buffers, **own}, (points,)))
+            inputs = (points.clone(),)  # it may change them in place
+            return single(torch.func.functional_call(self.module, everywhere, inputs, tie_weights=False))
 
     def _hold_statistics(self) -> None:
         """Give the norms over the batch the statistics that were asked for, torch's norms among them."""
@@ -96,10 +101,13 @@ class ModuleFunction:
         take_from_batch(self.module)
         if self.statistics == "frozen":
             with torch.no_grad(), batch_statistics(self.module):
-                attempt(lambda: self.module(self.points), self.points)  # what is wrong shows here
-            calibrate(self.module, [self.points])
+                attempt(self._pass, self.points)  # what is wrong shows here
+            calibrate(self.module, [self.points], lambda _: self._pass())
             with frozen_statistics(self.module):
-                hold_those_of(self.module, lambda: self.module(self.points))
+                hold_those_of(self.module, self._pass)
+
+    def _pass(self) -> Any:
+        return self.module(self.points.clone())
 
     def flat(self, gradients: dict[str, Tensor]) -> Float[Tensor, "*batch p"]:
         """Join gradients by name into one vector, or one row for each cotangent."""
@@ -171,6 +179,19 @@ class ModuleFunction:
                 "the module's samples are coupled by something that cannot be held, as a norm over the batch "
                 "of its own: use --statistics batch"
             )
+
+
+def places_of(module: nn.Module) -> dict[str, list[str]]:
+    """Where each parameter and buffer is kept, by its first name: several places where it is shared.
+
+    `functional_call` finds them itself, but loses them where a module with shared parameters has two names.
+    """
+    found: dict[Tensor, list[str]] = {}
+    for prefix, part in module.named_modules():
+        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+            if tensor is not None:
+                found.setdefault(tensor, []).append(f"{prefix}.{name}" if prefix else name)
+    return {places[0]: places for places in found.values()}
 
 
 class CoupledError(UserError):

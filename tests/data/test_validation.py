@@ -100,8 +100,10 @@ def test_small_data_sets_pass(blender, capture):
     check_dataset(NerfstudioDataParserConfig(data=capture[0] / "transforms.json"))
 
 
-def test_other_formats_pass_if_their_path_exists(tmp_path):
-    check_dataset(DNeRFDataParserConfig(data=tmp_path))
+def test_other_formats_must_be_parsed(tmp_path):
+    _fails(
+        DNeRFDataParserConfig(data=tmp_path), tmp_path, "nerfstudio's DNeRFDataParser (FileNotFoundError: "
+    )
     _fails(DNeRFDataParserConfig(data=tmp_path / "no"), tmp_path / "no", "--data")
 
 
@@ -238,7 +240,7 @@ def test_broken_transforms_file(blender, capture, fault):
 
 def test_transforms_file_that_is_no_text(blender):
     folder, _ = blender
-    (folder / "transforms_train.json").write_bytes(b"\xff\xfe\x00")
+    (folder / "transforms_train.json").write_bytes(b"\xff\xff\x00")
     _fails(BlenderDataParserConfig(data=folder), "transforms_train.json", "JSON")
 
 
@@ -251,6 +253,8 @@ BAD_MATRICES = {
     "object": {"rotation": 1},
     "nan": [[math.nan, 0, 0, 0], *POSE[1:]],
     "infinite": [*POSE[:2], [0, 0, 1, math.inf], POSE[3]],
+    "no rotation": np.diag([0.0, 0, 0, 1]).tolist(),
+    "flat": [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
     "beyond float32": [[1e39, 0, 0, 0], *POSE[1:]],
     "beyond float64": [[10**400, 0, 0, 0], *POSE[1:]],
 }
@@ -713,7 +717,8 @@ def test_names_that_nearly_fit(capture, name, words, frame):
 def test_a_byte_order_mark_is_named(capture, encoding):
     folder, meta = capture
     (folder / "transforms.json").write_text(json.dumps(meta), encoding=encoding)
-    _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", "byte-order mark")
+    message = _fails(NerfstudioDataParserConfig(data=folder), "transforms.json", "byte-order mark")
+    assert "JSON" not in message
 
 
 def test_files_of_instant_ngp_are_named(capture):
@@ -735,3 +740,49 @@ def test_camera_models_of_frames(capture):
     meta["frames"][2]["camera_model"] = "OPENCV_FISHEYE"
     _write(folder / "transforms.json", meta)
     _fails(NerfstudioDataParserConfig(data=folder), "frame 2", "OPENCV_FISHEYE", "ignored")
+
+
+@pytest.mark.parametrize("key", ["k1", "p2"])
+@pytest.mark.parametrize("value", ["a lot", None, math.inf, [0.1]])
+@pytest.mark.parametrize("of_frame", [False, True])
+def test_distortion_of_no_numbers(capture, key, value, of_frame):
+    folder, meta = capture
+    (meta["frames"][2] if of_frame else meta)[key] = value
+    _write(folder / "transforms.json", meta)
+    _fails(
+        NerfstudioDataParserConfig(data=folder), "frame 2: " if of_frame else "", f"{key} must be a number"
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "words"),
+    [
+        ("FISHEYE624", None, "needs distortion_params, a list of 12 numbers"),
+        ("FISHEYE624", [0.0] * 6, "must be a list of 12 numbers"),
+        ("OPENCV_FISHEYE", [0.0] * 3, "must be a list of 4 numbers"),
+        ("OPENCV", [0.1], "must be a list of 6 numbers"),
+        ("OPENCV", 3, "must be a list of 6 numbers"),
+        ("OPENCV", [math.nan] * 6, "must be a list of 6 numbers"),
+        ("OPENCV", [0.0] * 6, None),
+        ("OPENCV_FISHEYE", [0.0] * 4, None),
+        ("FISHEYE624", [0.0] * 12, None),
+    ],
+)
+def test_lists_of_distortion_have_what_the_camera_model_reads(capture, model, values, words):
+    folder, meta = capture
+    meta |= {"camera_model": model} | ({} if values is None else {"distortion_params": values})
+    _write(folder / "transforms.json", meta)
+    config = NerfstudioDataParserConfig(data=folder)
+    if words is not None:
+        _fails(config, "transforms.json", words)
+        return
+    check_dataset(config)
+    cameras = config.setup().get_dataparser_outputs("val").cameras
+    assert cameras.generate_rays(0).directions.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", [{"applied_transform": np.eye(4).tolist()}, {"applied_scale": "large"}])
+def test_what_a_parser_raises_is_one_line_with_its_name(capture, wrong):
+    folder, meta = capture
+    _write(folder / "transforms.json", meta | wrong)
+    _fails(NerfstudioDataParserConfig(data=folder), folder, "nerfstudio's NerfstudioDataParser (")

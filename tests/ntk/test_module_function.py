@@ -7,6 +7,7 @@ tested here, by what a `ModuleFunction` does with it.
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -135,6 +136,83 @@ def test_our_norms_and_torch_s_are_held_together() -> None:
     )
 
 
+class OfInstances(nn.Module):
+    """Each point's features in two channels, normalised on their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(2, 8), nn.Linear(8, 1)
+        self.norm = nn.InstanceNorm1d(2, affine=True, track_running_stats=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.norm(self.inner(x).view(-1, 2, 4)).flatten(1))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norms_have_each_point_s_statistics_or_the_running_ones(training: bool) -> None:
+    module = seeded(OfInstances)
+    module(torch.randn(50, 2))
+    wants = {
+        "batch": oracle(copy.deepcopy(module).double().train()),
+        "frozen": oracle(copy.deepcopy(module).double().train()),
+        "running": oracle(copy.deepcopy(module).double().eval()),
+    }
+    module.train(training)
+    for statistics, want in wants.items():
+        found = ntk(module, POINTS, statistics=statistics)  # type: ignore[arg-type]
+        np.testing.assert_allclose(np.asarray(found), want, rtol=1e-8, atol=1e-10)
+
+
+class Shares(nn.Module):
+    """A layer of two names, and another that has its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.one, self.outer = nn.Linear(2, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+        self.same, self.tied = self.one, nn.Linear(4, 4, bias=False)
+        self.tied.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.inner, self.one, self.same, self.tied):
+            x = layer(x).tanh()
+        return self.outer(x)
+
+
+def test_shared_parameters_are_one_wherever_they_are_used() -> None:
+    """torch's functional_call forgets the third place after a call, so that it cannot be the oracle."""
+    module = seeded(Shares).double()
+    outputs = module(POINTS).reshape(-1)
+    rows = [torch.autograd.grad(y, list(module.parameters()), retain_graph=True) for y in outputs]
+    jacobian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    found = ntk(module, POINTS)
+    np.testing.assert_allclose(np.asarray(found), (jacobian @ jacobian.T).detach().numpy(), rtol=1e-8)
+
+
+def test_wrappers_of_several_devices_are_looked_into() -> None:
+    module = seeded(with_norms)
+    np.testing.assert_array_equal(
+        np.asarray(ntk(nn.DataParallel(module), POINTS)), np.asarray(ntk(module, POINTS))
+    )
+
+
+class ScalesItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x *= 3
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "frozen"])
+def test_points_stay_as_they_are_whatever_a_module_does_to_its_input(statistics: Statistics) -> None:
+    points = POINTS.clone()
+    found = ntk(seeded(ScalesItsInput), points, statistics=statistics)
+    assert torch.equal(points, POINTS)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(1 + 9 * POINTS @ POINTS.T), rtol=1e-12)
+
+
 class Fourier(nn.Module):
     """Frequencies are plain tensors, in a list too."""
 
@@ -231,11 +309,25 @@ def test_lazy_modules_get_their_shapes_and_the_same_weights_each_time() -> None:
     torch.testing.assert_close(first(first.parameters), second(second.parameters))
 
 
+def test_lazy_norms_begin_with_fresh_running_statistics() -> None:
+    module = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(1))
+    function = ModuleFunction(module, POINTS, "running")
+    norm = function.module[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert torch.equal(norm.running_mean, torch.zeros(4).double()) and norm.num_batches_tracked == 0
+    assert ModuleFunction(module, POINTS, "batch").num_outputs == 16
+
+
 MISTAKES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "casts": (lambda: nn.Sequential(Casts(), nn.Linear(2, 1)), "mixes precisions .*--single-precision"),
     "casts the output": (
         lambda: Returns(lambda y: y.float()),
         "casts to torch.float32 inside.*--single-precision",
+    ),
+    "indices": (lambda: nn.Sequential(nn.Embedding(9, 2), nn.Flatten()), "it must take real numbers"),
+    "uncopied": (
+        lambda: Returns(threading.Lock()),  # type: ignore[arg-type]
+        "cannot be copied .*copy.deepcopy refuses",
     ),
     "other size": (lambda: nn.Linear(3, 1), r"16 points of 2 coordinates \(RuntimeError: .*--in-dim"),
     "script": (lambda: torch.jit.script(nn.Linear(2, 1)), "TorchScript"),
