@@ -32,6 +32,17 @@ FOURIER_SCALE = 10.0
 
 Initialisation = Literal["pytorch", "he", "paper"]
 
+Placement = Literal["before", "after"]
+"""Where a norm stands: before or after the activation."""
+
+NormLayers = Literal["all", "ends"]
+"""Which hidden layers have the norm: all, or the first and the last one alone."""
+
+NORMED_AFTER = ("siren", "finer")
+"""Networks whose norm stands after the activation unless asked otherwise. Before it, the norm turns a unit's
+phase into one of fixed speed, and the weights, whose length then means nothing, grow until they hardly turn
+any more: 1 dB on pictures (`benchmarks.bn_network_search`)."""
+
 
 class Size(NamedTuple):
     """Size of a network."""
@@ -58,6 +69,8 @@ class Family:
     """Their size unless asked otherwise; None is that of the command."""
     activation: type[Activation] = Relu
     """Their activation."""
+    placement: Placement = "before"
+    """Where their norm stands unless asked otherwise."""
 
 
 def _positional(octaves: str | None, in_dim: int) -> dict[str, Any]:
@@ -86,6 +99,7 @@ def _of_activation(name: str, kind: type[Activation]) -> Family:
         lambda _number, _in_dim: {"activation": name, "init": "paper"},
         lambda _name: kind.title,
         activation=kind,
+        placement="after" if network in NORMED_AFTER else "before",
     )
 
 
@@ -185,7 +199,8 @@ class Variant:
         width: int,
         depth: int,
         *,
-        placement: Literal["before", "after"] = "before",
+        placement: Placement | None = None,
+        norm_layers: NormLayers = "all",
         init: Initialisation | None = None,
         options: Mapping[str, float] | None = None,
     ) -> CoordinateMLPConfig:
@@ -196,7 +211,8 @@ class Variant:
             out_dim: number of outputs.
             width: units of each hidden layer.
             depth: number of hidden layers.
-            placement: norm before or after the activation.
+            placement: norm before or after the activation; None is that of the network.
+            norm_layers: which hidden layers have the norm.
             init: initialisation; None is that of the network.
             options: those of its activation, as fields of `CoordinateMLPConfig`.
 
@@ -216,7 +232,8 @@ class Variant:
             width=width,
             depth=depth,
             norm=self.norm,
-            placement=placement,
+            placement=family.placement if placement is None else placement,
+            norm_layers=norm_layers,
             **parts,
         )
 

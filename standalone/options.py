@@ -12,7 +12,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName
 from bn_field_plugin.nn.activations import OPTIONS
 from standalone.fitting import Budget
-from standalone.networks import Size, Variant
+from standalone.networks import NormLayers, Placement, Size, Variant
 from standalone.time_limit import ENDING_SECONDS, TimeLimit
 
 
@@ -29,8 +29,10 @@ class NetworkOptions:
     """Units of each hidden layer; by default what is usual for the network: 32 for hash."""
     depth: int | None = None
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
-    placement: Literal["before", "after"] = "before"
-    """Norm before or after the activation."""
+    placement: Placement | None = None
+    """Norm before or after the activation; by default after that of siren and finer, else before it."""
+    norm_layers: NormLayers = "all"
+    """Norm in all hidden layers, or in the first and the last one alone."""
     norm_eps: float | None = None
     """Added to the variance by the norm; by default 1e-5, and 1e-1 behind a hash grid, whose features start
     as noise that the norm would blow up."""
@@ -68,7 +70,12 @@ class NetworkOptions:
             UserError: an unknown name, or an option of another network.
         """
         config = self.variant.config(
-            in_dim, out_dim, *self.size, placement=self.placement, options=self.activation_options
+            in_dim,
+            out_dim,
+            *self.size,
+            placement=self.placement,
+            norm_layers=self.norm_layers,
+            options=self.activation_options,
         )
         if self.norm_eps is None:
             return config

@@ -65,6 +65,8 @@ class CoordinateMLPConfig:
     """Norm of the hidden layers."""
     placement: Literal["before", "after"] = "before"
     """Where the norm stands: before or after the activation."""
+    norm_layers: Literal["all", "ends"] = "all"
+    """Which hidden layers have the norm: all, or the first and the last one alone."""
     init: Literal["pytorch", "he", "paper"] = "pytorch"
     """Initialisation: PyTorch's for linear layers, He et al. 2015, or that of the activation's paper."""
     norm_eps: float = 1e-5
@@ -83,10 +85,12 @@ class HiddenLayer(nn.Module):
 
     linear: nn.Linear
 
-    def __init__(self, in_features: int, config: CoordinateMLPConfig, is_complex: bool = False) -> None:
+    def __init__(
+        self, in_features: int, config: CoordinateMLPConfig, norm: str, is_complex: bool = False
+    ) -> None:
         super().__init__()
         self.norm = build_norm(
-            config.norm,
+            norm,
             config.width,
             eps=config.norm_eps,
             momentum=config.momentum,
@@ -183,7 +187,9 @@ class CoordinateMLP(nn.Module):
             in_features = encoded if index == 0 else config.width
             if index in config.skips:
                 in_features += encoded
-            layers.append(HiddenLayer(in_features, config, is_complex=self.is_complex and index > 0))
+            is_end = index in (0, config.depth - 1)
+            norm = config.norm if is_end or config.norm_layers == "all" else "none"
+            layers.append(HiddenLayer(in_features, config, norm, self.is_complex and index > 0))
         self.layers = nn.ModuleList(layers)
         self.output = _linear(config.width, config.out_dim, self.is_complex)
         self.inference: Callable[[CoordinateMLP, Tensor], Tensor | None] | None = None
@@ -471,6 +477,7 @@ INITIALIZERS: dict[str, Callable[[CoordinateMLP], None]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "activation": tuple(ACTIVATIONS),
     "placement": ("before", "after"),
+    "norm_layers": ("all", "ends"),
     "init": tuple(INITIALIZERS),
 }
 """Names that options of the config take; the norm's are those of `build_norm`."""

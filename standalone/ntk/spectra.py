@@ -18,7 +18,7 @@ from bn_field_plugin.ntk.points import grid, random_points, read_points
 from bn_field_plugin.ntk.progress import Tracker, track
 from bn_field_plugin.ntk.spectra import Estimate, spectrum
 from bn_field_plugin.ntk.spectrum import log_histogram
-from standalone.networks import Initialisation, Variant
+from standalone.networks import Initialisation, Placement, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.imported import imported_module
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
@@ -45,8 +45,8 @@ class SpectrumConfig:
     """Coordinates of a point."""
     out_dim: int = 1
     """Outputs of a point."""
-    placement: Literal["before", "after"] = "before"
-    """Norm before or after the activation."""
+    placement: Placement | None = None
+    """Norm before or after the activation; by default after that of siren and finer, else before it."""
     init: Initialisation | None = None
     """Initialisation; by default paper for siren, finer, wire, gauss, and pytorch for all others."""
     seed: int = 0

@@ -69,6 +69,7 @@ class FittedShape:
                 "width": config.width,
                 "depth": config.depth,
                 "placement": config.placement,
+                "norm_layers": config.norm_layers,
                 "norm_eps": config.norm_eps,
                 "options": {
                     name: getattr(config, name) for name in OPTIONS if getattr(config, name) is not None
@@ -101,7 +102,8 @@ class FittedShape:
             saved["width"],
             saved["depth"],
             placement=saved["placement"],
-            options=saved.get("options"),  # files from before there were options have none
+            norm_layers=saved.get("norm_layers", "all"),  # files of early versions have neither
+            options=saved.get("options"),
         )
         config = dataclasses.replace(config, norm_eps=saved.get("norm_eps", config.norm_eps))
         network = CoordinateMLP(config).to(device)

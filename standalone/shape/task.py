@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from bn_field_plugin.errors import UserError
 from standalone.fitting import Callback, CheckpointOptions, FitState, finished, fit
-from standalone.networks import Size, Variant
+from standalone.networks import Placement, Size, Variant
 from standalone.optimization import OptimizationConfig, count_parameters
 from standalone.options import NetworkOptions, RunOptions
 from standalone.progress import FitProgress
@@ -73,7 +73,7 @@ class TargetOptions:
 class ShapeNetworkOptions(NetworkOptions):
     """The network."""
 
-    placement: Literal["before", "after"] = "after"
+    placement: Placement | None = "after"
     """Norm before or after the activation; after it is better on shapes (`benchmarks.shape_networks`: in each
     of three networks on each of three shapes)."""
 

@@ -45,6 +45,15 @@ def test_folded_equals_evaluation(options, dtype):
         train(mlp.train())
 
 
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_norms_of_the_first_and_last_layers_fold_too(placement):
+    mlp = network(norm="batch", placement=placement, norm_layers="ends", depth=4)
+    assert [layer.norm is not None for layer in mlp.hidden_layers] == [True, False, False, True]
+    train(mlp)
+    x = coordinates(50, 3)
+    torch.testing.assert_close(fold_norm(mlp)(x), mlp.eval()(x), **CLOSE[torch.float64])
+
+
 @pytest.mark.parametrize("norm", AFFINE)
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_folded_equals_evaluation_where_scales_are_extreme(norm, placement):

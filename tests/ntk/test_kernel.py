@@ -53,6 +53,14 @@ def test_every_way_equals_brute_force(options: dict) -> None:
             assert distance(ours.transposed_times(u), truth.T @ u) < TOLERANCE
 
 
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_layers_without_norm_between_normed_ones(placement: str) -> None:
+    mlp = network(norm="batch", placement=placement, norm_layers="ends", depth=4, activation="sine")
+    points = coordinates(11, 3)
+    ours = jacobian(mlp, points, statistics="batch", backend="structured")
+    assert distance(ours.dense(), jacobian_by_jacrev(mlp, points, "batch")) < TOLERANCE
+
+
 @pytest.mark.parametrize("norm", ["none", "batch"])
 @pytest.mark.parametrize("activation", ["finer", "gauss", "wire-real"])
 def test_other_activations_go_both_ways(activation: str, norm: str) -> None:

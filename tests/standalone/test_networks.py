@@ -68,6 +68,23 @@ def test_a_name_gives_its_network() -> None:
     assert Variant("mlp").config(**sizes, placement="after", init="he").placement == "after"
 
 
+def test_norms_stand_behind_sines_and_before_all_else_unless_asked() -> None:
+    def placement(name: str, **options) -> str:
+        return Variant(name, "batch").config(2, 1, 8, 2, **options).placement
+
+    after = [
+        name for name in ("mlp", "pemlp-5", "hash", "siren", "finer", "gauss") if placement(name) == "after"
+    ]
+    assert after == ["siren", "finer"]
+    assert placement("siren", placement="before") == "before"
+    assert placement("mlp", placement="after") == "after"
+
+
+def test_norms_of_the_first_and_last_layers_are_an_option() -> None:
+    network = NetworkOptions("siren", "batch", norm_layers="ends").build(2, 3, 0)
+    assert [layer.norm is not None for layer in network.hidden_layers] == [True, False, False, False, True]
+
+
 @pytest.mark.parametrize("in_dim", [2, 3])
 def test_the_rows_of_a_hash_grid_are_in_its_name(in_dim: int) -> None:
     grid = HASH_GRIDS[in_dim]

@@ -40,6 +40,15 @@ def test_muon_takes_the_hidden_matrices_and_adam_all_else() -> None:
     assert not hidden & rest
 
 
+@pytest.mark.parametrize("name", ["siren", "finer+batch"])
+def test_behind_sines_muon_takes_the_output_matrix_too(name: str) -> None:
+    mlp = network(name)
+    adam, muon = ScheduledOptimizers(mlp, OptimizationConfig()).optimizers
+    taken = {id(p) for p in muon.param_groups[0]["params"]}
+    assert taken == {id(linear.weight) for linear in mlp.linears[1:]}
+    assert {id(p) for p in mlp.parameters()} - taken == {id(p) for p in adam.param_groups[0]["params"]}
+
+
 def test_a_single_hidden_layer_needs_adam_alone() -> None:
     assert len(ScheduledOptimizers(network(depth=1), OptimizationConfig()).optimizers) == 1
 

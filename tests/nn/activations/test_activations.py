@@ -125,6 +125,14 @@ def test_with_batch_norm_a_fresh_network_is_the_function_that_it_is_without(
         torch.testing.assert_close(normed(x), plain(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", SCALED)
+def test_so_it_is_with_norms_in_the_first_and_last_layers_alone(name: str) -> None:
+    ends = fresh(name, norm="batch", placement="after", norm_layers="ends", depth=4, norm_eps=1e-12)
+    assert [layer.norm is not None for layer in ends.hidden_layers] == [True, False, False, True]
+    with torch.no_grad(), batch_statistics(ends):
+        torch.testing.assert_close(ends(box()), fresh(name, depth=4)(box()), rtol=1e-3, atol=1e-3)
+
+
 def test_phases_behind_a_batch_norm_are_as_fast_as_sirens() -> None:
     """Of normalised numbers times 30 they would have a standard deviation of 30."""
     layers = fresh("sine", norm="batch", width=128).hidden_layers
