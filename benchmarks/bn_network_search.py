@@ -68,13 +68,7 @@ CANDIDATES = (
     Candidate("siren+batch", (1e-2,), placement="before"),
     Candidate("finer", (5e-3, 8e-3)),
     Candidate("finer+batch", (8e-3,), placement="after", norm_layers="ends"),
-    Candidate("gauss", (5e-3, 1e-2)),
-    Candidate("wire", (3e-3, 1e-2)),
-    Candidate("gauss+batch", (1e-2,), placement="before"),
     Candidate("pemlp-5+batch", (4e-2,), 0.5, "before"),
-    Candidate("pemlp-5+batch", (4e-2,), 0.5, "after"),
-    Candidate("pemlp-5+batch", (4e-2,), 0.5, "before", depth=8),
-    Candidate("fourier-4+batch", (4e-2,), 0.5, "before", depth=2),
 )
 """Rivals without norm, and networks with batch norm."""
 
@@ -93,9 +87,9 @@ class BNNetworkSearch:
     """Hidden layers."""
     first_steps: int = 150
     """Steps of the first round."""
-    final_steps: int = 400
+    final_steps: int = 150
     """Steps of the second round."""
-    finalists: int = 4
+    finalists: int = 3
     """Networks of the second round."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the weights in the second round."""

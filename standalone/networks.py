@@ -38,10 +38,10 @@ Placement = Literal["before", "after"]
 NormLayers = Literal["all", "ends"]
 """Which hidden layers have the norm: all, or the first and the last one alone."""
 
-NORMED_AFTER = ("siren", "finer")
-"""Networks whose norm stands after the activation unless asked otherwise. Before it, the norm turns a unit's
-phase into one of fixed speed, and the weights, whose length then means nothing, grow until they hardly turn
-any more: 1 dB on pictures (`benchmarks.bn_network_search`)."""
+NORMED_BEHIND_ENDS = ("siren", "finer")
+"""Networks whose norm stands, unless asked otherwise, behind the activations of the first and of the last
+hidden layer. In all layers, and before the sines, it costs time and quality (`benchmarks.bn_network_search`).
+"""
 
 
 class Size(NamedTuple):
@@ -71,6 +71,8 @@ class Family:
     """Their activation."""
     placement: Placement = "before"
     """Where their norm stands unless asked otherwise."""
+    norm_layers: NormLayers = "all"
+    """Which hidden layers have it unless asked otherwise."""
 
 
 def _positional(octaves: str | None, in_dim: int) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def _of_activation(name: str, kind: type[Activation]) -> Family:
         lambda _number, _in_dim: {"activation": name, "init": "paper"},
         lambda _name: kind.title,
         activation=kind,
-        placement="after" if network in NORMED_AFTER else "before",
+        placement="after" if network in NORMED_BEHIND_ENDS else "before",
+        norm_layers="ends" if network in NORMED_BEHIND_ENDS else "all",
     )
 
 
@@ -200,7 +203,7 @@ class Variant:
         depth: int,
         *,
         placement: Placement | None = None,
-        norm_layers: NormLayers = "all",
+        norm_layers: NormLayers | None = None,
         init: Initialisation | None = None,
         options: Mapping[str, float] | None = None,
     ) -> CoordinateMLPConfig:
@@ -212,7 +215,7 @@ class Variant:
             width: units of each hidden layer.
             depth: number of hidden layers.
             placement: norm before or after the activation; None is that of the network.
-            norm_layers: which hidden layers have the norm.
+            norm_layers: which hidden layers have the norm; None is what the network has.
             init: initialisation; None is that of the network.
             options: those of its activation, as fields of `CoordinateMLPConfig`.
 
@@ -233,7 +236,7 @@ class Variant:
             depth=depth,
             norm=self.norm,
             placement=family.placement if placement is None else placement,
-            norm_layers=norm_layers,
+            norm_layers=family.norm_layers if norm_layers is None else norm_layers,
             **parts,
         )
 

@@ -30,10 +30,10 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     "muon": {
         "norm": LearningRates(4e-2, 2e-2),
         "none": LearningRates(5e-2, 1e-2),
-        "siren": LearningRates(2e-3, 2e-3),
-        "siren and norm": LearningRates(5e-3, 5e-3),
-        "finer": LearningRates(3e-3, 3e-3),
-        "finer and norm": LearningRates(1e-2, 1e-2),
+        "siren": LearningRates(5e-3, 5e-3),
+        "siren and norm": LearningRates(6e-3, 6e-3),
+        "finer": LearningRates(5e-3, 5e-3),
+        "finer and norm": LearningRates(6e-3, 6e-3),
         "wire": LearningRates(3e-3, 3e-3),
         "wire-real": LearningRates(1e-2, 1e-2),
         "wire-real and norm": LearningRates(2e-2, 2e-2),
@@ -58,7 +58,9 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
         "hash and norm": LearningRates(3e-2, 3e-2),
     },
 }
-"""Learning rates by optimizer and network, from `benchmarks.image_learning_rates`: norm, none and siren.
+"""Learning rates by optimizer and network, from `benchmarks.image_learning_rates`: norm, none, and siren with
+Adam. Muon's of siren and finer are from `benchmarks.bn_network_search` at 4 layers, where 1e-2 serves SIREN
+better still; ten layers do not bear that, and here are the rates that serve both.
 
 The others are from short searches with Muon on pictures that no table reports: scikit-image's left
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,

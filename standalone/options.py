@@ -31,8 +31,9 @@ class NetworkOptions:
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Placement | None = None
     """Norm before or after the activation; by default after that of siren and finer, else before it."""
-    norm_layers: NormLayers = "all"
-    """Norm in all hidden layers, or in the first and the last one alone."""
+    norm_layers: NormLayers | None = None
+    """Norm in all hidden layers, or in the first and the last one alone (ends); by default ends in siren and
+    finer, and all in all others."""
     norm_eps: float | None = None
     """Added to the variance by the norm; by default 1e-5, and 1e-1 behind a hash grid, whose features start
     as noise that the norm would blow up."""

@@ -80,9 +80,15 @@ def test_norms_stand_behind_sines_and_before_all_else_unless_asked() -> None:
     assert placement("mlp", placement="after") == "after"
 
 
-def test_norms_of_the_first_and_last_layers_are_an_option() -> None:
-    network = NetworkOptions("siren", "batch", norm_layers="ends").build(2, 3, 0)
-    assert [layer.norm is not None for layer in network.hidden_layers] == [True, False, False, False, True]
+def test_networks_of_sines_have_norms_at_their_ends_and_all_others_in_all_layers_unless_asked() -> None:
+    def normed(name: str, **options) -> list[bool]:
+        network = NetworkOptions(name, "batch", 8, 4, **options).build(2, 3, 0)
+        return [layer.norm is not None for layer in network.hidden_layers]
+
+    ends, every = [True, False, False, True], [True] * 4
+    assert [normed(name) for name in ("siren", "finer", "mlp", "gauss")] == [ends, ends, every, every]
+    assert normed("siren", norm_layers="all") == every
+    assert normed("mlp", norm_layers="ends") == ends
 
 
 @pytest.mark.parametrize("in_dim", [2, 3])
