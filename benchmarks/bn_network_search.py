@@ -62,12 +62,12 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("siren", (6e-3, 1e-2)),
-    Candidate("siren+batch", (6e-3, 1e-2), placement="after", norm_layers="ends"),
+    Candidate("siren", (6e-3, 1e-2, 1.5e-2, 2.5e-2)),
+    Candidate("siren+batch", (6e-3, 1e-2, 1.5e-2, 2.5e-2), placement="after", norm_layers="ends"),
     Candidate("siren+batch", (1e-2,), placement="after"),
     Candidate("siren+batch", (1e-2,), placement="before"),
-    Candidate("finer", (5e-3, 8e-3)),
-    Candidate("finer+batch", (8e-3,), placement="after", norm_layers="ends"),
+    Candidate("finer", (5e-3, 8e-3, 1.2e-2)),
+    Candidate("finer+batch", (8e-3, 1.2e-2), placement="after", norm_layers="ends"),
     Candidate("pemlp-5+batch", (4e-2,), 0.5, "before"),
 )
 """Rivals without norm, and networks with batch norm."""
@@ -91,7 +91,7 @@ class BNNetworkSearch:
     """Steps of the second round."""
     finalists: int = 3
     """Networks of the second round."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the weights in the second round."""
     output_dir: Path = Path("outputs/bn_network_search")
     """Folder of the finished fits."""
