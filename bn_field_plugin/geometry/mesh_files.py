@@ -34,5 +34,5 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
         write_whole(path, encode_mesh(mesh, kind))
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); choose another --output-dir"
+            f"{path} cannot be written ({error.strerror or error}): choose another place"
         ) from None

@@ -35,7 +35,7 @@ def test_an_unknown_format_is_the_users_mistake(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be written .*choose another --output-dir"):
+    with pytest.raises(UserError, match=r"cannot be written .*choose another place"):
         write_mesh(trimesh.creation.icosphere(), tmp_path / "file" / "ball.ply")
 
 

@@ -43,4 +43,8 @@ def test_the_machine_is_cuda_where_it_is_present() -> None:
 
 def test_mipnerf_and_ngp_have_an_optimizer_for_each_of_their_parameter_groups() -> None:
     assert set(small_mipnerf().optimizers) == {"hidden_matrices", "fields"}
-    assert set(ngp("m", "batch", 1e-2, (0.9, 0.99)).optimizers) == {"fields", "proposal_networks", "camera_opt"}
+    assert set(ngp("m", "batch", 1e-2, (0.9, 0.99)).optimizers) == {
+        "fields",
+        "proposal_networks",
+        "camera_opt",
+    }
