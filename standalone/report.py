@@ -117,7 +117,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Made in memory: numpy's archive prints a traceback of its own where the disk is full.
     """
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(content, **arrays)
     write_whole(path, content.getvalue())
 
 

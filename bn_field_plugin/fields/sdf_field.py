@@ -170,7 +170,7 @@ class BNSDFField(SDFField):
         outputs = self.forward_geonetwork(ray_samples.frustums.get_start_positions())
         return self.sharpness * torch.sigmoid(-self.sharpness * outputs[..., :1]), outputs[..., 1:]
 
-    def get_outputs(  # type: ignore[override]
+    def get_outputs(
         self, ray_samples: RaySamples, density_embedding: Tensor | None = None, return_alphas: bool = False
     ) -> dict[FieldHeadNames, Tensor]:
         """Distance, its gradient, normal (outward, unit) and colour in [0, 1] at samples; opacity if asked.

@@ -68,7 +68,7 @@ class _AllReduceSum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return all_reduce_sum(grad, ctx.group), None
 
 
@@ -319,7 +319,7 @@ class _CompiledRoute(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rest = (None,) * 5
         if torch.is_grad_enabled():
             return *_plain_gradients(ctx, grad), *rest
@@ -437,7 +437,7 @@ class _MomentsRoute(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rest = (None, None, None, None)
         if torch.is_grad_enabled():
             return *_plain_gradients(ctx, grad), *rest

@@ -116,7 +116,7 @@ class _Network(torch.autograd.Function):
         return passed.outputs(weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         count = 3 + 3 * len(ctx.eps)
         tensors, wants = ctx.saved_tensors[:count], ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():

@@ -227,7 +227,7 @@ class _Compiled(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, tables = ctx.saved_tensors
         wants_x, wants_tables = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():

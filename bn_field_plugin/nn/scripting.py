@@ -34,7 +34,7 @@ def recorded(module: nn.Module, in_features: int) -> nn.Module:
                 "a network in training cannot be scripted, for it updates its statistics: "
                 "script fold_norm(network), or network.eval()"
             )
-        return _OfAnyShape(torch.jit.trace(module, example, check_trace=False))  # type: ignore[no-untyped-call]
+        return _OfAnyShape(torch.jit.trace(module, example, check_trace=False))
 
 
 class _OfAnyShape(nn.Module):

@@ -1,6 +1,7 @@
 """`bn-view`: two trained runs side by side in one viewer."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,12 @@ def names_of(one: Any, other: Any) -> tuple[str, str]:
         one: nerfstudio's config of the first.
         other: that of the second.
     """
-    for name in (
+    names: tuple[Callable[[Any], Any], ...] = (
         lambda config: config.method_name,
         lambda config: getattr(config.pipeline.model, "norm", ""),
         lambda config: config.experiment_name,
-    ):
+    )
+    for name in names:
         if name(one) != name(other):
             return str(name(one)), str(name(other))
     return "A", "B"

@@ -64,7 +64,7 @@ class LiveViewer(Screen):
     Never made: `adopt` turns nerfstudio's into one, in ns-train as in ns-viewer.
     """
 
-    render_statemachines: Renderers  # type: ignore[assignment]
+    render_statemachines: Renderers
 
     def begin(self, viewed: ViewedModel) -> None:
         """Take nerfstudio's viewer over, as its constructor leaves it, to draw a model."""
@@ -232,5 +232,5 @@ def adopt(viewer: Any, viewed: ViewedModel) -> None:
         viewed: what it draws.
     """
     if type(viewer) is Viewer:
-        viewer.__class__ = LiveViewer  # type: ignore[assignment]
+        viewer.__class__ = LiveViewer
         cast(LiveViewer, viewer).begin(viewed)

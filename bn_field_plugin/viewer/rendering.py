@@ -101,8 +101,7 @@ def render(
         extra["drift"] = nothing
         if "drift" in wanted:
             batch, running = (
-                outputs if statistics == name else outputs_with(name)  # type: ignore[arg-type]
-                for name in ("batch", "running")
+                outputs if statistics == name else outputs_with(name) for name in ("batch", "running")
             )
             extra["drift"] = (batch["rgb"] - running["rgb"]).abs().mean(dim=-1, keepdim=True)
     # After the colours: nerfstudio takes the last output for its split screen.

@@ -80,10 +80,9 @@ def run(config: FigureConfig, tracker: Tracker = silent) -> dict[Key, list[np.nd
     spectra: dict[Key, list[np.ndarray]] = {}
     keys = [(network, *case) for network in NETWORKS for case in CASES]
     for network, norm, statistics in tracker(keys, "spectra"):
-        variant = Variant(network, norm)  # type: ignore[arg-type]
+        variant = Variant(network, norm)
         spectra[network, norm, statistics] = [
-            spectrum_of(variant, config.size, points, seed, statistics)  # type: ignore[arg-type]
-            for seed in range(config.seeds)
+            spectrum_of(variant, config.size, points, seed, statistics) for seed in range(config.seeds)
         ]
     return spectra
 
