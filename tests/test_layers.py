@@ -227,7 +227,7 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "nn").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "nn").rglob("*.py")), ids=lambda path: path.name)
 def test_networks_need_torch_alone(path: Path) -> None:
     third = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {PACKAGE}
     assert third <= NN_MAY_USE

@@ -12,7 +12,7 @@ from bn_field_plugin.nn.folding import fold_norm
 from bn_field_plugin.nn.gradients import value_and_gradient
 from bn_field_plugin.nn.hash_grid import HashGridEncoding, HashGridEncodingConfig
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig
-from bn_field_plugin.nn.normalization import (
+from bn_field_plugin.nn.norms import (
     BatchNorm,
     CrossNorm,
     GlobalNorm,

@@ -8,7 +8,7 @@ import dataclasses
 import torch
 
 from bn_field_plugin.nn.mlp import CoordinateMLP, folded_weights
-from bn_field_plugin.nn.normalization import AffineNorm
+from bn_field_plugin.nn.norms import AffineNorm
 from bn_field_plugin.nn.precision import without_autocast
 
 

@@ -17,7 +17,7 @@ from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, ActivationNa
 from bn_field_plugin.nn.activations import OPTIONS as ACTIVATION_OPTIONS
 from bn_field_plugin.nn.complex_linear import ComplexLinear
 from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
-from bn_field_plugin.nn.normalization import (
+from bn_field_plugin.nn.norms import (
     AffineNorm,
     BatchNorm,
     Norm,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from bn_field_plugin.nn.normalization import RunningNorm, StatisticsCollectedError, StatisticsMode
+from bn_field_plugin.nn.norms import RunningNorm, StatisticsCollectedError, StatisticsMode
 
 Module = TypeVar("Module", bound=nn.Module)
 

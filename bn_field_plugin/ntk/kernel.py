@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, GlobalNorm
-from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.nn.norms import RunningNorm
 from bn_field_plugin.ntk.autodiff import SPARSE_PARAMETERS, AutodiffJacobian
 from bn_field_plugin.ntk.memory import Need, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bn_field_plugin.nn import CrossNorm, GlobalNorm, LayerNorm
 from bn_field_plugin.nn.batch_linear import batch_moments
-from bn_field_plugin.nn.normalization import Norm, RunningNorm
+from bn_field_plugin.nn.norms import Norm, RunningNorm
 
 
 class NormGradients(NamedTuple):

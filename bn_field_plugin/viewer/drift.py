@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.nn.norms import RunningNorm
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, running_norms
-from bn_field_plugin.nn.normalization import StatisticsMode
+from bn_field_plugin.nn.norms import StatisticsMode
 from bn_field_plugin.viewer import probe
 from bn_field_plugin.viewer.twin import twin
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bn_field_plugin.nn import running_norms
-from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.nn.norms import RunningNorm
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 

@@ -17,7 +17,7 @@ from bn_field_plugin.nn import (
     PositionalEncodingConfig,
     running_norms,
 )
-from bn_field_plugin.nn.normalization import Norm
+from bn_field_plugin.nn.norms import Norm
 
 RUNNING = ("batch", "global", "cross")
 """Names of the norms that keep running statistics."""

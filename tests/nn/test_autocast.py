@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bn_field_plugin.nn import calibrate
-from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.nn.norms import RunningNorm
 from tests.nn.cases import NORMED, RUNNING, combinations, coordinates, draw, network, statistics, unchanged
 
 HALVES = [torch.bfloat16, torch.float16]

@@ -16,7 +16,7 @@ from bn_field_plugin.nn import (
     calibrate,
     fold_norm,
 )
-from bn_field_plugin.nn.normalization import Norm
+from bn_field_plugin.nn.norms import Norm
 from tests.nn.cases import combinations, coordinates, draw, network, statistics, unchanged
 
 AFFINE = ("batch", "global")

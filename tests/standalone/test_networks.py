@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import CoordinateMLP, UserError, batch_statistics
 from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, NormName, PositionalEncodingConfig
-from bn_field_plugin.nn.normalization import build_norm
+from bn_field_plugin.nn.norms import build_norm
 from standalone.networks import HASH_GRIDS, NORM_LABELS, Size, Variant, parse_variants
 from standalone.options import NetworkOptions
 from standalone.shape.task import ShapeNetworkOptions

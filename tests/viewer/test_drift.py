@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, calibrate, frozen_statistics, running_norms
-from bn_field_plugin.nn.normalization import RunningNorm
+from bn_field_plugin.nn.norms import RunningNorm
 from bn_field_plugin.viewer.drift import drifts, norm_drift
 from tests.nn.cases import coordinates, draw, vary
 

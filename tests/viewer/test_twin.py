@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bn_field_plugin.nn import running_norms
-from bn_field_plugin.nn.normalization import StatisticsMode
+from bn_field_plugin.nn.norms import StatisticsMode
 from bn_field_plugin.viewer.twin import twin
 from tests.models.test_bn_nerfacto import loss
 from tests.models.test_bn_nerfacto import model as nerfacto

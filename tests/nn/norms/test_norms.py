@@ -1,4 +1,9 @@
-"""Norms equal torch's, or loops written from the definition, and keep sound statistics."""
+"""Norms equal torch's, or loops written from the definition, and keep sound statistics.
+
+They are made by name: `bn_field_plugin.nn.norms.batch_norm`, `bn_field_plugin.nn.norms.layer_norm`,
+`bn_field_plugin.nn.norms.global_norm`, `bn_field_plugin.nn.norms.cross_norm`, on top of
+`bn_field_plugin.nn.norms.norm` and `bn_field_plugin.nn.norms.running_norm`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import StatisticsMode, batch_statistics, build_norm, frozen_statistics
-from bn_field_plugin.nn.normalization import NORMS, AffineNorm
+from bn_field_plugin.nn import StatisticsMode, batch_statistics, frozen_statistics
+from bn_field_plugin.nn.norms import NORMS, build_norm
+from bn_field_plugin.nn.norms.running_norm import AffineNorm
 from tests.nn.cases import NORMED, RUNNING, draw, statistics, unchanged, vary
 
 EPS = 1e-5

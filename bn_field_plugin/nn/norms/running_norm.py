@@ -1,30 +1,19 @@
-"""Norms of a coordinate network: batch, layer, global and cross.
-
-Batch norm is Ioffe & Szegedy's; global and cross norm are those of the follow-up to Cai et al.
-(arXiv 2407.17834). Features are last; all leading dimensions are samples and are flattened before
-normalising.
-"""
+"""Norms with statistics of the batch, which keep running ones for evaluation."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from typing import Literal
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
+from bn_field_plugin.nn.batch_linear import BatchMoments
+from bn_field_plugin.nn.norms.norm import Norm
+from bn_field_plugin.nn.norms.update_bn import UpdateBnSign
 from bn_field_plugin.nn.precision import without_autocast
-from bn_field_plugin.nn.scripting import recorded
-
-NormName = Literal["none", "batch", "layer", "global", "cross"]
 
 
 class StatisticsMode(enum.Enum):
@@ -46,87 +35,6 @@ class StatisticsCollectedError(Exception):
 
 def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
-
-
-class Norm(nn.Module):
-    """Base: a learned scale and shift of each feature after some normalisation.
-
-    Args:
-        num_features: number of features C.
-        eps: added to the variance, above 0.
-        device: where the parameters are; torch's default if None.
-        dtype: of the parameters; torch's default if None.
-
-    Raises:
-        UserError: an eps that is not above 0.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if not eps > 0:
-            raise UserError(f"norm_eps is {eps}: it must be above 0, or constant features divide by 0")
-        self.num_features = num_features
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        return recorded(self, self.num_features)
-
-    def extra_repr(self) -> str:
-        """Show the size and eps."""
-        return f"{self.num_features}, eps={self.eps}"
-
-
-def _is_transformed() -> bool:
-    """Whether a transform of `torch.func` or forward mode is at work, beyond what torch.compile traces."""
-    if torch.compiler.is_compiling():
-        return False
-    active: bool = torch._C._are_functorch_transforms_active()
-    return active or forward_ad._current_level >= 0
-
-
-class LayerNorm(Norm):
-    """Normalises each sample over its features; no statistics are kept.
-
-    Under `torch.func` and forward mode it is made of plain operations: torch 2.14's own layer norm has wrong
-    second derivatives there.
-    """
-
-    def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
-        """Normalise each sample."""
-        if _is_transformed():
-            var, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-            return (x - mean) * torch.rsqrt(var + self.eps) * self.weight + self.bias
-        return F.layer_norm(x, (self.num_features,), self.weight, self.bias, self.eps)
-
-
-class UpdateBnSign(_BatchNorm):
-    """A batch norm that a norm of ours has in it for torch's `update_bn` to find, and that is never called.
-
-    `update_bn` resets each of torch's batch norms and takes its momentum away for a pass over the data,
-    without gradients. Ours are told by what it does to this one. They are none of torch's themselves:
-    other tools would put torch's in their place (`convert_sync_batchnorm`) or take their statistics away.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(1, affine=False, track_running_stats=False)
-        self.is_reset = False
-
-    def reset_running_stats(self) -> None:
-        """Note that statistics are to begin anew."""
-        self.is_reset = True
-
-    @property
-    def is_updating(self) -> bool:
-        """Whether `update_bn` is at work."""
-        return self.momentum is None
 
 
 class RunningNorm(Norm):
@@ -330,137 +238,3 @@ class AffineNorm(RunningNorm):
         """Scale and shift that the norm amounts to with its running statistics."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale.expand(self.num_features), self.bias - self.running_mean * scale
-
-
-class BatchNorm(AffineNorm):
-    """Normalises each feature over the samples."""
-
-    def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
-        return batch_moments(x, group)
-
-    @property
-    def is_fused(self) -> bool:
-        """Whether the next forward pass may be one with its product (`linear`)."""
-        return self.normalizes_with_batch and not self.holds_statistics
-
-    def linear(
-        self, x: Float[Tensor, "n d"], weight: Float[Tensor, "c d"], relu: bool
-    ) -> Float[Tensor, "n c"]:
-        """Normalised product `x @ weight.T` with the batch's statistics, by the faster route.
-
-        Raises:
-            UserError: a training batch of one sample.
-        """
-        group = self.group
-        if x.shape[0] == 0 and group is None:
-            return F.linear(x, weight) * self.weight + self.bias
-        self._check_batch(x.shape[0], group)
-        y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
-        self.learn(moments)
-        return y
-
-
-class GlobalNorm(AffineNorm):
-    """Normalises with one mean and one variance, over samples and features together."""
-
-    def _num_statistics(self) -> int:
-        return 1
-
-    def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
-        # One column of n*c samples: a sum over all entries, joined over processes like any other.
-        return batch_moments(x.reshape(-1, 1), group)
-
-
-class CrossNorm(RunningNorm):
-    """Normalises each entry over its cross: the entries of its row (sample) and column (feature).
-
-    The published code computes the variance of the cross and then divides by another one; this is the
-    definition itself, with both moments over the n + c - 1 entries of the cross.
-    """
-
-    running_count: Tensor
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        synchronize: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(num_features, eps, momentum, synchronize, device, dtype)
-        # An integer, which module.half() leaves alone; 1 makes a fresh norm finite for any size.
-        self.register_buffer("running_count", torch.tensor(1, dtype=torch.long, device=device))
-
-    def reset_running_stats(self) -> None:
-        """Begin the running statistics anew."""
-        super().reset_running_stats()
-        self.running_count.fill_(1)
-
-    def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
-        return batch_moments(x, group)
-
-    def _running_count(self) -> Tensor:
-        # A copy: a graph that holds it may be derived after a training pass has changed the count.
-        return self.running_count.clone()
-
-    def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
-        self.running_count.copy_(torch.where(sound, count, self.running_count))
-
-    def _normalize(
-        self, x: Float[Tensor, "n c"], mean: Tensor, var: Tensor, count: Tensor
-    ) -> Float[Tensor, "n c"]:
-        c = self.num_features
-        row_var, row_mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
-        total = count + (c - 1)
-        cross_mean = (count * mean + c * row_mean - x) / total
-        # Sums of squares around the mean of the cross: its column's, its row's, less the entry in both.
-        column = count * (var + (mean - cross_mean).square())
-        row = c * (row_var + (row_mean - cross_mean).square())
-        cross_var = ((column + row - (x - cross_mean).square()) / total).clamp_min(0)
-        return (x - cross_mean) * torch.rsqrt(cross_var + self.eps) * self.weight + self.bias
-
-
-NORMS: Mapping[str, type[Norm] | None] = {
-    "none": None,
-    "batch": BatchNorm,
-    "layer": LayerNorm,
-    "global": GlobalNorm,
-    "cross": CrossNorm,
-}
-"""The norm of each name; None for no norm."""
-
-
-def build_norm(
-    name: str, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1, synchronize: bool = True
-) -> Norm | None:
-    """Make a norm by name.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    if name not in NORMS:
-        raise UserError(f"norm is {name!r}: choose one of {', '.join(NORMS)}")
-    kind = NORMS[name]
-    if kind is None:
-        return None
-    if issubclass(kind, RunningNorm):
-        return kind(num_features, eps, momentum, synchronize)
-    return kind(num_features, eps)
-
-
-__all__ = [
-    "NORMS",
-    "AffineNorm",
-    "BatchNorm",
-    "CrossNorm",
-    "GlobalNorm",
-    "LayerNorm",
-    "Norm",
-    "NormName",
-    "RunningNorm",
-    "StatisticsCollectedError",
-    "StatisticsMode",
-    "build_norm",
-]

@@ -1,0 +1,39 @@
+"""Batch norm (Ioffe & Szegedy 2015): each feature over the samples."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
+from bn_field_plugin.nn.norms.running_norm import AffineNorm
+
+
+class BatchNorm(AffineNorm):
+    """Normalises each feature over the samples."""
+
+    def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
+        return batch_moments(x, group)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the next forward pass may be one with its product (`linear`)."""
+        return self.normalizes_with_batch and not self.holds_statistics
+
+    def linear(
+        self, x: Float[Tensor, "n d"], weight: Float[Tensor, "c d"], relu: bool
+    ) -> Float[Tensor, "n c"]:
+        """Normalised product `x @ weight.T` with the batch's statistics, by the faster route.
+
+        Raises:
+            UserError: a training batch of one sample.
+        """
+        group = self.group
+        if x.shape[0] == 0 and group is None:
+            return F.linear(x, weight) * self.weight + self.bias
+        self._check_batch(x.shape[0], group)
+        y, moments = batch_norm_linear(x, weight, self.weight, self.bias, self.eps, group, relu)
+        self.learn(moments)
+        return y

@@ -1,0 +1,21 @@
+"""Global norm (arXiv 2407.17834): samples and features together."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments
+from bn_field_plugin.nn.norms.running_norm import AffineNorm
+
+
+class GlobalNorm(AffineNorm):
+    """Normalises with one mean and one variance, over samples and features together."""
+
+    def _num_statistics(self) -> int:
+        return 1
+
+    def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
+        # One column of n*c samples: a sum over all entries, joined over processes like any other.
+        return batch_moments(x.reshape(-1, 1), group)
