@@ -20,7 +20,7 @@ from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import exit_on_user_error
 from bn_field_plugin.ntk import eigenvalues
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.spectrum import statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import statistics_of
 from standalone.image.fit import ImageRunOptions, fit_image
 from standalone.networks import Size
 from standalone.optimization import OptimizationConfig

@@ -4,7 +4,7 @@ from bn_field_plugin.ntk.kernel import Jacobian, jacobian, ntk, parameter_gram
 from bn_field_plugin.ntk.mean_field import MeanField, closed_form_ntk, mean_field
 from bn_field_plugin.ntk.points import grid, random_points
 from bn_field_plugin.ntk.spectra import Spectrum, eigenvalues, spectrum
-from bn_field_plugin.ntk.spectrum import SpectrumStatistics, statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import SpectrumStatistics, statistics_of
 
 __all__ = [
     "Jacobian",

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn.norms import UpdateBnSign
+from bn_field_plugin.nn.norms.update_bn import UpdateBnSign
 
 
 def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:

@@ -17,7 +17,7 @@ from bn_field_plugin.ntk.lanczos import Density, density, kernel_operator, large
 from bn_field_plugin.ntk.memory import Route, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import Statistics
 from bn_field_plugin.ntk.progress import Tracker, silent
-from bn_field_plugin.ntk.spectrum import statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import statistics_of
 
 
 @dataclass(frozen=True)

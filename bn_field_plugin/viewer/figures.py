@@ -42,7 +42,7 @@ def histogram(spectra: Mapping[str, Float[np.ndarray, " n"] | None], title: str)
 
 
 def _add_histogram(figure: Any, values: Float[np.ndarray, " n"], name: str, color: str) -> None:
-    from bn_field_plugin.ntk.spectrum import log_histogram
+    from bn_field_plugin.ntk.spectrum_statistics import log_histogram
 
     found = log_histogram(values, per_decade=BINS_PER_DECADE)
     centers = np.log10(found.edges[:-1]) + 0.5 / BINS_PER_DECADE

@@ -208,7 +208,7 @@ class NormPanel(ViewerControl):
         if found is not None and found.problem:
             lines.append(f"**No spectrum:** {found.problem}")
         if found is not None and found.eigenvalues is not None:
-            from bn_field_plugin.ntk.spectrum import statistics_of
+            from bn_field_plugin.ntk.spectrum_statistics import statistics_of
 
             numbers = statistics_of(found.eigenvalues)
             lines.append(

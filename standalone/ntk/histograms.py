@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bn_field_plugin.ntk.spectrum import RESOLVED, log_histogram, statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import RESOLVED, log_histogram, statistics_of
 
 
 def draw_histogram(

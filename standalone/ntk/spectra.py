@@ -17,7 +17,7 @@ from bn_field_plugin.ntk.module_function import CoupledError, Statistics
 from bn_field_plugin.ntk.points import grid, random_points, read_points
 from bn_field_plugin.ntk.progress import Tracker, track
 from bn_field_plugin.ntk.spectra import Estimate, spectrum
-from bn_field_plugin.ntk.spectrum import log_histogram
+from bn_field_plugin.ntk.spectrum_statistics import log_histogram
 from standalone.networks import Initialisation, Placement, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.imported import imported_module

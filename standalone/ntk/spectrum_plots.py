@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from bn_field_plugin.ntk.spectrum import RESOLVED, log_histogram
+from bn_field_plugin.ntk.spectrum_statistics import RESOLVED, log_histogram
 from standalone.pages import Line, Plot, line_panels
 
 STYLES = {"batch": ("#c44e52", "solid"), "frozen": ("#222222", "dot"), "running": ("#4c72b0", "dash")}

@@ -7,7 +7,7 @@ import pytest
 
 from bn_field_plugin.ntk import eigenvalues, random_points, spectrum
 from bn_field_plugin.ntk.spectra import Estimate
-from bn_field_plugin.ntk.spectrum import statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import statistics_of
 from tests.nn.cases import network
 
 

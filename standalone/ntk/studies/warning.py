@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bn_field_plugin.ntk.points import grid
 from bn_field_plugin.ntk.progress import Tracker, silent
-from bn_field_plugin.ntk.spectrum import SpectrumStatistics, statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import SpectrumStatistics, statistics_of
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.studies.common import Interval, NetworkSize, geometric_interval, interval, spectrum_of
 from standalone.report import Cell

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bn_field_plugin.ntk.spectrum import log_histogram, statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import log_histogram, statistics_of
 from standalone.ntk.studies.common import geometric_interval, interval
 
 SPECTRA = arrays(np.float64, st.integers(2, 40), elements=st.floats(1e-3, 1e3))
