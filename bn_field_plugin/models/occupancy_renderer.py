@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError, tell
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
+from bn_field_plugin.models.rendered import MIN_WEIGHT, Rendered, densest
 from bn_field_plugin.nn import StatisticsMode, frozen_statistics, running_norms
 from bn_field_plugin.sampling import (
     OccupancyGrid,
@@ -28,9 +29,6 @@ from bn_field_plugin.sampling.compositing import median_depth
 MIN_LIGHT = 1e-3
 """Share of light that must get through to a sample: what lies further behind is not seen."""
 
-MIN_WEIGHT = 2e-4
-"""Least weight of a sample in a picture whose colour is asked for."""
-
 FIRST_WAVE, LAST_WAVE = 4, 64
 """Most samples of a ray that are looked at before what lies behind: many rays end at the first surface."""
 
@@ -42,17 +40,6 @@ ALL_CELLS_UNTIL = 256
 
 MAX_RAYS = 2**13
 """Most rays of a training step."""
-
-
-class Rendered(NamedTuple):
-    """What rays see, without any background."""
-
-    color: Float[Tensor, "r 3"]
-    accumulation: Float[Tensor, "r 1"]
-    depth: Float[Tensor, "r 1"]
-    """Distance at which half of the light has been absorbed; where less is, the far end."""
-    densest: Float[Tensor, "r 1"]
-    """Largest density of a sample; without a gradient."""
 
 
 class Visible(NamedTuple):
@@ -211,12 +198,6 @@ def _rendered(
     far = torch.maximum(rays.fars, rays.nears)
     depth = torch.where(depth.isfinite(), depth, far)[:, None]
     return Rendered(seen.color, seen.accumulation[:, None], depth, densest(density, samples))
-
-
-def densest(density: Float[Tensor, " n"], samples: PackedSamples) -> Float[Tensor, "r 1"]:
-    """Largest density on each ray, without a gradient; 0 where there is no sample."""
-    nothing = density.new_zeros(samples.first.shape[0] - 1)
-    return nothing.scatter_reduce(0, samples.ray, density.detach(), "amax")[:, None]
 
 
 def _is_joined() -> bool:

@@ -18,7 +18,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.fields.hash_field import BNDensityField
 from bn_field_plugin.fields.hash_radiance_field import HashRadianceField
 from bn_field_plugin.fields.tcnn import Implementation
-from bn_field_plugin.models.occupancy_renderer import MIN_WEIGHT, Rendered, densest
+from bn_field_plugin.models.rendered import MIN_WEIGHT, Rendered, densest
 from bn_field_plugin.nn import NormName
 from bn_field_plugin.sampling import PackedSamples, composite, sample_weights
 from bn_field_plugin.sampling.compositing import median_depth
