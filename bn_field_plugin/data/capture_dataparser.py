@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio, NerfstudioDataParserConfig
 
-from bn_field_plugin.errors import UserError
+from bn_field_plugin.data.self_rendering import RendersItself
 
 
 @dataclass
@@ -36,36 +36,26 @@ class BNCaptureDataParserConfig(NerfstudioDataParserConfig):
     samples: int = 4
     """Rays per pixel and direction; each pixel is the mean of the square of this."""
 
+    def rendered(self) -> Path:
+        """The folder of the scene, which is rendered if it is not there yet."""
+        # Here and not above: every ns-* command imports this module at its start.
+        from bn_field_plugin.data.capture_scene import CaptureConfig, ensure_capture
 
-@dataclass
-class BNCapture(Nerfstudio):
-    """Dataparser of nerfstudio's own format that renders its data when no path is given.
+        return ensure_capture(
+            CaptureConfig(
+                width=self.width,
+                height=self.height,
+                num_views=self.num_views,
+                pose_error=self.pose_error,
+                samples=self.samples,
+            )
+        )
 
-    Sets `config.data` to the folder used, for nerfstudio's viewer reads it from there.
 
-    Raises:
-        UserError: when the given folder does not exist, or the capture cannot be rendered or kept.
-    """
+class BNCapture(RendersItself, Nerfstudio):
+    """Dataparser of nerfstudio's own format that renders its data when no path is given."""
 
     config: BNCaptureDataParserConfig
-
-    def __init__(self, config: BNCaptureDataParserConfig):
-        """Find or render the capture."""
-        if config.data is None:
-            # Here and not above: every ns-* command imports this module at its start.
-            from bn_field_plugin.data.capture_scene import CaptureConfig, ensure_capture
-
-            capture = CaptureConfig(
-                width=config.width,
-                height=config.height,
-                num_views=config.num_views,
-                pose_error=config.pose_error,
-                samples=config.samples,
-            )
-            config.data = ensure_capture(capture)
-        elif not (Path(config.data) / "transforms.json").is_file():
-            raise UserError(
-                f"no capture in {config.data}: leave --data out to use the one in the cache,"
-                " or name another dataparser (nerfstudio-data, blender-data) instead of bn-capture-data"
-            )
-        super().__init__(config=config)
+    scene = "capture"
+    index_file = "transforms.json"
+    remedy = "(nerfstudio-data, blender-data) instead of bn-capture-data"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataParserConfig
 
-from bn_field_plugin.errors import UserError
+from bn_field_plugin.data.self_rendering import RendersItself
 
 
 @dataclass
@@ -33,36 +33,26 @@ class BNDemoDataParserConfig(BlenderDataParserConfig):
     samples: int = 4
     """Rays per pixel and direction; each pixel is the mean of the square of this."""
 
+    def rendered(self) -> Path:
+        """The folder of the scene, which is rendered if it is not there yet."""
+        # Here and not above: every ns-* command imports this module at its start.
+        from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
 
-@dataclass
-class BNDemo(Blender):
-    """Blender-format dataparser that renders its own data when no path is given.
+        return ensure_demo_scene(
+            DemoSceneConfig(
+                image_size=self.image_size,
+                num_train=self.num_train,
+                num_val=self.num_val,
+                num_test=self.num_test,
+                samples=self.samples,
+            )
+        )
 
-    Sets `config.data` to the folder used, for nerfstudio's viewer reads it from there.
 
-    Raises:
-        UserError: when the given folder does not exist, or the scene cannot be rendered or kept.
-    """
+class BNDemo(RendersItself, Blender):
+    """Blender-format dataparser that renders its own data when no path is given."""
 
     config: BNDemoDataParserConfig
-
-    def __init__(self, config: BNDemoDataParserConfig):
-        """Find or render the scene."""
-        if config.data is None:
-            # Here and not above: every ns-* command imports this module at its start.
-            from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
-
-            scene = DemoSceneConfig(
-                image_size=config.image_size,
-                num_train=config.num_train,
-                num_val=config.num_val,
-                num_test=config.num_test,
-                samples=config.samples,
-            )
-            config.data = ensure_demo_scene(scene)
-        elif not (Path(config.data) / "transforms_train.json").is_file():
-            raise UserError(
-                f"no demo scene in {config.data}: leave --data out to use the one in the cache,"
-                " or name another dataparser (blender-data, nerfstudio-data) instead of bn-demo-data"
-            )
-        super().__init__(config=config)
+    scene = "demo scene"
+    index_file = "transforms_train.json"
+    remedy = "(blender-data, nerfstudio-data) instead of bn-demo-data"

@@ -69,11 +69,6 @@ def test_path_of_the_command_line_reaches_the_parser(tmp_path, config):
     assert data.train_dataset[0]["image"].shape == (16, 24, 3)
 
 
-def test_path_without_a_capture_is_a_users_error(tmp_path):
-    with pytest.raises(UserError, match="leave --data out"):
-        BNCaptureDataParserConfig(data=tmp_path / "missing").setup()
-
-
 def test_wrong_size_is_a_users_error(config):
     config.width = 1
     with pytest.raises(UserError, match="width"):

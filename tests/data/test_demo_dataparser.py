@@ -92,11 +92,6 @@ def test_data_manager_without_a_path(config, cache):
     assert data.get_datapath().is_relative_to(cache)
 
 
-def test_path_without_a_scene_is_a_users_error(tmp_path):
-    with pytest.raises(UserError, match="leave --data out"):
-        BNDemoDataParserConfig(data=tmp_path / "missing").setup()
-
-
 def test_wrong_size_is_a_users_error(config):
     config.image_size = 1
     with pytest.raises(UserError, match="image-size"):
