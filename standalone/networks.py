@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
@@ -17,15 +17,7 @@ from bn_field_plugin.nn import (
     PositionalEncodingConfig,
 )
 from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, Relu
-
-NORM_LABELS: dict[NormName, str] = {
-    "none": "",
-    "batch": "BN",
-    "layer": "LN",
-    "global": "GN",
-    "cross": "CN",
-}
-"""Abbreviations of the norms in figures (global and cross norm as in arXiv 2407.17834)."""
+from bn_field_plugin.nn.norms import NORMS
 
 FOURIER_SCALE = 10.0
 """Standard deviation of the frequencies of `fourier`, in cycles per unit (Tancik et al. 2020, images)."""
@@ -42,6 +34,19 @@ NORMED_BEHIND_ENDS = ("siren", "finer")
 """Networks whose norm stands, unless asked otherwise, behind the activations of the first and of the last
 hidden layer. In all layers, and before the sines, it costs time and quality (`benchmarks.bn_network_search`).
 """
+
+T = TypeVar("T")
+
+
+def by_norm(*chosen: T, others: T) -> dict[NormName, T]:
+    """What figures draw each norm with.
+
+    Args:
+        chosen: that of none, batch, layer, global and cross norm.
+        others: that of norms which have come since.
+    """
+    names = cast(tuple[NormName, ...], tuple(NORMS))
+    return {name: chosen[index] if index < len(chosen) else others for index, name in enumerate(names)}
 
 
 class Size(NamedTuple):
@@ -151,8 +156,8 @@ class Variant:
 
     def __post_init__(self) -> None:
         _family(self.network)
-        if self.norm not in NORM_LABELS:
-            raise UserError(f"the norm {self.norm!r} is unknown: choose one of {', '.join(NORM_LABELS)}")
+        if self.norm not in NORMS:
+            raise UserError(f"the norm {self.norm!r} is unknown: choose one of {', '.join(NORMS)}")
 
     def _check_option(self, name: str) -> None:
         if name not in self.family.activation.options:
@@ -186,9 +191,8 @@ class Variant:
     @property
     def label(self) -> str:
         """Name in figures and tables, e.g. `PEMLP-5 + BN`."""
-        return self.family.label(self.network) + (
-            f" + {NORM_LABELS[self.norm]}" if self.norm != "none" else ""
-        )
+        norm = NORMS[self.norm]
+        return self.family.label(self.network) + (f" + {norm.title}" if norm is not None else "")
 
     @property
     def slug(self) -> str:
@@ -268,6 +272,3 @@ def _family(network: str) -> tuple[Family, str | None]:
         if found := re.fullmatch(family.pattern, network):
             return family, found[1] if found.re.groups else None
     raise UserError(f"the network {network!r} is unknown: choose {USAGE}")
-
-
-assert set(NORM_LABELS) == set(get_args(NormName))

@@ -19,16 +19,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.nn import NormName
+from standalone.networks import by_norm
 from standalone.report import Cell, cell_text
 
-DASHES: dict[NormName, str] = {
-    "none": "dash",
-    "batch": "solid",
-    "layer": "dashdot",
-    "global": "dot",
-    "cross": "longdashdot",
-}
+DASHES = by_norm("dash", "solid", "dashdot", "dot", "longdashdot", others="longdash")
 """Line of each norm, as plotly calls what `standalone.plots.LINE_STYLES` has."""
 
 MOST_PIXELS = 3_000_000

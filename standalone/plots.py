@@ -10,7 +10,7 @@ import numpy as np
 
 from bn_field_plugin.files import replacing
 from bn_field_plugin.nn import NormName
-from standalone.networks import Variant
+from standalone.networks import Variant, by_norm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,13 +51,9 @@ OTHER_COLORS = ("#8c8c8c", "#4d4d4d", "#b07aa1", "#9c755f")
 LINES_IN_PANEL = 8
 """Most lines whose names have room in a panel."""
 
-LINE_STYLES: dict[NormName, LineStyle] = {
-    "none": "--",
-    "batch": "-",
-    "layer": "-.",
-    "global": ":",
-    "cross": (0, (3, 1, 1, 1, 1, 1)),
-}
+LINE_STYLES: dict[NormName, LineStyle] = by_norm(
+    "--", "-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), others=(0, (8, 2))
+)
 """Line of each norm: solid with batch norm, dashed without norm."""
 
 

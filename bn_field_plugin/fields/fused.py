@@ -24,6 +24,7 @@ from bn_field_plugin.fields.tcnn import (
 )
 from bn_field_plugin.nn.bias_free import BiasFreeMLP, units_without_biases, without_biases
 from bn_field_plugin.nn.mlp import CoordinateMLP, CoordinateMLPConfig, folded_weights
+from bn_field_plugin.nn.norms import folds
 from bn_field_plugin.nn.precision import without_autocast
 
 WIDTHS = (16, 32, 64, 128)
@@ -52,7 +53,7 @@ def why_not_fused(config: CoordinateMLPConfig) -> str | None:
         return f"activation {config.activation}"
     if config.skips:
         return "skip connections"
-    if config.norm in ("layer", "cross"):
+    if not folds(config.norm):
         return f"{config.norm} norm, which does not fold"
     if units_without_biases(config) > WIDTHS[-1]:
         constant = " and one for biases" if config.depth > 1 else ""

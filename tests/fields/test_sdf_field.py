@@ -13,11 +13,10 @@ from torch import Tensor
 
 from bn_field_plugin.fields.sdf_field import BNSDFField, BNSDFFieldConfig
 from bn_field_plugin.nn import NormName, calibrate, gradients
+from bn_field_plugin.nn.norms import NORMS
 from tests.nn.cases import vary
 from tests.scenes import BOX, same_tensors, statistics
 from tests.scenes import samples_at as still_samples_at
-
-NORMS: tuple[NormName, ...] = ("none", "batch", "layer", "global", "cross")
 
 
 def field(norm: NormName = "batch", start: bool = False, box: Tensor = BOX, **sizes: object) -> BNSDFField:

@@ -17,11 +17,11 @@ from bn_field_plugin.nn import (
     PositionalEncodingConfig,
     running_norms,
 )
-from bn_field_plugin.nn.norms import Norm
+from bn_field_plugin.nn.norms import NORMS, Norm, keeps_statistics
 
-RUNNING = ("batch", "global", "cross")
+RUNNING = tuple(filter(keeps_statistics, NORMS))
 """Names of the norms that keep running statistics."""
-NORMED = ("batch", "layer", "global", "cross")
+NORMED = tuple(name for name, kind in NORMS.items() if kind is not None)
 """Names of all norms."""
 ENCODINGS: dict[str, EncodingConfig] = {
     "bare": NoEncoding(),

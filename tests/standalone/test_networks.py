@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from bn_field_plugin import CoordinateMLP, UserError, batch_statistics
 from bn_field_plugin.nn import GaussianEncodingConfig, NoEncoding, NormName, PositionalEncodingConfig
-from bn_field_plugin.nn.norms import build_norm
-from standalone.networks import HASH_GRIDS, NORM_LABELS, Size, Variant, parse_variants
+from bn_field_plugin.nn.norms import NORMS, build_norm
+from standalone.networks import HASH_GRIDS, Size, Variant, parse_variants
 from standalone.options import NetworkOptions
 from standalone.shape.task import ShapeNetworkOptions
 
@@ -26,7 +26,7 @@ NETWORKS = st.one_of(
 )
 
 
-@given(network=NETWORKS, norm=st.sampled_from(list(NORM_LABELS)))
+@given(network=NETWORKS, norm=st.sampled_from(list(NORMS)))
 def test_parsing_inverts_the_slug(network: str, norm: NormName) -> None:
     variant = Variant(network, norm)
     assert Variant.parse(variant.slug) == variant

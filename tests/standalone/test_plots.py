@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from standalone.networks import NORM_LABELS, Variant
+from bn_field_plugin.nn.norms import NORMS
+from standalone.networks import Variant
 from standalone.plots import color, linestyle, name_lines, new_figure, save_figure
 
 
@@ -44,7 +45,7 @@ def test_colour_tells_the_network_and_line_the_norm() -> None:
     assert len({color(Variant(network)) for network in networks}) == len(networks)
     assert color(Variant("hash-8")) == color(Variant("hash"))
     assert color(Variant("pemlp-7")) == color(Variant("pemlp-7", "batch"))
-    assert len({linestyle(Variant("mlp", norm)) for norm in NORM_LABELS}) == len(NORM_LABELS)
+    assert len({linestyle(Variant("mlp", norm)) for norm in NORMS}) == len(NORMS)
 
 
 @pytest.mark.parametrize("lines", [3, 20])

@@ -34,6 +34,18 @@ NORMS: Mapping[str, type[Norm] | None] = {
 """The norm of each name; None for no norm."""
 
 
+def keeps_statistics(name: str) -> bool:
+    """Whether the norm of a name takes statistics of the batch, which couple its samples."""
+    kind = NORMS[name]
+    return kind is not None and issubclass(kind, RunningNorm)
+
+
+def folds(name: str) -> bool:
+    """Whether a network with the norm of a name can be folded into one without."""
+    kind = NORMS[name]
+    return kind is None or issubclass(kind, AffineNorm)
+
+
 def build_norm(
     name: str, num_features: int, *, eps: float = 1e-5, momentum: float | None = 0.1, synchronize: bool = True
 ) -> Norm | None:
@@ -65,4 +77,6 @@ __all__ = [
     "StatisticsCollectedError",
     "StatisticsMode",
     "build_norm",
+    "folds",
+    "keeps_statistics",
 ]

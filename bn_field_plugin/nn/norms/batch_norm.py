@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,6 +15,8 @@ from bn_field_plugin.nn.norms.running_norm import AffineNorm
 
 class BatchNorm(AffineNorm):
     """Normalises each feature over the samples."""
+
+    title: ClassVar[str] = "BN"
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)

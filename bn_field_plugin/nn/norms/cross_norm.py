@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -18,18 +20,12 @@ class CrossNorm(RunningNorm):
     definition itself, with both moments over the n + c - 1 entries of the cross.
     """
 
+    title: ClassVar[str] = "CN"
+
     running_count: Tensor
 
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        synchronize: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(num_features, eps, momentum, synchronize, device, dtype)
+    def _register_statistics(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        super()._register_statistics(device, dtype)
         # An integer, which module.half() leaves alone; 1 makes a fresh norm finite for any size.
         self.register_buffer("running_count", torch.tensor(1, dtype=torch.long, device=device))
 

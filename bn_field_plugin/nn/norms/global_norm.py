@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +14,8 @@ from bn_field_plugin.nn.norms.running_norm import AffineNorm
 
 class GlobalNorm(AffineNorm):
     """Normalises with one mean and one variance, over samples and features together."""
+
+    title: ClassVar[str] = "GN"
 
     def _num_statistics(self) -> int:
         return 1

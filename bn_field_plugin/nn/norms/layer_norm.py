@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -25,6 +27,8 @@ class LayerNorm(Norm):
     Under `torch.func` and forward mode it is made of plain operations: torch 2.14's own layer norm has wrong
     second derivatives there.
     """
+
+    title: ClassVar[str] = "LN"
 
     def forward(self, x: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
         """Normalise each sample."""

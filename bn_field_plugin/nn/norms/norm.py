@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -21,6 +23,9 @@ class Norm(nn.Module):
     Raises:
         UserError: an eps that is not above 0.
     """
+
+    title: ClassVar[str] = "norm"
+    """Short name in figures and tables."""
 
     def __init__(
         self,

@@ -76,10 +76,7 @@ class RunningNorm(Norm):
         self.momentum = momentum
         self.synchronize = synchronize
         self.mode = StatisticsMode.AUTO
-        size = self._num_statistics()
-        self.register_buffer("running_mean", torch.zeros(size, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.ones(size, device=device, dtype=dtype))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=device))
+        self._register_statistics(device, dtype)
         self._collected: _ExactMoments | None = None
         self._is_calibrated = False
         self.holds_statistics = False  # see `held_statistics`
@@ -94,6 +91,13 @@ class RunningNorm(Norm):
         self.running_mean.zero_()
         self.running_var.fill_(1)
         self.num_batches_tracked.zero_()
+
+    def _register_statistics(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
+        """Make the running statistics, those of no batch yet."""
+        size = self._num_statistics()
+        self.register_buffer("running_mean", torch.zeros(size, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(size, device=device, dtype=dtype))
+        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long, device=device))
 
     def _num_statistics(self) -> int:
         """Number of means and of variances that are kept."""

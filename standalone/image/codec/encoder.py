@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn.norms import NORMS, folds
 from standalone.image.codec.coding import Candidate, PrecisionOptions, bits_per_pixel, decode, encode_network
 from standalone.image.codec.quantization import check_architecture
 from standalone.image.fit import ImageRunOptions, fit_image
@@ -19,7 +20,6 @@ from standalone.options import NetworkOptions
 BITS_PER_NUMBER = 5.5
 """Bits that a number of the network is expected to take, where the width follows from the bits per pixel."""
 
-FOLDING_NORMS = ("none", "batch", "global")
 """Norms that a file needs not hold."""
 
 
@@ -66,8 +66,9 @@ def encode_picture(
     Raises:
         UserError: options that cannot be used, or a network that the format does not hold.
     """
-    if network.norm not in FOLDING_NORMS:
-        raise UserError(f"--norm {network.norm} cannot be folded away: encode with none, batch or global")
+    if not folds(network.norm):
+        choices = ", ".join(filter(folds, NORMS))
+        raise UserError(f"--norm {network.norm} cannot be folded away: choose one of {choices}")
     check_architecture(network.config(2, picture.channels))
     precision.check()
     start = time.perf_counter()

@@ -10,16 +10,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import NormName
+from bn_field_plugin.nn.norms import keeps_statistics
 from bn_field_plugin.ntk.mean_field import mean_field
 from bn_field_plugin.ntk.points import random_points
 from bn_field_plugin.ntk.progress import Tracker, silent
-from bn_field_plugin.ntk.spectrum import statistics_of
-from standalone.networks import Initialisation, Variant
+from bn_field_plugin.ntk.spectrum_statistics import statistics_of
+from standalone.networks import Initialisation, Variant, by_norm
 from standalone.ntk.studies.common import Interval, NetworkSize, interval, spectrum_of
 from standalone.pages import DASHES, Line, Plot, Table, line_panels, write_page
 from standalone.plots import linestyle, new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, csv_text, machine_facts, write_table
 
 Sweep = Literal["both", "width", "samples"]
 """What grows: width and number of samples together, or one with the other held."""
@@ -69,13 +71,7 @@ class ScalingConfig:
     """Networks and sets of random points of each size."""
 
 
-SHADES: dict[NormName, str] = {
-    "none": "#4c72b0",
-    "batch": "#c44e52",
-    "layer": "#55a868",
-    "global": "#8172b3",
-    "cross": "#937860",
-}
+SHADES = by_norm("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#937860", others="#8c8c8c")
 """Colours of the norms."""
 
 
@@ -197,7 +193,7 @@ def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Cell]]:
     return [
         {
             "norm": one.norm,
-            "statistics": one.statistics if one.norm in ("batch", "global", "cross") else "",
+            "statistics": one.statistics if keeps_statistics(one.norm) else "",
             "init": one.init,
             "grows": {"both": "width and samples"}.get(one.sweep, one.sweep),
             "quantity": one.quantity,
@@ -212,12 +208,9 @@ def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Cell]]:
 
 def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: str) -> None:
     """Write the table `scaling` (.md, .json), `scaling.png`, `.html`, and all measurements (`.csv`)."""
-    from bn_field_plugin.files import write_whole
-
-    lines = [",".join(("kind", *Measurement._fields))]
-    for kind, rows in (("measured", result.measurements), ("closed form", result.predictions)):
-        lines += [",".join([kind, *map(str, row)]) for row in rows]
-    write_whole(folder / "measurements.csv", "\n".join(lines) + "\n")
+    kinds = (("measured", result.measurements), ("closed form", result.predictions))
+    measurements = [{"kind": kind, **one._asdict()} for kind, found in kinds for one in found]
+    write_whole(folder / "measurements.csv", csv_text(measurements, ["kind", *Measurement._fields]))
     draw(config, result, folder / "scaling.png")
     facts: dict[str, Cell] = {
         **machine_facts(),

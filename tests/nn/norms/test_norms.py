@@ -8,6 +8,7 @@ They are made by name: `bn_field_plugin.nn.norms.batch_norm`, `bn_field_plugin.n
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import StatisticsMode, batch_statistics, frozen_statistics
-from bn_field_plugin.nn.norms import NORMS, build_norm
+from bn_field_plugin.nn.norms import NORMS, NormName, build_norm
 from bn_field_plugin.nn.norms.running_norm import AffineNorm
 from tests.nn.cases import NORMED, RUNNING, draw, statistics, unchanged, vary
 
@@ -395,6 +396,10 @@ def test_no_samples_pass_through_and_change_nothing(name, shape):
 # Names.
 
 
+def test_names_for_command_lines_are_the_rows_of_the_table():
+    assert get_args(NormName) == tuple(NORMS)
+
+
 def test_every_name_builds_its_norm_with_its_options():
     for name, kind in NORMS.items():
         norm = build_norm(name, 5, eps=1e-3, momentum=0.2, synchronize=False)
@@ -412,28 +417,28 @@ def test_an_unknown_name_is_an_error_that_lists_the_names():
         build_norm("bach", 4)
 
 
-@pytest.mark.parametrize("name", ["batch", "layer", "global", "cross"])
+@pytest.mark.parametrize("name", NORMED)
 @pytest.mark.parametrize("eps", [0.0, -1e-5, float("nan")])
 def test_an_eps_that_is_not_above_zero_is_one_line(name, eps):
     with pytest.raises(UserError, match=r"norm_eps is .*: it must be above 0"):
         build_norm(name, 3, eps=eps)
 
 
-@pytest.mark.parametrize("name", ["batch", "global", "cross"])
+@pytest.mark.parametrize("name", RUNNING)
 @pytest.mark.parametrize("momentum", [-0.1, 1.5])
 def test_a_momentum_out_of_its_range_is_one_line(name, momentum):
     with pytest.raises(UserError, match=r"momentum is .*: choose it from 0 to 1"):
         build_norm(name, 3, momentum=momentum)
 
 
-@pytest.mark.parametrize("name", ["batch", "layer", "global", "cross"])
+@pytest.mark.parametrize("name", NORMED)
 def test_norms_are_made_where_and_as_asked(name):
     norm = NORMS[name](3, device="meta", dtype=torch.float64)
     floating = [t for t in (*norm.parameters(), *norm.buffers()) if t.is_floating_point()]
     assert all(t.device.type == "meta" and t.dtype == torch.float64 for t in floating)
 
 
-@pytest.mark.parametrize("name", ["batch", "global", "cross"])
+@pytest.mark.parametrize("name", RUNNING)
 def test_no_rows_keep_their_graph(name):
     norm = NORMS[name](3)
     norm(torch.empty(0, 3)).sum().backward()
