@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import CoordinateMLP, GlobalNorm
-from bn_field_plugin.nn.norms import RunningNorm
+from bn_field_plugin.nn import CoordinateMLP, running_norms
 from bn_field_plugin.ntk.autodiff import SPARSE_PARAMETERS, AutodiffJacobian
 from bn_field_plugin.ntk.memory import Need, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics
 from bn_field_plugin.ntk.points import check_points
 from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.ntk.row_norms import COUPLING
 from bn_field_plugin.ntk.structured import StructuredJacobian
 
 Backend = Literal["auto", "structured", "autodiff"]
@@ -138,8 +138,7 @@ def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:
 
 def num_statistics(module: nn.Module) -> int:
     """Means and variances of the batch that the norms of a module take."""
-    norms = [m for m in module.modules() if isinstance(m, RunningNorm)]
-    return sum(2 if isinstance(norm, GlobalNorm) else 2 * norm.num_features for norm in norms)
+    return sum(2 * norm.running_mean.numel() for norm in running_norms(module))
 
 
 def why_not_structured(module: nn.Module) -> str | None:
@@ -150,6 +149,8 @@ def why_not_structured(module: nn.Module) -> str | None:
         return "its encoding is learned too"
     if module.is_complex:
         return "its weights are complex numbers"
+    if any(type(norm) not in COUPLING for norm in running_norms(module)):
+        return "its norm takes statistics other than means and variances of columns"
     if not all(p.requires_grad for p in module.parameters()):
         return "some of its parameters are not learned"
     return None

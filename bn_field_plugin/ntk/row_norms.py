@@ -6,15 +6,18 @@ has gradients of its own: in its input, in scale and shift, and in the statistic
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn import CrossNorm, GlobalNorm, LayerNorm
-from bn_field_plugin.nn.batch_linear import batch_moments
-from bn_field_plugin.nn.norms import Norm, RunningNorm
+from bn_field_plugin.nn.norms import AffineNorm, BatchNorm, CrossNorm, GlobalNorm, Norm, RunningNorm
+
+COUPLING = (BatchNorm, GlobalNorm, CrossNorm)
+"""Norms over the batch whose statistics are the mean and variance of each column, or of all entries."""
 
 
 class NormGradients(NamedTuple):
@@ -31,7 +34,7 @@ class RowNorm:
     """One norm at given inputs.
 
     Args:
-        norm: the norm.
+        norm: the norm; one over the batch is of `COUPLING`.
         inputs: what it normalises.
         with_batch: use the statistics of these inputs, not the running ones.
     """
@@ -44,17 +47,19 @@ class RowNorm:
     def __init__(self, norm: Norm, inputs: Float[Tensor, "n c"], with_batch: bool) -> None:
         self.norm = norm
         self.inputs = inputs
-        self.pooled = isinstance(norm, GlobalNorm)
+        self._pulled: slice | None = None
+        self._bare = copy.deepcopy(norm)
+        """Without scale and shift, which are the same for all norms."""
+        torch.nn.init.ones_(self._bare.weight)
+        torch.nn.init.zeros_(self._bare.bias)
         if not isinstance(norm, RunningNorm):
             return
-        n = inputs.shape[0]
+        self.pooled = isinstance(norm, GlobalNorm)
         if with_batch:
-            self.mean, self.var, _ = batch_moments(inputs.reshape(-1, 1) if self.pooled else inputs)
-            self.count = float(n)
+            self.mean, self.var, self.count = norm._moments(inputs, None)
             self.num_statistics = 2 * self.mean.shape[0]
         else:
-            self.mean, self.var = norm.running_mean, norm.running_var
-            self.count = float(norm.running_count) if isinstance(norm, CrossNorm) else float(n)
+            self.mean, self.var, self.count = norm.running_mean, norm.running_var, norm._running_count()
 
     def sources(self) -> Float[Tensor, "2 n c"]:
         """Derivatives of the statistics by the inputs: weights of mean and variance at each entry.
@@ -66,66 +71,59 @@ class RowNorm:
 
     def backward(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
         """Gradients from those in the outputs of some rows."""
-        u = self.inputs[rows, None, :]
-        if isinstance(self.norm, LayerNorm):
-            return self._layer(u, cotangent)
-        if isinstance(self.norm, CrossNorm):
-            return self._cross(u, cotangent)
-        return self._affine(u, cotangent)
+        if isinstance(self.norm, AffineNorm):
+            return self._affine(cotangent, rows)
+        return self._differentiated(cotangent, rows)
 
-    def _affine(self, u: Tensor, cotangent: Tensor) -> NormGradients:
-        """Batch and global norm."""
+    def _affine(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
+        """Of batch and global norm: with held statistics they are a scale and a shift."""
         inverse = torch.rsqrt(self.var + self.norm.eps)
-        normal = (u - self.mean) * inverse
+        normal = (self.inputs[rows, None, :] - self.mean) * inverse
         by_input = cotangent * (self.norm.weight * inverse)
         return NormGradients(by_input, cotangent * normal, cotangent, None)
 
     def through_affine(
         self, weight: Float[Tensor, "*rows c"], bias: Float[Tensor, "*rows c"]
-    ) -> Float[Tensor, "*rows s"]:
-        """Gradients in the statistics from those in scale and shift; not for cross norm.
+    ) -> Float[Tensor, "*rows s"] | None:
+        """Gradients in the statistics from those in scale and shift; None of a norm that is not affine.
 
         Linear, so sums over samples may go through: the mean acts as a shift, the variance as a scale.
         """
+        if not isinstance(self.norm, AffineNorm):
+            return None
         inverse = torch.rsqrt(self.var + self.norm.eps)
         parts = [bias * (-inverse * self.norm.weight), weight * (inverse.square() * self.norm.weight / -2)]
         return torch.cat([p.sum(-1, keepdim=True) for p in parts] if self.pooled else parts, dim=-1)
 
-    def _layer(self, u: Tensor, cotangent: Tensor) -> NormGradients:
-        var, mean = torch.var_mean(u, dim=-1, correction=0, keepdim=True)
-        inverse = torch.rsqrt(var + self.norm.eps)
-        normal = (u - mean) * inverse
-        by_normal = cotangent * self.norm.weight
-        along = (by_normal * normal).mean(-1, keepdim=True)
-        by_input = (by_normal - by_normal.mean(-1, keepdim=True) - normal * along) * inverse
-        return NormGradients(by_input, cotangent * normal, cotangent, None)
-
-    def _cross(self, u: Tensor, cotangent: Tensor) -> NormGradients:
-        """Cross norm: the variance of a cross is stationary in the mean that it is taken around."""
-        features, count = float(u.shape[-1]), self.count
-        total = count + features - 1
-        row_var, row_mean = torch.var_mean(u, dim=-1, correction=0, keepdim=True)
-        center = (count * self.mean + features * row_mean - u) / total
-        offset = u - center
-        column_offset, row_offset = self.mean - center, row_mean - center
-        column = count * (self.var + column_offset.square())
-        cross_var = (column + features * (row_var + row_offset.square()) - offset.square()) / total
-        inverse = torch.rsqrt(cross_var.clamp_min(0) + self.norm.eps)
-        normal = offset * inverse
-
-        by_normal = cotangent * self.norm.weight
-        by_offset = by_normal * inverse
-        by_var = (
-            by_normal * normal * inverse.square() * (-1 / (2 * total))
-        )  # times `total` the entries of the sum
-        by_row_mean = ((by_offset * -features / total) + by_var * (2 * features) * row_offset).sum(
-            -1, keepdim=True
+    def _differentiated(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
+        """Of any norm, by torch.func over its formula, with each row's statistics apart."""
+        if self._pulled != rows:
+            self._normal, self._pull = cast(Any, torch.func.vjp(self._formula(), *self._variables(rows)))
+            self._pulled = rows
+        by_input, *by_statistics = torch.func.vmap(self._pull, in_dims=1, out_dims=1)(
+            cotangent * self.norm.weight
         )
-        by_row_var = (by_var * features).sum(-1, keepdim=True)
-        by_input = by_offset * (1 + 1 / total) - by_var * 2 * offset
-        by_input = by_input + (by_row_mean + by_row_var * 2 * (u - row_mean)) / features
-        statistics = None
-        if self.num_statistics:
-            by_mean = by_offset * (-count / total) + by_var * (2 * count) * column_offset
-            statistics = torch.cat([by_mean, by_var * count], dim=-1)
-        return NormGradients(by_input, cotangent * normal, cotangent, statistics)
+        statistics = torch.cat(by_statistics, dim=-1) if by_statistics else None
+        weight = cotangent * self._normal[:, None, :]
+        return NormGradients(by_input.contiguous(), weight, cotangent, statistics)
+
+    @property
+    def _has_own_statistics(self) -> bool:
+        """Whether gradients in the statistics are asked for that `through_affine` does not give."""
+        return bool(self.num_statistics) and not isinstance(self.norm, AffineNorm)
+
+    def _variables(self, rows: slice) -> list[Tensor]:
+        """Inputs of some rows, and the statistics for each of them where their gradients are asked for."""
+        inputs = self.inputs[rows]
+        if not self._has_own_statistics:
+            return [inputs]
+        return [inputs, *(s.expand(len(inputs), -1) for s in (self.mean, self.var))]
+
+    def _formula(self) -> Callable[..., Tensor]:
+        """The norm without scale and shift, as a function of `_variables`."""
+        bare = self._bare
+        if not isinstance(bare, RunningNorm):
+            return bare
+        if self._has_own_statistics:
+            return lambda inputs, mean, var: bare._normalize(inputs, mean, var, self.count)
+        return lambda inputs: bare._normalize(inputs, self.mean, self.var, self.count)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn import CoordinateMLP, CrossNorm, batch_statistics, frozen_statistics
+from bn_field_plugin.nn import CoordinateMLP, batch_statistics, frozen_statistics
 from bn_field_plugin.nn.mlp import HiddenLayer
 from bn_field_plugin.ntk.row_norms import NormGradients, RowNorm
 
@@ -74,7 +74,7 @@ class LayerTape:
         Args:
             blocks: gradients by name of the parameter.
         """
-        if self.norm is None or not self.num_statistics or isinstance(self.norm.norm, CrossNorm):
+        if self.norm is None or not self.num_statistics:
             return None
         weight = blocks.get(f"{self.name}.norm.weight")
         return None if weight is None else self.norm.through_affine(weight, blocks[f"{self.name}.norm.bias"])

@@ -69,7 +69,7 @@ def look(source: Source, rays: RayBundle, field: str | None) -> Look:
     values, problem, drift = None, "", {}
     if field is not None:
         try:
-            values = spectrum(*density_inputs(source, twin(source.model), rays, field))
+            values = density_eigenvalues(*density_inputs(source, twin(source.model), rays, field))
         except UserError as error:  # training that has diverged
             problem = str(error)
     exact = twin(source.model).train()
@@ -113,20 +113,20 @@ def density_inputs(
     return mlps[name], points
 
 
-def spectrum(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Float[np.ndarray, " n"]:
+def density_eigenvalues(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Float[np.ndarray, " n"]:
     """Eigenvalues of the kernel of a network's first output with running statistics, largest first.
 
     Raises:
-        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.spectra.eigenvalues`.
+        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.spectrum`.
     """
-    from bn_field_plugin.ntk.spectra import eigenvalues  # the heaviest import here, and for viewers alone
+    from bn_field_plugin.ntk import spectrum  # the heaviest import here, and for viewers alone
 
     one = first_output(mlp).eval()
     with torch.no_grad():
         if not bool(one(points).isfinite().all()):
             raise UserError("the network's outputs are not finite: training has diverged")
     with torch.enable_grad():
-        return eigenvalues(one, points, statistics="running")
+        return spectrum(one, points, statistics="running").values
 
 
 def first_output(mlp: CoordinateMLP) -> CoordinateMLP:

@@ -38,7 +38,7 @@ def test_the_spectrum_is_that_of_the_density_with_running_statistics(pipeline: B
             rows.append(torch.cat([gradient.flatten() for gradient in found]))
     jacobian = torch.stack(rows)
     expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0).numpy()
-    found = probe.spectrum(*inputs(pipeline))
+    found = probe.density_eigenvalues(*inputs(pipeline))
     assert found.shape == (len(points),)
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6 * expected[0])
 
