@@ -28,7 +28,7 @@ from standalone.ntk.studies.common import Interval, NetworkSize, build, geometri
 from standalone.optimization import OptimizationConfig
 from standalone.pages import Heat, Plot, Table, heat_panels, write_page
 from standalone.plots import new_figure, save_figure
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.sampling import FullBatch
 
 LEARNED = 0.5
@@ -249,15 +249,15 @@ def speedup_rows(found: list[Speedup]) -> list[dict[str, Cell]]:
 
 def write(config: FrequencyConfig, found: Courses, folder: Path, command: str) -> None:
     """Write `frequency.png`, `.html`, all errors (`errors.csv`) and the table `frequency` (.md, .json)."""
-    lines = ["target,network,seed,step,frequency,error"]
-    for (task, name), courses in found.items():
-        for seed, course in enumerate(courses):
-            for step, row in zip(course.steps, course.errors, strict=True):
-                lines += [
-                    f"{task},{name},{seed},{step},{frequency},{error:.6g}"
-                    for frequency, error in zip(course.frequencies, row, strict=True)
-                ]
-    write_whole(folder / "errors.csv", "\n".join(lines) + "\n")
+    columns = ("target", "network", "seed", "step", "frequency", "error")
+    errors = [
+        dict(zip(columns, (task, name, seed, step, frequency, f"{error:.6g}"), strict=True))
+        for (task, name), courses in found.items()
+        for seed, course in enumerate(courses)
+        for step, row in zip(course.steps, course.errors, strict=True)
+        for frequency, error in zip(course.frequencies, row, strict=True)
+    ]
+    write_whole(folder / "errors.csv", csv_text(errors, columns))
     draw(found, folder / "frequency.png")
     facts: dict[str, Cell] = {
         **machine_facts(),
