@@ -17,6 +17,8 @@ from torch import nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
+from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments
+from bn_field_plugin.nn.norms import NORMS, AffineNorm, Norm
 from bn_field_plugin.ntk import eigenvalues, grid, jacobian, ntk, parameter_gram, random_points
 from bn_field_plugin.ntk.autodiff import AutodiffJacobian
 from bn_field_plugin.ntk.module_function import ModuleFunction
@@ -59,6 +61,42 @@ def test_layers_without_norm_between_normed_ones(placement: str) -> None:
     points = coordinates(11, 3)
     ours = jacobian(mlp, points, statistics="batch", backend="structured")
     assert distance(ours.dense(), jacobian_by_jacrev(mlp, points, "batch")) < TOLERANCE
+
+
+class RootMeanSquareNorm(Norm):
+    """A norm that the package has not, of each sample by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight + self.bias
+
+
+class MeanNorm(AffineNorm):
+    """A norm over the batch that takes the mean alone."""
+
+    def _moments(self, x: torch.Tensor, group: Any) -> BatchMoments:
+        mean, var, count = batch_moments(x, group)
+        return BatchMoments(mean, torch.ones_like(var), count)
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_a_norm_of_ones_own_goes_layer_by_layer_if_samples_stay_apart(
+    placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NORMS, "own", RootMeanSquareNorm)  # type: ignore[arg-type]
+    mlp, points = network(norm="own", placement=placement), coordinates(11, 3)
+    truth = jacobian_by_jacrev(mlp, points, "batch")
+    assert distance(ntk(mlp, points, backend="structured"), truth @ truth.T) < TOLERANCE
+
+
+def test_a_norm_of_ones_own_with_other_statistics_goes_back_from_each_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(NORMS, "own", MeanNorm)  # type: ignore[arg-type]
+    mlp, points = network(norm="own"), coordinates(11, 3)
+    truth = jacobian_by_jacrev(mlp, points, "batch")
+    assert distance(ntk(mlp, points), truth @ truth.T) < TOLERANCE
+    with pytest.raises(UserError, match="its norm takes statistics other than means and variances"):
+        ntk(mlp, points, backend="structured")
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
