@@ -3,6 +3,12 @@
 The gradient of a sample's output in a weight is an outer product, so a layer's share of the kernel is the
 product, entry by entry, of two small Grams. Norms over the batch add a correction of low rank
 (`bn_field_plugin.ntk.coupling`).
+
+What is written out here is this structure, of which torch.func knows nothing: it goes back from each output
+through the whole batch, and its time grows with the square of the points (`benchmarks.ntk_speed`). Within a
+layer, norms of single samples and cross norm are differentiated by torch.func over their formulas. Batch and
+global norm with held statistics are a scale and a shift, whose two products stand in
+`bn_field_plugin.ntk.row_norms`; `benchmarks.ntk_gradients` measures them against torch.func.
 """
 
 from __future__ import annotations
