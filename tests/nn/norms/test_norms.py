@@ -2,7 +2,8 @@
 
 They are made by name: `bn_field_plugin.nn.norms.batch_norm`, `bn_field_plugin.nn.norms.layer_norm`,
 `bn_field_plugin.nn.norms.global_norm`, `bn_field_plugin.nn.norms.cross_norm`, on top of
-`bn_field_plugin.nn.norms.norm` and `bn_field_plugin.nn.norms.running_norm`.
+`bn_field_plugin.nn.norms.norm` and `bn_field_plugin.nn.norms.running_norm`, which has
+`bn_field_plugin.nn.norms.update_bn`.
 """
 
 from __future__ import annotations
