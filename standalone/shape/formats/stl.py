@@ -41,13 +41,16 @@ def _is_ascii(data: bytes) -> bool:
 
 
 def _ascii(data: bytes) -> Float[np.ndarray, "f 3 3"]:
-    corners = np.array(_VERTEX.findall(data), dtype=np.float64).reshape(-1, 3)
+    corners = _VERTEX.findall(data)
     faces = len(re.findall(rb"\bendfacet\b", data, re.IGNORECASE))
     if len(corners) != 3 * faces:
         raise ValueError(f"it has {faces} whole faces and {len(corners)} corners")
     if not re.search(rb"\bendsolid\b", data[-256:], re.IGNORECASE):
         raise ValueError("it ends early: there is no endsolid")
-    return corners.reshape(-1, 3, 3)
+    try:
+        return np.array(corners, dtype=np.float64).reshape(-1, 3, 3)
+    except ValueError as error:
+        raise ValueError("a coordinate is no number") from error
 
 
 def _binary(data: bytes) -> Float[np.ndarray, "f 3 3"]:

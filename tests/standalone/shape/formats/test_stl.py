@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from standalone.shape.formats.stl import read_stl
@@ -45,10 +45,16 @@ def test_all_solids_of_a_text_are_read_in_64_bits() -> None:
 
 
 @given(cut=st.integers(0, len(BINARY) - 1), text=st.booleans())
+@example(cut=204, text=True)  # behind the sign of a number
 def test_what_is_cut_short_is_refused(cut: int, text: bool) -> None:
     end = TEXT.index("endsolid")  # the name behind it does not matter
     with pytest.raises(ValueError, match=r"ends early|whole faces"):
         read_stl(TEXT.encode()[: cut * end // len(BINARY)] if text else BINARY[:cut])
+
+
+def test_a_coordinate_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="no number"):
+        read_stl(TEXT.replace("vertex ", "vertex x", 1).encode())
 
 
 def test_a_text_cut_behind_a_whole_face_is_refused() -> None:
