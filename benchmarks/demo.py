@@ -27,8 +27,14 @@ from standalone.nerfstudio_commands import evaluate, train
 METHODS = {"ngp": "without batch norm", "bn-ngp": "with batch norm"}
 """Method and caption, in the order of the picture."""
 
-RATES = {"ngp": 4e-2}
-"""Learning rates of those whose default is not their best on this scene, by `benchmarks.ngp_gain`."""
+ADAM = "--optimizers.fields.optimizer."
+"""Options of Adam."""
+
+BEST = {
+    "ngp": (f"{ADAM}lr", "4e-2", f"{ADAM}betas", "0.9", "0.95"),
+    "bn-ngp": (f"{ADAM}lr", "1e-2"),
+}
+"""Options that give each method its best Adam on this scene, by `benchmarks.ngp_gain`."""
 
 CROPS = ((66, 64, 60, 60), (118, 128, 60, 60))
 """Parts of the first held-out view that are shown enlarged: left, top, width, height in pixels."""
@@ -62,7 +68,7 @@ def main(config: Demo) -> None:
                 output_dir / method,
                 steps=config.steps,
                 seed=config.seed,
-                options=_rate(method),
+                options=BEST[method],
                 watch=watch,
             )
         with _bar(console, f"rendering {caption}"):
@@ -94,11 +100,6 @@ def main(config: Demo) -> None:
         f"picture: {picture}, numbers: {output_dir / 'demo.json'} ({summary['seconds']:.0f} s)",
         soft_wrap=True,
     )
-
-
-def _rate(method: str) -> list[str]:
-    """Options for a method's best learning rate."""
-    return ["--optimizers.fields.optimizer.lr", f"{RATES[method]:g}"] if method in RATES else []
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import subprocess
 import sys
 
 import pytest
+
+from standalone.command_line import modules_are_no_garbage
 
 HEAVY = {
     "cv2",
@@ -68,3 +71,15 @@ def test_what_stands_in_for_a_command_says_what_the_command_says(program: str) -
         stand_in = commands.stand_in(name)
         assert stand_in.__name__ == kind.__name__
         assert stand_in.__doc__.split() == kind.__doc__.split()
+
+
+def test_modules_are_loaded_without_looking_for_garbage() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(ZeroDivisionError), modules_are_no_garbage():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
