@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn.batch_linear import merged_moments
+from bn_field_plugin.nn.batch_moments import merged_moments
 from tests import shapes
 from tests.shapes import WrongShapeError
 

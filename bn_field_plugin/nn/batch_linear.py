@@ -22,10 +22,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bn_field_plugin.nn import products
-from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn import compiled_batch_norm, products
+from bn_field_plugin.nn.batch_moments import BatchMoments, all_reduce_sum, batch_moments
 from bn_field_plugin.nn.precision import is_autocast, without_autocast
-from bn_field_plugin.nn.workers import run_pieces
 
 Route = Literal["plain", "moments", "compiled", "native"]
 
@@ -39,81 +38,8 @@ CANCELLATION_LIMIT = 1024
 then stay below 1e-4 of the variance.
 """
 
-BLOCK = products.BLOCK
-"""Number of samples that the compiled loops take at a time, so that their features fit in a core's cache."""
-
 NATIVE_LIMIT = 16
 """Largest |mean| / std of a feature for which the variances of torch's kernels are exact enough."""
-
-
-class BatchMoments(NamedTuple):
-    """Statistics of one batch, with which the running statistics are updated."""
-
-    mean: Float[Tensor, " c"]
-    """Mean of each feature."""
-    var: Float[Tensor, " c"]
-    """Biased variance of each feature."""
-    count: Float[Tensor, ""]  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
-    """Number of samples, over all processes."""
-
-
-class _AllReduceSum(torch.autograd.Function):
-    """Sum over processes; the gradient is summed likewise, on any backend."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        x = x.clone()
-        dist.all_reduce(x, group=group)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return all_reduce_sum(grad, ctx.group), None
-
-
-def all_reduce_sum(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """Differentiable sum of `x` over the processes of `group`; `x` itself where `group` is None."""
-    return x if group is None else _AllReduceSum.apply(x, group)
-
-
-def batch_moments(x: Float[Tensor, "n c"], group: dist.ProcessGroup | None = None) -> BatchMoments:
-    """Mean and biased variance of each feature over the joined batch of all processes; zero without samples.
-
-    Two passes, the second around the mean, so that a large mean does not cancel the variance.
-
-    Args:
-        x: samples, features last; at least fp32.
-        group: processes that share the batch; None for this one alone.
-    """
-    n = x.new_tensor(float(x.shape[0]))
-    # On a GPU, var_mean is one kernel. On a CPU it reads the columns one by one, which is many times slower.
-    if group is None and x.device.type != "cpu" and x.shape[0] > 0:
-        var, mean = torch.var_mean(x, dim=0, correction=0)
-        return BatchMoments(mean, var, n)
-    total = all_reduce_sum(torch.cat([x.sum(0), n[None]]), group)
-    count = total[-1].detach()
-    mean = total[:-1] / count.clamp_min(1)
-    var = all_reduce_sum((x - mean).square().sum(0), group) / count.clamp_min(1)
-    return BatchMoments(mean, var, count)
-
-
-def merged_moments(
-    means: Float[Tensor, "b c"], squares: Float[Tensor, "b c"], n: int, block: int
-) -> tuple[Float64[Tensor, " c"], Float64[Tensor, " c"]]:
-    """Mean and biased variance of samples from those of their blocks, in fp64 (Chan et al. 1983).
-
-    Args:
-        means: of each block.
-        squares: sums of squares around them.
-        n: samples of all blocks.
-        block: samples of each block but the last.
-    """
-    counts = torch.full((len(means), 1), float(block), dtype=torch.float64)
-    counts[-1] = n - block * (len(means) - 1)
-    wide = means.double()
-    mean = (wide * counts).sum(0) / n
-    return mean, (squares.sum(0, dtype=torch.float64) + (counts * (wide - mean).square()).sum(0)) / n
 
 
 def choose_route(
@@ -138,7 +64,7 @@ def choose_route(
     if joined:
         return "plain"
     # `kernels` loads numba the first time, which takes too long for a small batch.
-    if is_large and dtype == torch.float32 and kernels() is not None:
+    if is_large and dtype == torch.float32 and compiled_batch_norm.kernels() is not None:
         return "compiled"
     # Torch's kernels are slow where the features do not fill the processor's vectors.
     return "moments" if is_large and c % 16 and d * d <= 64 * c else "native"
@@ -189,7 +115,7 @@ def batch_norm_linear(
                 y = _MomentsRoute.apply(x, weight, gamma, beta, eps, group, relu, moments)
                 return y, BatchMoments(*(m.to(x.dtype) for m in (moments.mean, moments.var, moments.samples)))
         if group is None and x.shape[0] > 1:
-            if route == "compiled" and x.dtype == torch.float32 and kernels() is not None:
+            if route == "compiled" and x.dtype == torch.float32 and compiled_batch_norm.kernels() is not None:
                 return _compiled(x, weight, gamma, beta, eps, relu)
             result = _native(x, weight, gamma, beta, eps, relu)
             if result is not None:
@@ -283,12 +209,9 @@ def _compiled(
     """The layer by our own compiled loops: sums are in fp32 within a block of samples, in fp64 above."""
     with torch.no_grad():
         z = F.linear(x, weight)
-        n, c = z.shape
-        means, squares = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
-        _each_block(kernels().moments, n, z, per_block=(means, squares))
-        mean, var = merged_moments(means, squares, n, BLOCK)
+        mean, var = compiled_batch_norm.moments(z)
     y = _CompiledRoute.apply(x, weight, gamma, beta, eps, relu, z, mean, var)
-    return y, BatchMoments(mean.to(z.dtype), var.to(z.dtype), z.new_tensor(float(n)))
+    return y, BatchMoments(mean.to(z.dtype), var.to(z.dtype), z.new_tensor(float(len(z))))
 
 
 class _CompiledRoute(torch.autograd.Function):
@@ -310,52 +233,22 @@ class _CompiledRoute(torch.autograd.Function):
         mean: Tensor,
         var: Tensor,
     ) -> Tensor:
-        inverse_std = torch.rsqrt(var + eps)
-        mean, scale = mean.to(z.dtype), (gamma * inverse_std).to(z.dtype)
-        y = torch.empty_like(z)
-        _each_block(kernels().normalize, len(z), z, mean, scale, beta.contiguous(), relu, y)
-        ctx.save_for_backward(x, weight, gamma, beta, z, mean, scale, inverse_std)
-        ctx.eps, ctx.group, ctx.relu = eps, None, relu
-        return y
+        norm = compiled_batch_norm.Normalisation.of(mean, var, gamma, beta, eps, relu)
+        ctx.save_for_backward(x, weight, gamma, beta, z)
+        ctx.norm, ctx.eps, ctx.group, ctx.relu = norm, eps, None, relu
+        return norm.apply(z)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rest = (None,) * 5
         if torch.is_grad_enabled():
             return *_plain_gradients(ctx, grad), *rest
-        x, weight, gamma, beta, z, mean, scale, inverse_std = ctx.saved_tensors
-        (n, c), loops = z.shape, kernels()
-        totals, dots = (z.new_empty(-(-n // BLOCK), c) for _ in range(2))
-        told = grad.contiguous(), z, mean, scale, beta.contiguous(), ctx.relu
-        _each_block(loops.sums, n, *told, per_block=(totals, dots))
-        grad_shift, product = (part.sum(0, dtype=torch.float64) for part in (totals, dots))
-        grad_gamma = product * inverse_std
-        wide = gamma * inverse_std / n
-        through = wide * inverse_std * grad_gamma, wide * grad_shift
-        grad_z = torch.empty_like(z)
-        _each_block(loops.backward, n, *told, *(part.to(z.dtype) for part in through), grad_z)
+        x, weight, gamma, _, z = ctx.saved_tensors
+        grad_z, grad_gamma, grad_shift = ctx.norm.gradients(grad, z, gamma)
         with torch.autocast("cpu", enabled=False):
             grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
             grad_weight = products.sum_of_outer_products(grad_z, x).to(x.dtype)
         return grad_x, grad_weight, grad_gamma.to(x.dtype), grad_shift.to(x.dtype), *rest
-
-
-def _each_block(
-    kernel: Any, n: int, *given: Tensor | bool, per_block: tuple[Float[Tensor, "b c"], ...] = ()
-) -> None:
-    """Run a kernel over blocks of samples; each block is given its own row of each matrix in `per_block`."""
-    known = [part.detach().numpy() if isinstance(part, Tensor) else part for part in given]
-    rows = [part.numpy() for part in per_block]
-
-    def work(block: int) -> None:
-        kernel(*known, *(part[block] for part in rows), block * BLOCK, min((block + 1) * BLOCK, n))
-
-    run_pieces(work, -(-n // BLOCK))
-
-
-def kernels() -> Any:
-    """The compiled loops; None where numba does not work."""
-    return load_compiled("bn_field_plugin.nn.batch_norm_kernels")
 
 
 class _ProductMoments(NamedTuple):

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import products
-from bn_field_plugin.nn.batch_linear import BatchMoments, merged_moments, plain_batch_norm_linear
+from bn_field_plugin.nn.batch_linear import plain_batch_norm_linear
+from bn_field_plugin.nn.batch_moments import BatchMoments, merged_moments
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.workers import run_pieces
 

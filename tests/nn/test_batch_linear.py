@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bn_field_plugin.nn import batch_linear, products
-from bn_field_plugin.nn.batch_linear import batch_moments, batch_norm_linear, choose_route
+from bn_field_plugin.nn import batch_linear, compiled_batch_norm, products
+from bn_field_plugin.nn.batch_linear import batch_norm_linear, choose_route
 from tests.nn.cases import draw
 
 ROUTES = ("plain", "moments", "compiled", "native")
@@ -35,7 +35,7 @@ small_blocks = pytest.mark.usefixtures("few_samples_in_a_block")
 def few_samples_in_a_block(monkeypatch):
     """Let a few samples fill several blocks and leave a rest."""
     monkeypatch.setattr(products, "BLOCK", 4)
-    monkeypatch.setattr(batch_linear, "BLOCK", 4)
+    monkeypatch.setattr(compiled_batch_norm, "BLOCK", 4)
 
 
 def arguments(n: int, d: int, c: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -218,7 +218,7 @@ def test_second_derivatives_of_the_compiled_route_are_the_plain_ones():
 
 
 def test_torchs_kernels_serve_where_numba_does_not_work(monkeypatch):
-    monkeypatch.setattr(batch_linear, "kernels", lambda: None)
+    monkeypatch.setattr(compiled_batch_norm, "kernels", lambda: None)
     inputs, grad = arguments(50, 6, 6, dtype=torch.float32), draw(50, 6, dtype=torch.float32)
     assert choose_route(2**14, 64, 64, torch.device("cpu"), torch.float32) == "native"
     for route in ("auto", "compiled"):
@@ -304,16 +304,6 @@ def test_a_non_finite_sample_shows_in_the_moments(route, value):
     inputs[0][7, 1] = value
     _, (_, var, _) = batch_norm_linear(*inputs, EPS, route=route)
     assert not var.isfinite().any()
-
-
-def test_moments_of_a_batch():
-    x = draw(50, 3) + 1e6
-    for device_free in (batch_moments(x), batch_moments(x[:0])):
-        assert all(m.isfinite().all() for m in device_free)
-    mean, var, count = batch_moments(x)
-    torch.testing.assert_close(mean, x.mean(0))
-    torch.testing.assert_close(var, x.var(0, correction=0))
-    assert count == 50
 
 
 # Precision of autocast

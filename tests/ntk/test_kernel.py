@@ -17,7 +17,7 @@ from torch import nn
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
-from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments
+from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
 from bn_field_plugin.nn.norms import NORMS, AffineNorm, Norm
 from bn_field_plugin.ntk import eigenvalues, grid, jacobian, ntk, parameter_gram, random_points
 from bn_field_plugin.ntk.autodiff import AutodiffJacobian

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments, batch_norm_linear
+from bn_field_plugin.nn import batch_normalize
+from bn_field_plugin.nn.batch_linear import batch_norm_linear
+from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
 from bn_field_plugin.nn.norms.running_norm import AffineNorm
 
 
@@ -20,6 +22,15 @@ class BatchNorm(AffineNorm):
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
         return batch_moments(x, group)
+
+    def _normalize_with_batch(
+        self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None
+    ) -> tuple[Float[Tensor, "n c"], BatchMoments]:
+        # Statistics that are held for further passes need a graph of their own.
+        is_alone = group is None and not self.holds_statistics
+        if is_alone and batch_normalize.serves(x, self.weight, self.bias):
+            return batch_normalize.batch_normalize(x, self.weight, self.bias, self.eps)
+        return super()._normalize_with_batch(x, group)
 
     @property
     def is_fused(self) -> bool:

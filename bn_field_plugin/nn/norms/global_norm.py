@@ -8,7 +8,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
-from bn_field_plugin.nn.batch_linear import BatchMoments, batch_moments
+from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
 from bn_field_plugin.nn.norms.running_norm import AffineNorm
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn.batch_linear import BatchMoments
+from bn_field_plugin.nn.batch_moments import BatchMoments
 from bn_field_plugin.nn.norms.norm import Norm
 from bn_field_plugin.nn.norms.update_bn import UpdateBnSign
 from bn_field_plugin.nn.precision import without_autocast
@@ -113,6 +113,13 @@ class RunningNorm(Norm):
         """Normalise with given statistics of `count` samples, then scale and shift."""
         return (x - mean) * (self.weight * torch.rsqrt(var + self.eps)) + self.bias
 
+    def _normalize_with_batch(
+        self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None
+    ) -> tuple[Float[Tensor, "n c"], BatchMoments]:
+        """Samples normalised with their own moments, and these moments."""
+        moments = self._moments(x, group)
+        return self._normalize(x, *moments), moments
+
     @property
     def group(self) -> dist.ProcessGroup | None:
         """Processes over which the batch is joined, or None."""
@@ -140,18 +147,17 @@ class RunningNorm(Norm):
             wide = _wide(flat)
             if self.mode is StatisticsMode.COLLECT and not self._is_calibrated:
                 self._collect(wide)
-            if self.normalizes_with_batch:
-                moments = self._held
-                if moments is None:
-                    self._check_batch(flat.shape[0], self.group)
-                    moments = self._moments(wide, self.group)
-                    self.learn(moments)
-                if self.holds_statistics:
-                    self._held = moments
-                y = self._normalize(wide, *moments)
-            else:
+            if not self.normalizes_with_batch:
                 running = _wide(self.running_mean), _wide(self.running_var)
                 y = self._normalize(wide, *running, self._running_count())
+            elif self._held is not None:
+                y = self._normalize(wide, *self._held)
+            else:
+                self._check_batch(flat.shape[0], self.group)
+                y, moments = self._normalize_with_batch(wide, self.group)
+                self.learn(moments)
+                if self.holds_statistics:
+                    self._held = moments
         return y.to(x.dtype).reshape(x.shape)
 
     def _running_count(self) -> Tensor:
