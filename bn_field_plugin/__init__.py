@@ -33,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the networks, and torch with them, when one is asked for: commands answer --help without."""
+    """Load the networks, and torch with them, when one is asked for: --help of a command needs none."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from bn_field_plugin import nn

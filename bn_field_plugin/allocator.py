@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    # Old versions of glibc refuse a threshold above 32 MiB; forbidding mapped blocks comes to the same.
+    # Old versions of glibc refuse a threshold above 32 MiB; there, forbidding mapped blocks has this effect.
     never_maps = libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_INT) or libc.mallopt(_M_MMAP_MAX, 0)
     never_trims = libc.mallopt(_M_TRIM_THRESHOLD, -1)
     grows_in_steps = libc.mallopt(_M_TOP_PAD, _TOP_PAD_BYTES)

@@ -36,7 +36,8 @@ def exit_on_user_error() -> Iterator[None]:
 def tell_uncaught_user_errors() -> None:
     """Let a `UserError` that nobody catches end the process as `exit_on_user_error` does.
 
-    For commands that are not ours; errors of all other kinds go to the hook that was there.
+    For processes of commands that are not ours, such as ns-train. Errors of all other kinds go to the hook
+    for uncaught errors that was set before.
     """
     before = sys.excepthook
     if getattr(before, "tells_user_errors", False):
@@ -54,5 +55,5 @@ def tell_uncaught_user_errors() -> None:
 
 
 def tell(line: str) -> None:
-    """Print one line on standard error that no console wraps."""
+    """Print one line on standard error, without breaking it to the width of the console."""
     print(" ".join(line.split()), file=sys.stderr, flush=True)

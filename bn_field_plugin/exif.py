@@ -1,4 +1,4 @@
-"""Which way up a picture is, as EXIF or XMP say it."""
+"""Which way up a picture has to be shown, according to its EXIF or XMP data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:
-    """The orientation that meta data give: 1 to 8, and 1 (upright) where none is sound.
+    """The orientation that metadata give: 1 to 8, and 1 (upright) where they give no valid one.
 
     Args:
         exif: an EXIF block, with or without its opening "Exif".
@@ -25,7 +25,7 @@ def orientation_of(exif: bytes | None, xmp: bytes | None = None) -> int:
         tags = Image.Exif()
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about damage, which is taken for silence
+                warnings.simplefilter("ignore")  # Pillow warns of a damaged block, which counts as no block
                 tags.load(exif)
                 value = tags.get(TAG)
         except Exception:  # damaged blocks make Pillow raise almost anything

@@ -15,7 +15,7 @@ except ImportError:  # Windows, where a file that is open cannot be removed anyw
     fcntl = None  # type: ignore[assignment]
 
 PARTIAL = ".partial"
-"""What the names of files that are being written have before their suffix."""
+"""Part of the name of a file that is being written, just before its suffix."""
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, partial_folder: Path | None = None) -> None:
@@ -24,7 +24,7 @@ def write_whole(path: Path, content: str | bytes | memoryview, partial_folder: P
     Args:
         path: the file; its folder is made if absent.
         content: text (written as UTF-8) or bytes.
-        partial_folder: as of `replacing`.
+        partial_folder: where the temporary file lies, on the same disk; beside `path` by default.
 
     Raises:
         OSError: the file cannot be written.
@@ -37,9 +37,9 @@ def write_whole(path: Path, content: str | bytes | memoryview, partial_folder: P
 def replacing(path: Path, partial_folder: Path | None = None) -> Iterator[Path]:
     """A temporary path with the same suffix, for libraries that write files by name.
 
-    When the body ends, its content goes to the disk and takes the place of `path`, whose folder is made if
-    absent; a link is followed. When the body raises, it is removed. Those that killed processes left of the
-    same file are removed as well.
+    When the body ends, the temporary file is flushed to the disk and takes the place of `path`, whose folder
+    is made if absent; if `path` is a link, the file that it points to is replaced. When the body raises, the
+    temporary file is removed. Temporary files of `path` that killed processes left are removed as well.
 
     Args:
         path: the file.
@@ -56,36 +56,37 @@ def replacing(path: Path, partial_folder: Path | None = None) -> Iterator[Path]:
     partial = Path(name)
     try:
         if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # tells `remove_partial_files` that the writer lives
+            fcntl.flock(handle, fcntl.LOCK_EX)  # tells `remove_partial_files` that this process still writes
         yield partial
-        partial.chmod(0o666 & ~_umask())  # mkstemp makes files private
+        partial.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         _to_disk(partial)
-        if os.name == "nt":  # where an open file cannot be moved
+        if os.name == "nt":  # Windows cannot move an open file
             os.close(handle)
             handle = -1
         os.replace(partial, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename = str(path)  # a failed write names no file, others the temporary one
+            # The error of a failed write names no file, and other errors name the temporary one.
+            error.filename = str(path)
         with suppress(OSError):
             partial.unlink()
         raise
     finally:
         if handle >= 0:
             os.close(handle)
-    with suppress(OSError):  # a folder has no content to sync on some systems
+    with suppress(OSError):  # some systems cannot sync a folder
         _to_disk(path.parent)
 
 
 def remove_partial_files(folder: Path, pattern: str) -> list[Path]:
-    """Remove the temporary files that killed processes left; those of living ones stay.
+    """Remove the temporary files that killed processes left; those of running processes stay.
 
     Args:
-        folder: where they lie.
-        pattern: the files that were to be written, as a shell names them: `step-*.ckpt`.
+        folder: where the temporary files lie.
+        pattern: names of the files that were to be written, with a shell's wildcards: `step-*.ckpt`.
 
     Returns:
-        What was removed.
+        The files that were removed.
     """
     wanted, removed = Path(pattern), []
     for partial in folder.glob(f".{wanted.stem}.*{PARTIAL}{wanted.suffix}"):
@@ -98,7 +99,7 @@ def remove_partial_files(folder: Path, pattern: str) -> list[Path]:
 
 def _is_being_written(partial: Path) -> bool:
     if fcntl is None:
-        return True  # who knows
+        return True  # without locks nothing tells whether its writer still runs
     with partial.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,7 +109,7 @@ def _is_being_written(partial: Path) -> bool:
 
 
 def _to_disk(path: Path) -> None:
-    """Make a file, or a folder's names, survive a power cut."""
+    """Flush a file, or a folder's list of names, to the disk, so that it survives a power cut."""
     handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
-"""File of torchvision's AlexNet in torch's hub folder, which LPIPS is computed with."""
+"""Name, in torch's hub folder, of the file of torchvision's AlexNet, with which LPIPS is computed."""
 
 
 def has_lpips() -> bool:
@@ -22,9 +22,9 @@ def has_lpips() -> bool:
 def without_lpips() -> Iterator[None]:
     """Let nerfstudio's models be made without LPIPS: an empty module stands in its place.
 
-    They make it, each in its constructor, and thereby fetch AlexNet and stop where there is no network.
+    The constructors of nerfstudio's models make LPIPS. That downloads AlexNet, and fails without a network.
     """
-    import torchmetrics.image.lpip as source  # where they import it from, when they are made
+    import torchmetrics.image.lpip as source  # the models import LPIPS from here when they are made
 
     original = source.LearnedPerceptualImagePatchSimilarity
     source.LearnedPerceptualImagePatchSimilarity = nn.Identity  # type: ignore[assignment,misc]

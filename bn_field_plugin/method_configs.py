@@ -1,6 +1,7 @@
 """The methods that nerfstudio finds through the entry points `nerfstudio.method_configs`.
 
-Imported at the start of every ns-* command, so it imports nothing that nerfstudio has not loaded already.
+Every ns-* command imports this module at its start, so it imports nothing that nerfstudio has not loaded
+already.
 """
 
 from __future__ import annotations

@@ -63,13 +63,17 @@ IRON, WATER, FOAM = linear(44, 48, 50), linear(40, 110, 130), linear(170, 214, 2
 
 
 def mottled(colour: Colour, amount: float, u: Scalars, v: Scalars, seed: int = 0) -> Points:
-    """One colour, made up to `amount` darker by two sizes of noise."""
+    """One colour, which noise of two sizes darkens by up to the share `amount`."""
     noise = 0.6 * value_noise(u, v, seed) + 0.4 * value_noise(4.3 * u, 4.3 * v, seed + 1)
     return colour * (1 - amount * noise[:, None])
 
 
 def side_coordinates(points: Points, normals: Points) -> tuple[Scalars, Scalars, Bool[ndarray, " n"]]:
-    """On the upright sides of a box: metres to the right seen from outside, height, and whether it is one."""
+    """Coordinates on the upright sides of a box.
+
+    Returns:
+        Metres to the right, seen from outside; height in metres; and whether a point lies on such a side.
+    """
     x, y, z = points.T
     across_x = np.abs(normals[:, 0]) > np.abs(normals[:, 1])
     u = np.where(across_x, np.where(normals[:, 0] > 0, y, -y), np.where(normals[:, 1] > 0, -x, x))
@@ -119,10 +123,10 @@ class House:
     Attributes:
         half: half extents of the walls.
         wall: brick, plaster or timber.
-        colour: of the plaster.
-        shutters: their colour, and that of door and sign.
+        colour: colour of the plaster.
+        shutters: colour of the shutters, the door and the sign.
         sign: lettering over the door.
-        seed: makes its stains its own.
+        seed: seed of the noise, so that each house is stained differently.
     """
 
     half: tuple[float, float, float]
@@ -194,7 +198,7 @@ class House:
 
 
 def roof(wall: House, tile: Colour, dark: Colour) -> Albedo:
-    """Of a box that lies on its edge, tilted by 45 degrees about y: tiles, and gables like the walls."""
+    """The look of a roof, a box tilted by 45 degrees about y: tiles, and gables like the walls."""
 
     def look(points: Points, normals: Points) -> Points:
         x, y, z = points.T
@@ -237,7 +241,7 @@ def _stones(u: Scalars, v: Scalars, width: float, height: float, seed: int = 0) 
 
 
 def plaza(points: Points, _: Points) -> Points:
-    """Setts of 16 cm; around the fountain rings of checkers and a compass rose, and a border of slabs."""
+    """Paving of 16 cm in a border of slabs; around the fountain, rings of checkers and a compass rose."""
     x, y, _ = points.T
     radius, turn = np.hypot(x, y), np.arctan2(y, x) / (2 * np.pi)
     column, row, s, t = running_bond(x / 0.16, y / 0.16)

@@ -1,7 +1,8 @@
 """The town square of the capture: what stands where, its light, and the renderer that draws it.
 
-Metres; x points east, y north, z up, and the fountain stands in the middle. From the walk around it, things
-lie between two metres and the hills, some 150 metres away, and the sky behind them.
+Lengths are in metres; x points east, y north, z up, and the fountain stands in the middle. Seen from the walk
+around the fountain, the nearest things are two metres away, the hills about 150 metres, and the sky is behind
+them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _box(
     turn: float = 0.0,
     tilt: float = 0.0,
 ) -> SceneObject:
-    # Its light varies slowly on large faces.
+    # Light varies slowly over large faces, so their mesh can be coarse.
     spacing = max(0.08, max(half) / 12)
     return SceneObject(RoundedBox(half, rounding, spacing), centre, look, turn=turn, tilt=tilt)
 
@@ -155,7 +156,7 @@ _HOUSES = (
     ),
     _house((-2.4, -13.4), of.House((3.2, 3.1, 3.0), "timber", of.CREAM, of.GREEN, "SHOES", 6), 90),
     _house((-9.6, -13.8), of.House((2.6, 3.0, 3.0), "plaster", of.CREAM, of.RED, "TEA", 7), 0),
-    # Farther away, seen between the others.
+    # Houses farther away, seen between the others.
     _house((24.0, 16.0), of.House((4.0, 5.0, 3.0), "plaster", of.WHITE, of.GREEN, "INN", 8), 30),
     _house((-30.0, -14.0), of.House((4.0, 6.0, 3.0), "timber", of.OCHRE, of.RED, "BARN", 9), 60),
     _house((27.0, -22.0), of.House((5.0, 4.0, 4.1), "brick", of.WHITE, of.TEAL, "MILL", 10), -20),

@@ -25,7 +25,7 @@ CAPTURE_VERSION = 1
 CAMERA_ANGLE_X = np.deg2rad(72.0)
 """Horizontal field of view in radians."""
 HOLD_OUT_EVERY = 8
-"""One view of so many is for evaluation."""
+"""One in this many views is held out for evaluation."""
 _LIMITS: dict[str, tuple[float, float]] = {
     "width": (16, 4096),
     "height": (9, 4096),
@@ -40,11 +40,11 @@ class CaptureConfig:
     """What to render.
 
     Attributes:
-        width: of the pictures in pixels, 16 to 4096.
-        height: the same, 9 to 4096.
+        width: width of the pictures in pixels, 16 to 4096.
+        height: height of the pictures in pixels, 9 to 4096.
         num_views: views for training and evaluation together, at least 8.
-        pose_error: of the poses in transforms.json: root mean square angle in degrees, and displacement in
-            per cent of the walk's extent; 0 gives the true poses, 10 is the most.
+        pose_error: error of the poses in transforms.json, 0 to 10: root mean square of the angle in degrees,
+            and of the displacement in per cent of the walk's extent; 0 gives the true poses.
         samples: rays per pixel and direction, 1 to 16; each pixel is the mean of samples^2 rays.
 
     Raises:
@@ -73,8 +73,8 @@ class CaptureConfig:
     def transforms(self) -> dict[str, Any]:
         """The content of transforms.json: one pinhole camera, the poses with their errors, and the split.
 
-        Errors afflict all poses alike, as those of structure from motion do. Validation and test views are
-        the same, as wherever nerfstudio splits a capture itself.
+        The poses of training and of evaluation views have errors, as structure from motion gives them. The
+        validation views serve as test views too, as wherever nerfstudio splits a capture itself.
         """
         names = [f"images/frame_{number + 1:05d}.png" for number in range(self.num_views)]
         poses = with_errors(walk(self.num_views), self.pose_error)

@@ -7,10 +7,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 LOOPS = ((4.7, 1.55, 0.0, -3.0), (3.4, 2.15, 140.0, -2.0))
-"""Radius and height of each loop around the fountain in metres; how far the camera is turned from the
-fountain and raised above the horizon in degrees: the first loop looks at it, the second away from it."""
+"""Of each loop around the fountain: its radius and the camera's height, in metres, and the angles by which
+the camera is turned from the fountain and raised above the horizon, in degrees. The first loop looks at the
+fountain, the second away from it."""
 EXTENT = 2 * LOOPS[0][0]
-"""Size of the walk in metres, which errors of position are measured by."""
+"""Size of the walk in metres; errors of position are given in per cent of it."""
 _UNSTEADY = {"position": (0.2, 0.2, 0.06), "aim": (7.0, 3.0, 1.5)}
 """Standard deviations of a hand-held camera: metres along x, y and z; degrees of turn, pitch and roll."""
 _SEED = 7
@@ -37,7 +38,7 @@ def walk(count: int) -> Float[ndarray, "n 4 4"]:
 
 
 def with_errors(poses: Float[ndarray, "n 4 4"], error: float) -> Float[ndarray, "n 4 4"]:
-    """Poses as structure from motion finds them: each off by an error of its own, the same at every call.
+    """Poses as structure from motion finds them: each has an error of its own; every call gives equal poses.
 
     Args:
         poses: the true ones.
@@ -64,7 +65,7 @@ def _look(turn: float, raised: float, roll: float) -> Float[ndarray, "3 3"]:
 
 
 def _rotation(vector: Float[ndarray, "3"]) -> Float[ndarray, "3 3"]:
-    """Rotation about a vector by its length in radians (Rodrigues' formula)."""
+    """Rotation about a vector, by as many radians as the vector is long (Rodrigues' formula)."""
     angle = np.linalg.norm(vector)
     x, y, z = vector / max(angle, 1e-12)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])

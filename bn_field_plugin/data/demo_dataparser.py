@@ -16,7 +16,7 @@ class BNDemoDataParserConfig(BlenderDataParserConfig):
     """The embedded scene, rendered on first use and kept in the user's cache (or in $BN_FIELD_CACHE)."""
 
     rendered_name: ClassVar[str] = "bn-demo"
-    """Names experiments on the rendered scene."""
+    """Name of experiments on the rendered scene that were given no name."""
     _target: type = field(default_factory=lambda: BNDemo)
     """target class to instantiate"""
     data: Path | None = None  # type: ignore[assignment]
@@ -35,7 +35,7 @@ class BNDemoDataParserConfig(BlenderDataParserConfig):
 
     def rendered(self) -> Path:
         """The folder of the scene, which is rendered if it is not there yet."""
-        # Here and not above: every ns-* command imports this module at its start.
+        # Imported here and not above, because every ns-* command imports this module at its start.
         from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
 
         return ensure_demo_scene(

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 SCENE_VERSION = 3
 """Part of the cache key: raise it whenever a rendered pixel or a pose changes."""
 CAMERA_DISTANCE = 4.0
-"""From every camera to the world's origin: the scene lies well between depths 2 and 6."""
+"""Distance of every camera from the world's origin. The scene then lies well between depths 2 and 6."""
 CAMERA_ANGLE_X = 0.58
 """Horizontal field of view in radians."""
 ELEVATIONS = (4.0, 72.0)
-"""Lowest and highest camera above the horizon, in degrees."""
+"""Angles of the lowest and the highest camera above the horizon, in degrees."""
 _SPLIT_OFFSETS = {"train": (0.5, 0.5), "val": (0.0, 0.25), "test": (0.85, 0.4)}
-"""The first test view shows the scene from its best side: it is the picture of the README."""
+"""Offset of each split's cameras, for `camera_poses`. The first test view is the picture of the README, so
+its offset is chosen to show the scene from its best side."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class DemoSceneConfig:
 
     Attributes:
         image_size: width and height of the pictures in pixels, 8 to 4096.
-        num_train: training views, at least 1, as are the next two.
-        num_val: views to look at while training.
-        num_test: held-out views for the final figures.
+        num_train: number of training views, at least 1.
+        num_val: number of views to look at while training, at least 1.
+        num_test: number of held-out views for the final figures, at least 1.
         samples: rays per pixel and direction, 1 to 16; each pixel is the mean of samples^2 rays.
 
     Raises:
@@ -85,11 +86,12 @@ class DemoSceneConfig:
 
 
 def camera_poses(count: int, offset: tuple[float, float]) -> Float[ndarray, "n 4 4"]:
-    """Cameras spread evenly over the band `ELEVATIONS` of a sphere, each prefix of the list evenly too.
+    """Cameras spread evenly over the band `ELEVATIONS` of a sphere; any first few of them are so too.
 
     Args:
-        count: how many.
-        offset: shift of the sequence in turns and in height, each in [0, 1): others give other cameras.
+        count: number of cameras.
+        offset: shift of the sequence in turns and in height, each in [0, 1); another offset gives other
+            cameras.
     """
     # Roberts' R2 sequence: multiples of the plastic number's powers fill the unit square evenly.
     plastic = 1.32471795724474602596

@@ -20,7 +20,7 @@ QUARTER = np.pi / 2
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh; faces are counter-clockwise seen from outside.
+    """A triangle mesh. The corners of a face run counter-clockwise, seen from outside.
 
     Attributes:
         vertices: positions.
@@ -51,7 +51,7 @@ class Shape(ABC):
         return offset / np.maximum(length, 1e-12)[:, None]
 
     def signed_distance(self, points: Float[ndarray, "n 3"]) -> Float[ndarray, " n"]:
-        """Distance to the surface: exact outside, negative inside, never larger than the true one inside."""
+        """Distance to the surface: exact outside; negative inside, where its size may be too small."""
         return np.linalg.norm(points - self.nearest_in_core(points), axis=1) - self.rounding
 
 
@@ -95,14 +95,17 @@ class RoundedBox(Shape):
 
 @dataclass(frozen=True)
 class RoundedCylinder(Shape):
-    """An upright cylinder (axis z) with rims of radius `rounding`; a sphere if nothing else is left."""
+    """An upright cylinder (axis z) whose rims are rounded with radius `rounding`.
+
+    Where half its height and its radius equal `rounding`, it is a sphere.
+    """
 
     radius: float
     half_height: float
     rounding: float
     spacing: float = 0.03
     sides: int = 96
-    """The mesh has at least so many around."""
+    """Least number of vertices of the mesh around the axis."""
 
     @classmethod
     def sphere(cls, radius: float, spacing: float = 0.03, sides: int = 96) -> RoundedCylinder:

@@ -1,7 +1,7 @@
 """Fine procedural textures of the rendered scenes: checkers, rings, bricks, noise, lettering in dots.
 
-A pattern is a function of surface coordinates that answers which of two or more colours is where: an array of
-integers, or of blending weights in [0, 1].
+A pattern is a function of surface coordinates that tells the colour at each point: by the number of the
+colour, or by a weight in [0, 1] with which two colours are blended.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def zone_plate(distance: Float[ndarray, " n"], rate: float) -> Float[ndarray, " 
 
 def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, " n"]:
     """A number in [0, 1) for each cell of a grid, numbered (i, j), without a pattern that one could see."""
-    # By way of int64: negative numbers wrap around there, and do anything from floats.
+    # Through int64, from which negative numbers wrap around to uint32; from floats, the result is undefined.
     first, second = (np.asarray(k).astype(np.int64).astype(np.uint32) for k in (i, j))
     mixed = first * np.uint32(374761393) + second * np.uint32(668265263)
     mixed += np.uint32(seed * 362437 % 2**32)

@@ -1,4 +1,4 @@
-"""What nerfstudio will read of a data set, whatever its format: pictures and masks that go together."""
+"""Checks of the pictures and masks that nerfstudio will read, whatever the format of the data set."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.exif import orientation_of
 
 DECODE_AT_MOST = 300
-"""Number of images up to which all are decoded; of more, only headers and checksums are read."""
+"""Number of images up to which all are decoded. Of larger data sets, only headers and checksums are read."""
 DECODE_PIXELS_AT_MOST = 400_000_000
-"""Number of pixels, of all images together, up to which they are decoded: a few seconds of work."""
+"""Number of pixels, of all images together, up to which all are decoded; that takes a few seconds."""
 READABLE_MODES = ("L", "RGB", "RGBA")
-"""PIL's names of the pixel formats that nerfstudio reads rightly: 8 bits, 1, 3 or 4 channels."""
+"""PIL's names of the pixel formats that nerfstudio reads correctly: 8 bits, and 1, 3 or 4 channels."""
 MASK_MODES = ("1", "L", "I", "F")
-"""PIL's names of the pixel formats of masks, in which all values but 0 count; other kinds of I serve too."""
+"""PIL's names of the pixel formats of masks. `I` stands for its 16-bit kinds too, such as I;16B. In a mask,
+every value but 0 marks a pixel that counts."""
 TURNS = {
     2: "mirrored",
     3: "turned by 180 degrees",
@@ -34,7 +35,7 @@ TURNS = {
     7: "mirrored and turned to the right",
     8: "turned to the left",
 }
-"""What an orientation tag asks viewers to show."""
+"""How a viewer should show a picture with each value of the orientation tag but 1, in words for messages."""
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -56,7 +57,7 @@ def check_outputs(config: DataParserConfig, splits: Sequence[str]) -> None:
                 outputs = copy.deepcopy(config).setup().get_dataparser_outputs(split)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # training would end with it
+        except (Exception, SystemExit) as error:  # training would end with the dataparser's error
             parser = type(config).__name__.removesuffix("Config")
             fail(
                 f"the {split} images of {getattr(config, 'data', 'the data set')} cannot be read by "
@@ -85,7 +86,7 @@ def _check_pictures(outputs: Any, split: str) -> None:
 def _check_masks(
     images: Sequence[Path], sizes: Sequence[tuple[int, int]], masks: Sequence[Path], split: str
 ) -> None:
-    """Masks of one channel and of their images' sizes, that leave something."""
+    """Check that masks have one channel and the size of their images, and leave some pixels."""
     for image, size, mask, (mode, mask_size) in zip(
         images, sizes, masks, in_threads(_mask_header, masks), strict=True
     ):
@@ -104,15 +105,19 @@ def _check_masks(
             f"the masks of all {split} images are black ({empty[0]}): white marks what counts; invert or "
             "remove them"
         )
-    if empty and len(set(sizes)) > 1:  # nerfstudio draws from each image then
+    if empty and len(set(sizes)) > 1:  # from images of several sizes, nerfstudio draws pixels of each one
         fail(f"the mask {empty[0]} is black: remove its frame, since images of several sizes all need pixels")
 
 
 def header(path: Path) -> tuple[str, tuple[int, int]]:
-    """PIL's name of a picture's pixel format, and its width and height, once nerfstudio reads it rightly.
+    """Check that nerfstudio can read a picture correctly, and tell what its header says.
+
+    Returns:
+        PIL's name of the pixel format; width and height.
 
     Raises:
-        UserError: it is missing or unreadable, of another format, or turned by a tag.
+        UserError: the picture is missing, unreadable, of a pixel format that nerfstudio misreads, or turned
+            by an orientation tag.
     """
     mode, size = _opened(path, "image")
     if mode not in READABLE_MODES:
@@ -143,7 +148,7 @@ def _opened(path: Path, what: str) -> tuple[str, tuple[int, int]]:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The tag that PIL, and so nerfstudio, leaves to its caller; that of TIFF it obeys itself."""
+    """The orientation tag where PIL ignores it, and so nerfstudio. PIL obeys that of TIFF: it counts as 1."""
     if picture.format == "TIFF":
         return 1
     exif, xmp = picture.info.get("exif"), picture.info.get("xmp", picture.info.get("XML:com.adobe.xmp"))
@@ -159,7 +164,7 @@ def _leaves_some(path: Path) -> bool:
 
 
 def other_name(path: Path) -> str:
-    """What a file that is missing may be called instead, as the end of a sentence; empty if nobody knows."""
+    """The name that a missing file probably has instead, as the end of a sentence; else empty."""
     try:
         if "\\" in path.name:
             return ": write / for each \\ in its path"
@@ -174,13 +179,16 @@ def other_name(path: Path) -> str:
 
 
 def in_threads(function: Callable[[One], Other], items: Sequence[One]) -> list[Other]:
-    """A function of each item, several at a time; raises what the first one in their order raises."""
+    """Apply a function to each item in several threads, and return the results in order.
+
+    If the function raises, the error of the first such item in their order is raised.
+    """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))
 
 
 def is_file(path: Path) -> bool:
-    """Like Path.is_file, and False for a name that no file can have."""
+    """`Path.is_file`, but False instead of an error for a name that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):

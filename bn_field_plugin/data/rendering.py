@@ -25,7 +25,7 @@ Backdrop = Callable[[Float[ndarray, "n 3"]], Float[ndarray, "n 3"]]
 """Light (linear) that comes from infinitely far away, from the directions that one looks in."""
 
 RAYS_AT_ONCE = 1 << 17
-"""Few enough for their arrays to stay in the processor's caches."""
+"""Number of rays cast at a time: few enough for their arrays to stay in the processor's caches."""
 
 
 def linear(red: int, green: int, blue: int) -> Float[ndarray, "3"]:
@@ -35,14 +35,14 @@ def linear(red: int, green: int, blue: int) -> Float[ndarray, "3"]:
 
 
 def pick(index: ndarray, *colours: Float[ndarray, "3"]) -> Float[ndarray, "n 3"]:
-    """The colour of each number."""
+    """For each number of `index`, the colour in that place of `colours`."""
     return np.stack(colours)[index.astype(np.int64)]
 
 
 def blend(
     weight: Float[ndarray, " n"], low: Float[ndarray, "*#n 3"], high: Float[ndarray, "*#n 3"]
 ) -> Float[ndarray, "n 3"]:
-    """From `low` at weight 0 to `high` at weight 1, each one colour or a colour for each point."""
+    """Blend from `low` at weight 0 to `high` at weight 1; each has one colour, or one for each point."""
     return low + weight[:, None] * (high - low)
 
 
@@ -51,13 +51,13 @@ class Lighting:
     """The light of a scene.
 
     Attributes:
-        sun: where the sun stands, of any length.
-        sun_colour: its light (linear) on a surface that faces it.
-        sky_colour: light of the open sky on a surface that faces up.
-        ground_colour: the same from below.
+        sun: direction to the sun, a vector of any length.
+        sun_colour: light (linear) of the sun on a surface that faces it.
+        sky_colour: light (linear) of the open sky on a surface that faces up.
+        ground_colour: light (linear) of the ground on a surface that faces down.
         occlusion_reach: how far away a surface still dims the sky, in scene units.
-        lift: how far above a surface its shadow rays start, for the facets of a round mesh not to shade
-            themselves.
+        lift: how far above a surface its shadow rays start, in scene units, so that the facets of a round
+            mesh do not shade themselves.
         sun_radius: half width of the sun as a tangent: the softness of shadows.
         occlusion_rays: how many directions into the sky are tried at each vertex.
     """
@@ -80,7 +80,7 @@ class SceneObject:
         shape: the surface in its own coordinates.
         centre: where the shape's origin stands.
         turn: rotation about z, in degrees.
-        tilt: rotation about the shape's own y before that, in degrees.
+        tilt: rotation about the shape's own y axis, made before `turn`, in degrees.
         albedo: colour of each point.
         gloss: strength of the highlight, 0 for a matt surface.
     """
@@ -94,7 +94,7 @@ class SceneObject:
 
     @property
     def rotation(self) -> Float[ndarray, "3 3"]:
-        """Turns the shape's coordinates into the world's."""
+        """The matrix that turns directions in the shape's coordinates into directions in the world's."""
         angle = np.deg2rad(self.turn)
         turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
         if not self.tilt:
@@ -179,8 +179,8 @@ class Renderer:
             samples: rays per pixel and direction.
 
         Returns:
-            sRGB colours and alpha in [0, 1]; straight alpha: the colour of the covered part of a pixel.
-            With a backdrop, alpha is 1.
+            sRGB colours and alpha in [0, 1]. Alpha is straight: the colour is that of the covered part of a
+            pixel, not multiplied by alpha. With a backdrop, alpha is 1.
         """
         width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
         image = np.empty((height, width, 4), np.float32)
@@ -212,7 +212,7 @@ class Renderer:
         directions = (across - (down + pose[:, 2])).astype(np.float32).reshape(-1, 3)
         directions /= np.sqrt(np.einsum("ij,ij->i", directions, directions))[:, None]
         origin = pose[:, 3].astype(np.float32)
-        # The place of a ray in its pixel chooses the point of the sun that lights it.
+        # The place of a ray in its pixel chooses the point of the sun's disc that lights what the ray hits.
         sun = np.add.outer(rows % samples * samples, columns % samples).reshape(-1)
 
         covered = np.zeros((len(directions), 4), dtype=np.float32)
@@ -288,7 +288,7 @@ class Renderer:
         """For each vertex of each object, the share of its sky that no other surface nearby covers."""
         rays = self._lighting.occlusion_rays
         index = np.arange(rays)
-        height = np.sqrt(1 - (index + 0.5) / rays)  # weighted by the cosine
+        height = np.sqrt(1 - (index + 0.5) / rays)  # density of directions in proportion to the cosine
         turn = index * (np.pi * (3 - np.sqrt(5)))
         radius = np.sqrt(1 - height**2)
         dome = np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=1)

@@ -1,4 +1,4 @@
-"""Folders of files that are made once and kept in the user's cache, which never holds half of one."""
+"""Folders of files that are made once and kept in the user's cache; a folder there is never incomplete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 
 MANIFEST = "manifest.json"
-"""Lists every file of a whole folder with its size; written last."""
+"""Name of the list of a folder's files and their sizes. It is written last: a folder with it is whole."""
 ABANDONED_AFTER = 3600.0
 """Seconds after which an unfinished folder of another process is cleared away."""
 
@@ -39,8 +39,9 @@ def ensure_cached(
 ) -> Path:
     """A folder of the cache; it is made now if the cache does not hold it whole.
 
-    It is made beside the final one, which appears by one rename: a killed run leaves nothing that could pass
-    for a whole folder, and of two processes at work the first to finish wins.
+    The files are made in a temporary folder beside the final one, and one rename gives it its final name. So
+    a killed run leaves nothing that could pass for a whole folder, and if two processes make the folder at
+    once, that of the first to finish is kept.
 
     Args:
         name: the folder's name.
@@ -60,7 +61,7 @@ def ensure_cached(
         _clear_abandoned(cache, name)
         partial = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".partial", dir=cache))
         try:
-            partial.chmod(0o755)  # mkdtemp's folders are private; a shared cache is for all to read
+            partial.chmod(0o755)  # mkdtemp's folders are private, but others may share the cache
             make(partial)
             write_manifest(partial)
             _put_in_place(partial, target)
@@ -108,11 +109,12 @@ def _put_in_place(partial: Path, target: Path) -> None:
                 return
             if not target.exists():
                 raise
-            # Damaged: move it aside in one step, so that it is never half there under its final name.
+            # The target is damaged: move it aside in one step, so that its final name never shows a part of
+            # it.
             damaged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".partial", dir=target.parent))
             try:
                 target.rename(damaged / "damaged")
-            except FileNotFoundError:  # another process was faster
+            except FileNotFoundError:  # another process has moved it aside
                 pass
             finally:
                 shutil.rmtree(damaged, ignore_errors=True)
@@ -120,11 +122,11 @@ def _put_in_place(partial: Path, target: Path) -> None:
 
 
 def _clear_abandoned(cache: Path, name: str) -> None:
-    """Remove unfinished folders of processes that must have been killed, whatever their version."""
+    """Remove unfinished folders, of any version of the content, whose process must have been killed."""
     for folder in cache.glob(f".{name.rpartition('-')[0]}-*.partial"):
         try:
             newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-        except OSError:  # its process has just finished or cleared it
+        except OSError:  # the process that made the folder has just renamed it, or another has removed it
             continue
         if time.time() - newest > ABANDONED_AFTER:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,23 +9,24 @@ from bn_field_plugin.errors import UserError
 
 
 class RendersItself:
-    """Mixin of dataparsers, before nerfstudio's own class.
+    """Mixin of dataparsers that render their data. It stands before nerfstudio's class among the bases.
 
-    Sets `config.data` to the folder used, for nerfstudio's viewer reads it from there.
+    It sets `config.data` to the folder used, because nerfstudio's viewer reads the path from there.
 
     Args:
-        config: of nerfstudio's class, with `rendered()`, which finds or renders the scene.
+        config: config of nerfstudio's dataparser, with a method `rendered()`, which finds or renders the
+            scene.
 
     Raises:
         UserError: the given folder holds no such scene, or the scene cannot be rendered or kept.
     """
 
     scene: ClassVar[str]
-    """What is rendered, in messages."""
+    """Words for the scene in messages."""
     index_file: ClassVar[str]
     """A file that every folder of such a scene has."""
     remedy: ClassVar[str]
-    """What to name for other data, in messages."""
+    """Words in messages for the dataparser to name for other data."""
 
     def __init__(self, config: Any) -> None:
         if config.data is None:

@@ -1,9 +1,9 @@
 """Check a data set before training, and say in one line what is wrong and what to do.
 
 nerfstudio would stop at the same faults, but with a traceback, often far from the cause, or not before the
-evaluation. Two formats are checked in depth, Blender and nerfstudio; of others that the data exists; of all,
-the pictures and masks that they name (`image_checks`). A check must never stop a data set that nerfstudio can
-use: unknown fields, extra files and odd names all pass.
+evaluation. Of the formats of Blender and nerfstudio, the transforms files are checked in depth; of others,
+only that the data exist. The pictures and masks are checked whatever the format (`image_checks`). A check
+must never stop a data set that nerfstudio can use: unknown fields, extra files and odd names all pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INTRINSICS = ("fl_x", "fl_y", "cx", "cy", "w", "h")
 POSITIVE = ("fl_x", "fl_y", "w", "h")
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 LEAST_DISTORTION = {"OPENCV_FISHEYE": 4, "FISHEYE624": 12, "EQUIRECTANGULAR": 0}
-"""How many numbers of a list a camera model reads; those that are not here, 6."""
+"""Numbers that a camera model reads of a list of distortion parameters; models that are not here read 6."""
 
 
 def check_dataset(
@@ -57,7 +57,7 @@ def check_dataset(
             of the wrong size, or too few images to split into training and evaluation.
     """
     data = getattr(dataparser_config, "data", None)
-    if data is None:  # a scene of ours: rendered on demand, its cache checks itself
+    if data is None:  # an embedded scene, whose cache checks its own files
         return
     path = Path(data)
     if not _exists(path):
@@ -106,7 +106,7 @@ def _check_blender(folder: Path, required_splits: Sequence[str]) -> None:
             source = f"{file}, frame {number}"
             name = _file_path(frame, source)
             _check_pose(frame, source, rows=(3, 4))
-            path = folder / (name.replace("./", "") + ".png")  # as nerfstudio does
+            path = folder / (name.replace("./", "") + ".png")  # as nerfstudio's Blender dataparser does
             if not is_file(path) and name.lower().endswith((".png", ".jpg", ".jpeg")):
                 fail(f"{source}: write file_path {_quote(name)} without its suffix; the image must be a .png")
             images.append(_ImageUse(path, source))
@@ -181,7 +181,7 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
     images = []
     for number, (name, camera) in enumerate(zip(names, intrinsics, strict=True)):
         width, height = (int(int(_number(camera[key]) or 0) / factor) for key in ("w", "h"))
-        # Tools round the size of a smaller copy up or down.
+        # Tools that make smaller copies round their sizes up or down, so one pixel of difference is allowed.
         place = _place(folder, name, factor)
         images.append(_ImageUse(place, f"{file}, frame {number}", (width, height), tolerance=int(factor > 1)))
     _check_images(images, advice=f" (--downscale-factor {factor})" if factor > 1 else "")
@@ -190,7 +190,7 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
 
 
 def _check_models(frames: Sequence[Mapping[str, Any]], model: Any, file: Path) -> None:
-    """A camera model in a frame must be that of the file: nerfstudio reads no other."""
+    """Check that no frame names a camera model other than the file's, the only one that nerfstudio reads."""
     for number, frame in enumerate(frames):
         own = frame.get("camera_model", model)
         if own != model:
@@ -201,7 +201,7 @@ def _check_models(frames: Sequence[Mapping[str, Any]], model: Any, file: Path) -
 
 
 def _check_distortion(holder: Mapping[str, Any], meta: Mapping[str, Any], source: str) -> None:
-    """Distortion is of finite numbers, as many as the camera model has."""
+    """Check that distortion parameters are finite numbers, as many as the camera model reads."""
     for key in DISTORTION:
         if key in holder and _number(holder[key]) is None:
             fail(f"{source}: {key} must be a number, not {_quote(holder[key])}")
@@ -218,7 +218,7 @@ def _check_distortion(holder: Mapping[str, Any], meta: Mapping[str, Any], source
 
 
 def _focal_length(meta: Mapping[str, Any]) -> str:
-    """What fl_x follows from camera_angle_x, where the width is known."""
+    """The advice how to get fl_x from camera_angle_x; with the result, where the width is known."""
     angle, width = _number(meta.get("camera_angle_x")), _number(meta.get("w"))
     if angle is None or width is None or not 0 < angle < math.pi:
         return " = w / (2 tan(camera_angle_x / 2))"
@@ -226,12 +226,12 @@ def _focal_length(meta: Mapping[str, Any]) -> str:
 
 
 def _place(folder: Path, name: str, factor: int, kind: str = "images") -> Path:
-    """Where nerfstudio looks for a file: copies made smaller by a factor have a folder of their own."""
+    """The path where nerfstudio looks for a file: smaller copies have a folder for each factor."""
     return folder / name if factor == 1 else folder / f"{kind}_{factor}" / Path(name).name
 
 
 def _downscale_factor(folder: Path, names: Sequence[str], config: NerfstudioDataParserConfig) -> int:
-    """The factor that nerfstudio will choose: halved until small, as far as smaller copies exist."""
+    """The factor that nerfstudio will choose: doubled while images are too large and smaller copies exist."""
     if config.downscale_factor is not None:
         if config.downscale_factor < 1:
             fail(f"--downscale-factor must be 1 or more, not {config.downscale_factor}")
@@ -248,7 +248,7 @@ def _downscale_factor(folder: Path, names: Sequence[str], config: NerfstudioData
 
 
 def _check_extra_files(frames: Sequence[Mapping[str, Any]], file: Path, folder: Path, factor: int) -> None:
-    """Masks and depths: for every frame or for none, and the masks' files must exist."""
+    """Check that all frames or none have masks, likewise depths, and that the masks' files exist."""
     for key in ("mask_path", "depth_file_path"):
         count = sum(key in frame for frame in frames)
         if 0 < count < len(frames):
@@ -270,7 +270,7 @@ def _check_split(
     factor: int,
     config: NerfstudioDataParserConfig,
 ) -> None:
-    """Both training and evaluation need an image."""
+    """Check that the split into training and evaluation leaves at least one image for each."""
     lists = {
         split: meta[f"{split}_filenames"]
         for split in ("train", "val", "test")
@@ -308,7 +308,7 @@ def _check_split(
             fail(
                 f"{file}: {other.name} has neither train nor eval in its name, as --eval-mode filename needs"
             )
-    else:  # all images for both
+    else:  # "all" takes every image for both
         return
     if train < 1 or evaluation < 1:
         fail(
@@ -433,7 +433,7 @@ def _check_exists(image: _ImageUse, advice: str = "") -> None:
 
 
 def _verify(image: _ImageUse) -> None:
-    """Checksums, where the format has them; far quicker than decoding."""
+    """Check an image's checksums, where its format has them, which is far quicker than decoding it."""
     try:
         with Image.open(image.path) as picture:
             picture.verify()

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bn_field_plugin.files import replacing
 
 DrawView = Callable[[Float[ndarray, "4 4"]], Float[ndarray, "h w c"]]
-"""A picture with values in [0, 1], from a camera-to-world matrix."""
+"""Function that draws a picture, with values in [0, 1], for a camera-to-world matrix."""
 
 
 def write_views(
@@ -26,7 +26,7 @@ def write_views(
     """Draw the view of each pose into its file.
 
     Args:
-        views: poses of the files to write, whose folders exist.
+        views: camera-to-world matrix for each file to write; the files' folders exist.
         draw: called from several threads.
         title: stands before the progress bar.
         show_progress: draw a progress bar on standard error.
@@ -47,7 +47,7 @@ def write_views(
         TextColumn("views"),
         TimeRemainingColumn(),
     )
-    # NumPy and Open3D both let other threads run while they compute.
+    # Threads suffice: NumPy and Open3D release Python's global lock while they compute.
     with (
         Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,

@@ -1,1 +1,1 @@
-"""What trains a method: trainer, pipeline, optimizers, schedules, checkpoints."""
+"""The parts that train a method: trainer, pipeline, optimizers, schedules, checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoint files in nerfstudio's format: whole or absent, never half."""
+"""Checkpoint files in nerfstudio's format, which are never left half-written."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def save_atomically(obj: Any, path: Path) -> None:
     Raises:
         UserError: the file cannot be written, for instance because the disk is full. Older files stay.
     """
-    content = io.BytesIO()  # in memory first, so that below only the disk can fail
+    content = io.BytesIO()  # written in memory first, so that an OSError below can only be the disk's
     torch.save(_with_plain_numbers(obj), content)
     try:
         files.write_whole(path, content.getbuffer(), partial_folder=_partial_folder(path.parent))
@@ -73,19 +73,19 @@ def _with_plain_numbers(obj: Any) -> Any:
 
 
 def remove_partial_files(checkpoint_dir: Path) -> list[Path]:
-    """Remove the temporary files that killed runs left; those of living runs stay.
+    """Remove the temporary files that killed runs left; those of running processes stay.
 
     Args:
         checkpoint_dir: a folder of checkpoints, which need not exist.
 
     Returns:
-        What was removed.
+        The files that were removed.
     """
     return files.remove_partial_files(_partial_folder(checkpoint_dir), "step-*.ckpt")
 
 
 def _partial_folder(checkpoint_dir: Path) -> Path:
-    """Where checkpoints are written before they are moved into their folder: beside it."""
+    """The folder beside `checkpoint_dir` in which checkpoints are written before they are moved into it."""
     return checkpoint_dir.resolve().parent
 
 

@@ -1,4 +1,4 @@
-"""A lock that is passed on in order, for training and the viewer, which take it again and again."""
+"""A lock that its waiters get in order, for training and the viewer, which take it again and again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 
 
 class FairLock:
-    """A mutual exclusion whose turn goes to who has waited longest.
+    """A mutual exclusion that the thread which has waited longest gets next.
 
-    `threading.Lock` goes to whoever asks first after it is free: a loop that gives it back only to take it
-    again keeps it from all others. Not reentrant.
+    A `threading.Lock` goes to whichever thread asks first after it is free: a loop that releases it only to
+    take it again keeps it from all others. The lock is not reentrant.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class FairLock:
         self._turns: deque[threading.Lock] = deque()
 
     def acquire(self) -> bool:
-        """Wait for one's turn."""
+        """Wait until all threads that asked before have had the lock, and take it; always True."""
         with self._guard:
             if not self._held:
                 self._held = True
@@ -29,7 +29,7 @@ class FairLock:
             self._turns.append(turn)
         try:
             turn.acquire()
-        except BaseException:  # Ctrl-C while waiting
+        except BaseException:  # KeyboardInterrupt, for instance, while waiting
             with self._guard:
                 waits = turn in self._turns
                 if waits:
@@ -40,10 +40,10 @@ class FairLock:
         return True
 
     def release(self) -> None:
-        """Hand it on.
+        """Hand the lock to the thread that has waited longest, or free it.
 
         Raises:
-            RuntimeError: nobody holds it.
+            RuntimeError: the lock is not held.
         """
         with self._guard:
             if not self._held:
@@ -54,7 +54,7 @@ class FairLock:
                 self._held = False
 
     def locked(self) -> bool:
-        """Whether somebody holds it."""
+        """Whether a thread holds the lock."""
         return self._held
 
     def __enter__(self) -> bool:

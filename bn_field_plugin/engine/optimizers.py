@@ -21,11 +21,11 @@ class AdamConfig(OptimizerConfig):
     betas: tuple[float, float] = (0.9, 0.99)
     """Shares of the running means of the gradient and of its square that a step keeps."""
     eps: float = 1e-15
-    """Added to the root of the mean square."""
+    """Added to the root of the gradient's running mean square, by which a step is divided."""
     weight_decay: float = 0.0
     """L2 penalty on the parameters."""
     fused: bool = False
-    """Take a step in one kernel: for large tables several times as fast."""
+    """Take a step in one kernel, which is several times as fast for large tables."""
 
 
 @dataclass
@@ -42,11 +42,11 @@ class MuonOptimizerConfig(OptimizerConfig):
     momentum: float = 0.95
     """Share of the momentum buffer that a step keeps."""
     nesterov: bool = True
-    """Look one step ahead."""
+    """Nesterov's momentum: the gradient is taken into account once more after the momentum is updated."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     eps: float = 1e-7
-    """Smallest norm that an update is divided by."""
+    """Smallest norm by which an update is divided."""
     ns_steps: int = 5
     """Newton-Schulz steps of the orthogonalisation."""
     adjust_lr_fn: Literal["match_rms_adamw", "original"] = "match_rms_adamw"

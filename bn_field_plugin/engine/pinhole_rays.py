@@ -1,4 +1,4 @@
-"""Rays of pinhole cameras: nerfstudio's own, without what only other kinds of cameras need."""
+"""Rays of pinhole cameras: the same as nerfstudio's, without the work that only other cameras need."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class PinholeRayGenerator(RayGenerator):
-    """Rays through pixels' centres.
+    """Makes the rays of pinhole cameras through the centres of pixels.
 
-    nerfstudio's generator looks at every kind of camera, and rotates the neighbours of each ray: for a few
-    thousand rays on a CPU that takes 3 ms, a fifteenth of a training step of bn-ngp.
+    nerfstudio's generator tests for every kind of camera, and also rotates the two neighbours of each ray.
+    For a few thousand rays on a CPU that takes 3 ms, a fifteenth of a training step of bn-ngp.
 
     Args:
-        cameras: cameras that `is_pinhole` is true of.
+        cameras: cameras for which `is_pinhole` is true.
     """
 
     table: Tensor
@@ -27,8 +27,8 @@ class PinholeRayGenerator(RayGenerator):
     def __init__(self, cameras: Cameras) -> None:
         super().__init__(cameras)
         intrinsics = torch.cat([cameras.fx, cameras.fy, cameras.cx, cameras.cy], dim=-1)
-        poses = cameras.camera_to_worlds.mT.flatten(1)  # column by column
-        # Dataparsers give the intrinsics in fp64 too.
+        poses = cameras.camera_to_worlds.mT.flatten(1)  # the 12 numbers of each matrix, column by column
+        # Some dataparsers give the intrinsics in fp64.
         table = torch.cat([intrinsics.to(poses.dtype), poses], dim=-1)
         self.register_buffer("table", table, persistent=False)
 
@@ -65,13 +65,13 @@ def _to_neighbour(
     length: Float[Tensor, "r 1"],
     step: Float[Tensor, "r 1"],
 ) -> Float[Tensor, "r 1"]:
-    """Distance between directions of length 1, of a ray and of the one a pixel further.
+    """Distance between the unit direction of a ray and that of the ray one pixel further.
 
     Args:
         along: coordinate of the ray on the image plane at distance 1, on the axis of the step.
-        across: its other coordinate.
-        length: distance from the camera to that point.
-        step: width of a pixel there.
+        across: coordinate of the ray on the image plane at distance 1, on the other axis.
+        length: distance from the camera to the ray's point on that plane.
+        step: width of a pixel on that plane.
     """
     there = along + step
     here, there_share = 1 / length, 1 / (there * there + across * across + 1).sqrt()
@@ -81,7 +81,7 @@ def _to_neighbour(
 
 
 def is_pinhole(cameras: Cameras) -> bool:
-    """Whether cameras are a list of perspective ones that distort nothing, and tell no more of their rays."""
+    """Whether cameras are a list of perspective cameras without distortion, times or metadata."""
     undistorted = cameras.distortion_params is None or not bool(cameras.distortion_params.any())
     return (
         cameras.ndim == 1
@@ -93,7 +93,7 @@ def is_pinhole(cameras: Cameras) -> bool:
 
 
 def quicken_rays(datamanager: Any) -> None:
-    """Let a datamanager make the training rays of pinhole cameras by `PinholeRayGenerator`."""
+    """Let a datamanager use `PinholeRayGenerator` for its training rays, where its cameras allow it."""
     generator = getattr(datamanager, "train_ray_generator", None)
     if type(generator) is RayGenerator and is_pinhole(generator.cameras):
         datamanager.train_ray_generator = PinholeRayGenerator(generator.cameras).to(datamanager.device)

@@ -31,13 +31,13 @@ from bn_field_plugin.nn import calibrate, running_norms
 from bn_field_plugin.viewer.panel import NormPanel
 
 CALIBRATION_SEED = 20240617
-"""Seed of the training rays that the statistics are made exact over."""
+"""Seed of the draw of training rays over which the running statistics are made exact."""
 
 CALIBRATION_BATCH = 1024
-"""Fewest rays of a batch over which statistics are made exact, where training has smaller ones."""
+"""Least number of rays in a batch when statistics are made exact, even if training's batches are smaller."""
 
 STATISTICS = (".norm.running_mean", ".norm.running_var", ".norm.running_count", ".norm.num_batches_tracked")
-"""Ends of the names of what norms keep beside their parameters."""
+"""Ends of the names of the norms' buffers in a model's state."""
 
 
 @dataclass
@@ -56,8 +56,9 @@ class BNPipeline(VanillaPipeline):
     (`calibrate`). Mistakes of the user, in the data or the checkpoint, raise `UserError`: where nobody
     catches it, as in nerfstudio's commands, it ends the process with one line.
 
-    Of several processes, each takes its share of a batch, and normalises with the moments of all of it. Only
-    training steps exchange anything: any process may evaluate or calibrate while the others do not.
+    Where several processes train, each takes its share of a batch, and normalises with the moments of the
+    whole batch. Processes exchange data in training steps only, so one of them may evaluate or calibrate
+    without the others.
     """
 
     config: BNPipelineConfig
@@ -80,8 +81,8 @@ class BNPipeline(VanillaPipeline):
         if model.scene == "auto":
             model.scene = "bounded" if isinstance(parser, BlenderDataParserConfig) else "unbounded"
         if getattr(parser, "alpha_color", None) is not None and getattr(model, "keeps_alpha", False):
-            parser.alpha_color = None  # the model lays the pictures on colours of its own
-        if test_mode != "inference":  # which opens no image
+            parser.alpha_color = None  # the model puts its own background behind transparent pictures
+        if test_mode != "inference":  # inference opens no image
             check_dataset(parser, required_splits=("train", test_mode))
         elif parser.data is not None and not Path(parser.data).exists():
             raise UserError(f"the data path {parser.data} does not exist: put it back or mend the config.yml")
@@ -93,7 +94,7 @@ class BNPipeline(VanillaPipeline):
         quicken_rays(self.datamanager)
         self._is_stale = False
         self.norm_panel = NormPanel(self, config.panel_share)
-        """Found by nerfstudio's viewer."""
+        """The panel of spectrum and statistics. nerfstudio's viewer finds it as an attribute."""
 
     @staticmethod
     def _take_share(config: BNPipelineConfig, world_size: int) -> None:
@@ -105,12 +106,15 @@ class BNPipeline(VanillaPipeline):
 
     @staticmethod
     def _parts(config: BNPipelineConfig) -> tuple[Any, Any]:
-        """Configs of dataparser and model, whose kinds nerfstudio's types do not tell."""
+        """Configs of dataparser and model, typed as Any, because nerfstudio declares them as base classes."""
         datamanager: Any = config.datamanager
         return datamanager.dataparser, config.model
 
     def train(self, mode: bool = True) -> Self:
-        """Set training or evaluation mode; nerfstudio asks for it before every step, most often in vain."""
+        """Set training or evaluation mode.
+
+        nerfstudio asks for it before every step, so nothing is done where all modules have the mode already.
+        """
         if any(module.training != mode for module in self.modules()):
             super().train(mode)
         return self
@@ -118,13 +122,13 @@ class BNPipeline(VanillaPipeline):
     def calibrate(self) -> None:
         """Make the running statistics exact over training rays, if training has moved since.
 
-        Draws the same pixels at every call and leaves the random numbers of training as they were.
+        Every call draws the same pixels and leaves the random numbers of training as they were.
         """
         if not self._is_stale or not running_norms(self.model):
             return
         was_training = self.training
         batches = self.exact_rays()
-        model = self.model.train()  # samples are jittered as in training
+        model = self.model.train()  # only training mode jitters the samples along rays
         calibrate(model, batches, lambda rays: self.pass_as_in_training(model, rays))
         self.train(was_training)
         self._is_stale = False
@@ -132,10 +136,11 @@ class BNPipeline(VanillaPipeline):
     def training_rays(self, num: int) -> list[RayBundle]:
         """At least `num` training rays, in batches.
 
-        The same at every call; the random numbers of training stay as they were.
+        Every call returns the same rays, and leaves the random numbers of training as they were.
         """
         own = self.datamanager.get_train_rays_per_batch()
-        # Batches of a few rays would make a pass of each layer for each of thousands of them.
+        # If training has a few rays in a batch, larger batches are drawn: each batch costs a pass of all
+        # layers.
         size = own if self._sampler is None else max(own, min(num, CALIBRATION_BATCH))
         with private_random_numbers(CALIBRATION_SEED):
             try:
@@ -156,18 +161,19 @@ class BNPipeline(VanillaPipeline):
 
     @property
     def _sampler(self) -> Any:
-        """What draws the pixels of training batches; None where nothing does."""
+        """The sampler that draws the pixels of training batches; None where the datamanager has none."""
         return getattr(self.datamanager, "train_pixel_sampler", None)
 
     def _draw_rays(self, num: int) -> None:
-        """Make the next batch of training rays one of so many, if that is for the model to say."""
+        """Let the next batch of training rays have `num` rays, if the model chooses their number."""
         if self._chooses_rays:
             self._sampler.set_num_rays_per_batch(num)
 
     def fixed_rays(self, num: int) -> RayBundle:
-        """That many rays of training pixels, drawn evenly; the same in each process that reads the same data.
+        """`num` rays of training pixels, drawn evenly; every process that reads the same data draws the same.
 
-        `training_rays` follows the order into which a process shuffles its images.
+        The rays of `training_rays`, in contrast, depend on the order into which a process shuffles its
+        images.
         """
         cameras = cast(Any, self.datamanager.train_dataset).cameras
         generator = torch.Generator().manual_seed(CALIBRATION_SEED)
@@ -184,7 +190,7 @@ class BNPipeline(VanillaPipeline):
     def pass_as_in_training(self, model: Any, rays: RayBundle) -> None:
         """Render rays with a model in training mode, with the same jitter at each call."""
         with private_random_numbers(CALIBRATION_SEED):
-            model(copy.copy(rays))  # camera optimizers move the rays of the bundle they get
+            model(copy.copy(rays))  # a copy: camera optimizers change the bundle they get
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Loss of one batch of training rays, as many as the model wants."""
@@ -196,7 +202,7 @@ class BNPipeline(VanillaPipeline):
         return outputs, losses, metrics
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """Those of data and model, and the updates of the viewer's panel."""
+        """The callbacks of datamanager and model, and the one that updates the viewer's panel."""
         panel = TrainingCallback(
             [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
             self.norm_panel.after_step,
@@ -224,8 +230,8 @@ class BNPipeline(VanillaPipeline):
         """Load a checkpoint.
 
         Raises:
-            UserError: it does not fit the model. Where nobody catches it, as in nerfstudio's commands, it
-                ends the process with one line.
+            UserError: the checkpoint does not fit the model. Where nobody catches the error, as in
+                nerfstudio's commands, it ends the process with one line.
         """
         check_model_state(self.model.state_dict(), loaded_state)
         super().load_pipeline(loaded_state, step)
@@ -234,16 +240,16 @@ class BNPipeline(VanillaPipeline):
 
 
 def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any]) -> None:
-    """Compare a checkpoint's model with the one it is to be loaded into.
+    """Compare the model in a checkpoint with the model into which it is to be loaded.
 
-    nerfstudio silently skips what does not fit, statistics included.
+    The comparison is needed because nerfstudio silently skips entries that do not fit, statistics included.
 
     Args:
         expected: the state of the model.
         pipeline_state: the checkpoint's `pipeline` entry.
 
     Raises:
-        UserError: entries are missing, too many, or of another size.
+        UserError: entries are missing, unknown or of another size.
     """
     found: dict[str, Tensor] = {}
     for key, value in pipeline_state.items():
@@ -281,7 +287,7 @@ def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any
 
 @contextmanager
 def private_random_numbers(seed: int) -> Iterator[None]:
-    """Draw from a seed of one's own, and leave torch's and Python's generators as they were."""
+    """Seed torch's and Python's random numbers within the block, and restore both generators after it."""
     python_state = random.getstate()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:

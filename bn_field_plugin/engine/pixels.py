@@ -1,4 +1,4 @@
-"""nerfstudio's pixel sampler with masks that work for one image too."""
+"""nerfstudio's pixel sampler, mended for masks of a single image and for masks that leave few pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class MaskPixelSampler(PixelSampler):
-    """Draws pixels evenly from those that masks leave.
+    """Draws pixels evenly from those where the masks are true.
 
-    nerfstudio's looks masks up after a squeeze, which drops the images where there is one alone: a single
-    evaluation image, or each of several sizes. Where masks leave little, it draws without replacement, and
-    fails where they leave fewer pixels than rays.
+    nerfstudio's sampler squeezes the masks, which also drops the dimension of the images if there is only
+    one: a single evaluation image, or each of images of several sizes. Where masks leave little, nerfstudio's
+    draws without replacement, and fails if they leave fewer pixels than there are rays.
     """
 
     def rejection_sample_mask(
@@ -31,11 +31,11 @@ class MaskPixelSampler(PixelSampler):
 
         Args:
             mask: true where pixels count; at least one does.
-            num_samples: how many.
-            num_images: n.
-            image_height: h.
-            image_width: w.
-            device: where the result belongs.
+            num_samples: number of pixels to draw.
+            num_images: number n of images.
+            image_height: height h of the images in pixels.
+            image_width: width w of the images in pixels.
+            device: device of the result.
         """
         inside = mask[..., 0].bool()
         size = torch.tensor([num_images, image_height, image_width], device=device)
@@ -54,7 +54,7 @@ class MaskPixelSampler(PixelSampler):
 
 
 def sample_masks_rightly(datamanager: Any) -> None:
-    """Let a datamanager's config draw pixels by `MaskPixelSampler` where it would by nerfstudio's own."""
+    """Put `MaskPixelSampler` into a datamanager's config in place of nerfstudio's plain sampler."""
     sampler = getattr(datamanager, "pixel_sampler", None)
     if type(sampler) is PixelSamplerConfig and sampler._target is PixelSampler:
         sampler._target = MaskPixelSampler

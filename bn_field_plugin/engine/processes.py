@@ -1,4 +1,4 @@
-"""Training by several processes, which nerfstudio launches: one a GPU, each with its share of every batch."""
+"""Training by several processes that nerfstudio launches, one for each GPU; each takes a share of a batch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from bn_field_plugin.errors import UserError
 def rays_per_process(rays: int, world_size: int) -> int:
     """A process's share of the rays of a batch.
 
-    nerfstudio gives `rays` to every process, so that each option for the batch means another one with each
-    number of GPUs. Here they are those of all processes together: the same options train the same way.
+    nerfstudio lets every process draw `rays`, so that the whole batch grows with the number of GPUs. Here
+    `rays` counts those of all processes together: equal options train alike on any number of GPUs.
 
     Args:
-        rays: of one training step.
+        rays: number of rays of one training step, over all processes.
         world_size: number of processes.
 
     Raises:
-        UserError: the shares would not be equal, and the mean over processes not the mean over rays.
+        UserError: the shares would not be equal; the mean over processes would then not be the mean over
+            rays.
     """
     if rays % world_size:
         below = rays - rays % world_size
@@ -36,11 +37,11 @@ def rays_per_process(rays: int, world_size: int) -> int:
 
 
 def check_machines(machine: MachineConfig, rays: int | None) -> None:
-    """Look for mistakes before nerfstudio launches processes, which can tell of one only by a traceback.
+    """Look for mistakes before nerfstudio launches processes; afterwards, a mistake would end in a traceback.
 
     Args:
         machine: the options of the launch.
-        rays: of one training step, where the method has such an option.
+        rays: number of rays of one training step; None where the method has no such option.
 
     Raises:
         UserError: there are not enough GPUs, no address to meet at, or rays that cannot be shared evenly.

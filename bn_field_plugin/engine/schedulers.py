@@ -1,8 +1,9 @@
 """Learning rate schedules for nerfstudio: a warmup, then a cosine or an exponential decay.
 
-nerfstudio's own put numpy scalars into the checkpoint, which `torch.load` refuses. These are made of plain
-numbers, scale with the length of the run, and go on from a checkpoint as if it had not been stopped: the
-schedule is saved with its state, so a resumed run keeps the old one (`--load-scheduler False` begins anew).
+nerfstudio's schedules put numpy scalars into the checkpoint, which `torch.load` refuses. The schedules here
+consist of plain numbers, scale with the length of the run, and go on from a checkpoint as if the run had not
+been stopped: the whole schedule is saved with its state, so a resumed run keeps the old one
+(`--load-scheduler False` begins anew).
 """
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
@@ -84,7 +85,7 @@ class CosineDecayConfig(SchedulerConfig):
     final_fraction: float = 0.02
     """Last learning rate, as a fraction of the optimizer's."""
     max_steps: int | None = None
-    """Step at which the last learning rate is reached; None for --max-num-iterations."""
+    """Step at which the last learning rate is reached; None for the last step, --max-num-iterations."""
 
     def curve(self, max_steps: int) -> WarmupThenDecay:
         """Factor of the learning rate by step."""
@@ -110,7 +111,7 @@ class DecayScheduler(Scheduler):
 
         Args:
             optimizer: holds the initial learning rate.
-            lr_init: unused; nerfstudio passes the initial learning rate.
+            lr_init: the initial learning rate, which nerfstudio passes; unused.
 
         Returns:
             The scheduler, whose state consists of plain numbers.

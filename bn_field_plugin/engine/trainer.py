@@ -43,12 +43,12 @@ class BNTrainerConfig(TrainerConfig):
     _trains = False
 
     def setup(self, **kwargs: Any) -> Any:
-        """Make the trainer; only then do checkpoints belong to a run that writes them."""
+        """Make the trainer. From then on `get_checkpoint_dir` knows that this run writes checkpoints."""
         self._trains = True
         return super().setup(**kwargs)
 
     def get_checkpoint_dir(self) -> Path:
-        """Folder of the run's checkpoints, where every command but ns-train loads the newest.
+        """Folder of the run's checkpoints. Every command but ns-train loads the newest one there.
 
         Raises:
             SystemExit: after a line on stderr, if the newest is broken and no training is about to begin.
@@ -60,7 +60,10 @@ class BNTrainerConfig(TrainerConfig):
         return directory
 
     def set_timestamp(self) -> None:
-        """Name the run after the time; ns-train's first step, so the last at which one line can end it.
+        """Name the run after the time, once the options for several processes are checked.
+
+        ns-train calls this first, before it launches processes, from which a mistake would come as a
+        traceback.
 
         Raises:
             SystemExit: after a line on stderr, if the run cannot be shared by the processes asked for.
@@ -71,7 +74,7 @@ class BNTrainerConfig(TrainerConfig):
         super().set_timestamp()
 
     def set_experiment_name(self) -> None:
-        """Name an unnamed experiment after its data, also where the dataparser holds their path."""
+        """Name an unnamed experiment after its data; their path may also stand in the dataparser's config."""
         datamanager = self.pipeline.datamanager
         parser = getattr(datamanager, "dataparser", None)
         if self.experiment_name is None and datamanager.data is None and parser is not None:
@@ -94,7 +97,7 @@ class BNTrainer(Trainer):
     def __init__(self, config: BNTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         super().__init__(config, local_rank, world_size)
         self.train_lock = FairLock()  # type: ignore[assignment]
-        """Taken by each step, and by the viewer for each tile of a picture: in turns."""
+        """Held during each training step, and while the viewer draws a tile of a picture, in turns."""
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Set up pipeline, optimizers, viewer and writers; load a checkpoint if one is asked for.
@@ -108,7 +111,7 @@ class BNTrainer(Trainer):
         with exit_on_user_error():
             if comms.is_main_process():
                 self._remove_partial_files()
-            self._checkpoint_to_load()  # mistakes before the data are read and the viewer is started
+            self._checkpoint_to_load()  # so that a mistake is told before data are read and the viewer starts
             super().setup(test_mode)
 
     def setup_optimizers(self) -> Optimizers:
@@ -118,7 +121,7 @@ class BNTrainer(Trainer):
             scheduler = group["scheduler"]
             if isinstance(scheduler, CosineDecayConfig) and scheduler.max_steps is None:
                 steps = self.config.max_num_iterations
-                warmup = min(scheduler.warmup_steps, steps // 10)  # a short run warms up too
+                warmup = min(scheduler.warmup_steps, steps // 10)  # at most a tenth of the run
                 scheduler = dataclasses.replace(scheduler, max_steps=steps, warmup_steps=warmup)
             configs[name] = {**group, "scheduler": scheduler}
         return Optimizers(configs, self.pipeline.get_param_groups())
@@ -138,16 +141,16 @@ class BNTrainer(Trainer):
 
     @contextmanager
     def _stop_on_interrupt(self) -> Iterator[None]:
-        """Let the first Ctrl-C end training between two steps, where all is sound; the second, at once."""
+        """Let the first Ctrl-C end training after the step under way, and the second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         previous = signal.getsignal(signal.SIGINT)
 
         def stop(number: int, frame: FrameType | None) -> None:
-            # Not `previous`: a background job starts with the signal ignored.
+            # `previous` is not restored: in a background job it ignores the signal.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            if self.training_state == "completed":  # only the viewer is left
+            if self.training_state == "completed":  # training is over, and only the viewer still runs
                 raise KeyboardInterrupt
             self._stopped_by_user = True
             self.stop_training = True
@@ -180,12 +183,12 @@ class BNTrainer(Trainer):
             step: number of the last training step.
 
         Raises:
-            UserError: the file cannot be written; the one before is still there.
+            UserError: the file cannot be written; older checkpoints are still there.
         """
-        with self.train_lock:  # the viewer renders with the same statistics
+        with self.train_lock:  # the viewer renders with the statistics that are changed here
             calibrate = getattr(self.pipeline, "calibrate", None)
             if calibrate is not None:
-                calibrate()  # on all processes: they share the batch
+                calibrate()  # on every process, so that all keep equal statistics
             if not comms.is_main_process():
                 return
             path = self.checkpoint_dir / checkpoint_name(step)
@@ -208,7 +211,7 @@ class BNTrainer(Trainer):
         """The checkpoint that the options ask for, or None.
 
         Raises:
-            UserError: there is none where the options say.
+            UserError: there is no checkpoint where the options say.
         """
         load_dir, load_step = self.config.load_dir, self.config.load_step
         if load_dir is None:

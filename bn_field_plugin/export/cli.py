@@ -1,4 +1,4 @@
-"""`bn-export`: what `ns-export` lacks."""
+"""`bn-export`: exports that nerfstudio's `ns-export` lacks."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class MarchingCubes:
     """Put the mesh into the coordinates of the original capture instead of nerfstudio's scaled ones."""
 
     def main(self) -> None:
-        """Load, extract, write.
+        """Load the method, extract its surface and write the mesh.
 
         Raises:
             UserError: options or files that cannot be used.
@@ -57,7 +57,7 @@ class MarchingCubes:
         from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
 
         path = self.output_dir / self.filename
-        mesh_format(path)  # before the work
+        mesh_format(path)  # refuses an unknown ending before the work begins
         _, pipeline, _, _ = eval_setup(self.load_config, test_mode="inference")
         low, high = pipeline.model.scene_box.aabb.cpu()
         box = (

@@ -20,7 +20,7 @@ from bn_field_plugin.geometry.grid import POINTS_PER_CALL
 from bn_field_plugin.nn import frozen_statistics
 
 DEFAULT_THRESHOLD = 10.0
-"""Density of the surface, in 1 / unit of length, where none is asked for."""
+"""Density at which the surface lies, in 1 / unit of length, unless the user gives another."""
 
 
 def density_field(model: Model) -> Field:
@@ -47,18 +47,19 @@ def density_mesh(
 ) -> trimesh.Trimesh:
     """Isosurface of a field's density, with the colours seen along the surface's normals.
 
-    A field with a `signed_distance` has its surface where that is zero, unless a density is asked for.
+    If the field has a `signed_distance`, its surface is where that is zero, unless a `threshold` is given.
 
     Args:
         field: radiance field.
         box: corners of the part of space to search.
         resolution: points along the longest side, at least 2.
-        threshold: density of the surface, in 1 / unit of length; `DEFAULT_THRESHOLD` where None and the field
-            has no signed distance.
-        device: where the field is.
+        threshold: density at which the surface lies, in 1 / unit of length; None for `DEFAULT_THRESHOLD`, or
+            for the signed distance where the field has one.
+        device: device of the field.
 
     Raises:
-        UserError: no density reaches the threshold, or all of it lies above; or the distance is never zero.
+        UserError: in the box, the densities are all below or all above the threshold, or the signed distances
+            are all of one sign.
     """
     if threshold is None and hasattr(field, "signed_distance"):
         grid, threshold = _nearness(field, box, resolution, device), 0.0
@@ -74,14 +75,14 @@ def density_mesh(
 def to_world(
     points: Float[np.ndarray, "n 3"], transform: Float[np.ndarray, "3 4"], scale: float
 ) -> Float[np.ndarray, "n 3"]:
-    """Points in the coordinates of the original capture, in 64 bits: those of a survey have many digits.
+    """Points in the coordinates of the original capture, in fp64: coordinates of a survey have many digits.
 
-    nerfstudio has the same for poses, in 32 bits.
+    nerfstudio has a function like this for poses, which computes in fp32.
 
     Args:
         points: in the coordinates that nerfstudio trains in.
-        transform: from the capture's coordinates, before scaling.
-        scale: of the training coordinates.
+        transform: matrix from the capture's coordinates to those of training, before scaling.
+        scale: factor of the training coordinates, applied after `transform`.
     """
     matrix = np.asarray(transform, dtype=np.float64)
     moved = np.asarray(points, dtype=np.float64) / scale - matrix[:, 3]
@@ -91,7 +92,7 @@ def to_world(
 def _densities(
     field: Field, box: Box, resolution: int, device: torch.device | str, threshold: float
 ) -> Float[np.ndarray, "x y z"]:
-    """Densities on a grid, on both sides of the threshold."""
+    """Densities on a grid; stops with a `UserError` unless they lie on both sides of the threshold."""
     with frozen_statistics(field):
         grid = grid_values(field.density_fn, box, resolution, device, "Density")
     grid = np.nan_to_num(grid, nan=0.0, posinf=float(np.finfo(np.float32).max))
@@ -107,7 +108,7 @@ def _densities(
 def _nearness(
     field: Any, box: Box, resolution: int, device: torch.device | str
 ) -> Float[np.ndarray, "x y z"]:
-    """Negative signed distances on a grid, on both sides of the surface."""
+    """Minus the signed distances on a grid; stops with a `UserError` unless they have both signs."""
     with frozen_statistics(field):
         grid = -grid_values(field.signed_distance, box, resolution, device, "Distance")
     grid = np.nan_to_num(grid, nan=-1.0)

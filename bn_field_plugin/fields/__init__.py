@@ -1,1 +1,1 @@
-"""nerfstudio fields built on the BN-MLP."""
+"""nerfstudio fields built on networks with batch norm."""

@@ -1,4 +1,4 @@
-"""All of space in a cube: the contraction of Barron et al. (2022, eq. 10) by the largest coordinate."""
+"""Contraction of all of space into a cube (Barron et al. 2022, eq. 10, by the largest coordinate)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 class CubeContraction(SceneContraction):
-    """Keeps [-1, 1]^3 and takes all else into [-2, 2]^3.
+    """Keeps points of [-1, 1]^3 in place and takes all others into [-2, 2]^3.
 
-    nerfstudio's with the infinity norm, without the reduction over three numbers that is most of its time on
-    a CPU.
+    The same map as nerfstudio's `SceneContraction` with the infinity norm, but without its reduction over
+    three numbers, which takes most of the time on a CPU.
     """
 
     def __init__(self) -> None:
         super().__init__(order=float("inf"))
 
     def forward(self, positions: Any) -> Any:
-        """Contracted positions, [..., 3]; Gaussians as nerfstudio contracts them."""
+        """Contracted positions, [..., 3]; Gaussians are handed to nerfstudio's contraction."""
         return super().forward(positions) if isinstance(positions, Gaussians) else contract(positions)
 
 

@@ -28,23 +28,25 @@ from bn_field_plugin.nn.norms import folds
 from bn_field_plugin.nn.precision import without_autocast
 
 WIDTHS = (16, 32, 64, 128)
-"""Units of a hidden layer that the kernel is compiled for."""
+"""Numbers of units of a hidden layer for which the kernel is compiled."""
 
 ALIGNMENT = 16
 """Inputs and outputs of the kernel are padded to multiples of this."""
 
 CHECKED_SAMPLES = 1024
-"""Samples of the first batch after a change of the weights that torch evaluates too."""
+"""Number of samples of the first batch after a change of the weights for which torch checks the kernel."""
 
 TOLERANCE = 0.005
-"""Largest root mean square of the difference from torch, in units of the outputs' own (at least 0.1).
+"""Largest accepted root mean square of the difference from torch, as a share of that of torch's outputs
+(taken as 0.1 where it is smaller).
 
-With half precision emulated, trained fields of bn-nerf-small, nerf-small and bn-nerfacto come to 0.0002 to
-0.0009, and their rendered colours agree with torch's to 63 dB and better.
+With emulated half precision, the difference of trained fields of bn-nerf-small, nerf-small and bn-nerfacto is
+0.0002 to 0.0009, and their rendered colours agree with torch's to 63 dB and better.
 """
 
 LARGEST_ACTIVATION = 65504 / 8
-"""A bound on activations that leaves other samples room within half precision."""
+"""Largest activation allowed on the checked samples: an eighth of half precision's largest number, as room
+for other samples."""
 
 
 def why_not_fused(config: CoordinateMLPConfig) -> str | None:
@@ -69,7 +71,7 @@ def fused_width(config: CoordinateMLPConfig) -> int:
 def flat_parameters(matrices: list[Float[Tensor, "o i"]]) -> Float[Tensor, " p"]:
     """Matrices as the kernel stores them: one after the other, rows first, inputs and outputs padded.
 
-    Zeros stand in the padding, so what the library fills padded inputs with does not matter.
+    The padding is zero, so it does not matter with what numbers the library fills the padded inputs.
     """
     first, *between, last = matrices
     first = F.pad(first, (0, -first.shape[1] % ALIGNMENT))
@@ -84,12 +86,12 @@ class UnfitError(RuntimeError):
 class FusedInference:
     """Evaluates one network by the kernel (see `CoordinateMLP.inference`).
 
-    Weights are folded and copied when they have changed, and the results then checked on samples of the batch
-    at hand. If they are wrong, or the library fails, one line on stderr tells so, and torch evaluates the
-    network from then on.
+    When the network's weights have changed, they are folded and copied to the kernel, and its results are
+    checked on samples of the current batch. If the results are wrong, or the library fails, one line on
+    stderr says so, and torch evaluates the network from then on.
 
     Args:
-        name: of the network, for that line.
+        name: name of the network in the line on stderr.
     """
 
     def __init__(self, name: str) -> None:
@@ -100,7 +102,7 @@ class FusedInference:
         self._seen: list[tuple[Tensor, int, int]] = []
 
     def __reduce__(self) -> tuple[type[FusedInference], tuple[str]]:
-        """Copies of a network make a kernel of their own."""
+        """Pickle and copy by name only, so that the copy of a network makes a kernel of its own."""
         return FusedInference, (self.name,)
 
     def __call__(self, mlp: CoordinateMLP, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"] | None:
@@ -133,10 +135,11 @@ class FusedInference:
         return outputs.float() + self._folded.shift
 
     def _load(self, mlp: CoordinateMLP, x: Float[Tensor, "n d"]) -> None:
-        """Take the network's present weights, and compare with torch.
+        """Give the kernel the network's present weights, and compare its results with torch's.
 
         Raises:
-            UnfitError: the results are too far apart, or too near the end of half precision.
+            UnfitError: the results differ too much, or activations come near the largest number of half
+                precision.
         """
         config = mlp.config
         width = fused_width(config)
@@ -152,7 +155,7 @@ class FusedInference:
                 f"it has {self._network.params.numel()} parameters in place of {parameters.numel()}"
             )
         self._network.params.copy_(parameters)
-        some = x[:: max(1, len(x) // CHECKED_SAMPLES)]  # a batch begins with samples of few rays
+        some = x[:: max(1, len(x) // CHECKED_SAMPLES)]  # its first samples are of few rays
         check(self._evaluate(mlp.encode(some)), mlp.evaluate_folded(some))
         largest = max(float(h.abs().max()) for h in self._folded.activations(mlp.encode(some)))
         if not largest <= LARGEST_ACTIVATION:
@@ -160,26 +163,26 @@ class FusedInference:
 
 
 def tensors_of(mlp: CoordinateMLP) -> list[Tensor]:
-    """All that the outputs of a network depend on."""
+    """All tensors on which the outputs of a network depend."""
     return [*mlp.parameters(), *mlp.buffers()]
 
 
 def new_network(inputs: int, outputs: int, width: int, depth: int, device: torch.device) -> nn.Module:
-    """A network of the library's, on a device."""
+    """A fully fused network of tiny-cuda-nn on a device, with weights that are still to be set."""
     library = load_tinycudann()
     if library is None:
         raise UnfitError("the library cannot be loaded")
-    # It is made on the current device, which in a run of several processes may be another one's.
+    # The library makes it on CUDA's current device, which need not be `device` where several processes run.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         network: nn.Module = library.Network(inputs, outputs, fused_network_config(width, depth))
     return network.to(device).requires_grad_(False)
 
 
 def check(found: Float[Tensor, "n o"], expected: Float[Tensor, "n o"]) -> None:
-    """Compare outputs with torch's.
+    """Compare the kernel's outputs with torch's.
 
     Raises:
-        UnfitError: they are further apart than `TOLERANCE`, or not finite.
+        UnfitError: the outputs differ by more than `TOLERANCE`, or are not finite.
     """
     error = float((found - expected).square().mean().sqrt())
     limit = TOLERANCE * max(0.1, float(expected.square().mean().sqrt()))

@@ -1,4 +1,4 @@
-"""Hash grids for fields: ours, or tiny-cuda-nn's on CUDA."""
+"""Hash grids for fields: this package's own, or tiny-cuda-nn's on CUDA."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def hash_encoding(config: HashGridEncodingConfig, implementation: Implementation
     """The hash grid of positions in [-1, 1]^3.
 
     Args:
-        config: its sizes.
-        implementation: `torch`, which on a CPU is compiled loops, or `tcnn`.
+        config: sizes of the grid.
+        implementation: `torch`, this package's own, which uses compiled loops on a CPU; or `tcnn`,
+            tiny-cuda-nn's.
     """
     if implementation == "tcnn":
         return TinyCudaHashGrid(config)
@@ -24,7 +25,7 @@ def hash_encoding(config: HashGridEncodingConfig, implementation: Implementation
 
 
 def nerfacto_grid(options: dict[str, Any]) -> HashGridEncodingConfig:
-    """The hash grid that nerfacto's options describe; those that are absent have nerfstudio's defaults."""
+    """The hash grid that nerfacto's options describe; options that are absent have nerfstudio's defaults."""
     return HashGridEncodingConfig(
         num_levels=options.get("num_levels", 8),
         features_per_level=options.get("features_per_level", 2),
@@ -36,12 +37,12 @@ def nerfacto_grid(options: dict[str, Any]) -> HashGridEncodingConfig:
 
 
 class TinyCudaHashGrid(Encoding):
-    """tiny-cuda-nn's hash grid. Has not run on any GPU yet.
+    """tiny-cuda-nn's hash grid, which has not run on any GPU yet.
 
-    Gives half precision; networks take it to their own.
+    Its features have half precision; the network that takes them converts them to its own precision.
 
     Args:
-        config: its sizes; its initial features are tiny-cuda-nn's.
+        config: sizes of the grid; the initial features are drawn as tiny-cuda-nn does.
     """
 
     def __init__(self, config: HashGridEncodingConfig) -> None:

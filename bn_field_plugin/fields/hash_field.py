@@ -24,10 +24,10 @@ class HashMLP(nn.Module):
     """A hash grid and a BN-MLP on its features.
 
     Args:
-        encoding: the grid.
+        encoding: the hash grid.
         hidden_layers: hidden layers of the network.
-        width: units of each.
-        out_dim: outputs.
+        width: units of each hidden layer.
+        out_dim: number of outputs.
         norm: norm of the hidden layers.
     """
 
@@ -40,13 +40,13 @@ class HashMLP(nn.Module):
 
     def forward(self, positions: Float[Tensor, "n 3"]) -> Float[Tensor, "n o"]:
         """Outputs at positions in [0, 1]^3."""
-        # tiny-cuda-nn gives halves, also outside autocast; the network takes them to its own precision.
+        # tiny-cuda-nn's features have half precision, also outside autocast; the network converts them.
         outputs: Tensor = self.mlp(self.encoding(2 * positions - 1))
         return outputs
 
 
 def head_mlp(in_dim: int, hidden_layers: int, width: int, out_dim: int, norm: NormName) -> CoordinateMLP:
-    """A BN-MLP on features."""
+    """A BN-MLP that takes features instead of coordinates."""
     return CoordinateMLP(
         CoordinateMLPConfig(
             in_dim=in_dim,
@@ -61,8 +61,8 @@ def head_mlp(in_dim: int, hidden_layers: int, width: int, out_dim: int, norm: No
 class InsideOnly(nn.Module):
     """Applies a network to the samples inside the scene; all others get zeros.
 
-    nerfstudio's field hands over all samples; those outside, collapsed to one point, must not enter the
-    statistics. `inside` says which are which, and is set before each pass.
+    nerfstudio's field hands over all samples, with those outside the scene moved to one point, which must not
+    enter the batch statistics. `inside` tells which samples are inside, and is set before each pass.
     """
 
     def __init__(self, mlp: CoordinateMLP) -> None:
@@ -98,8 +98,8 @@ class BNNerfactoField(NerfactoField):
         aabb: corners of the scene's box.
         num_images: number of training images.
         norm: norm of the hidden layers.
-        implementation: of the encodings; the BN-MLPs are torch's.
-        options: of nerfstudio's field.
+        implementation: implementation of the encodings; the BN-MLPs are always torch's.
+        options: further arguments of nerfstudio's field.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BNNerfactoField(NerfactoField):
         implementation: Implementation,
         **options: Any,
     ) -> None:
-        # Its own hash grid is replaced below: made as small as can be.
+        # nerfstudio's hash grid is replaced below, so it is made as small as possible.
         super().__init__(
             aabb,
             num_images,
@@ -147,10 +147,10 @@ class BNNerfactoField(NerfactoField):
         return outputs
 
     def get_normals(self) -> Float[Tensor, "*batch 3"]:
-        """Outward unit normals of the density at the latest samples, by its gradient.
+        """Outward unit normals at the latest samples, from the gradient of the density there.
 
-        The statistics are frozen: through the batch's own, the gradient of one sample would leak into
-        another's normal.
+        The running statistics are used: with those of the batch, every sample's density would depend on all
+        other samples, and their gradients would mix.
         """
         assert self._sample_locations is not None
         with torch.enable_grad(), frozen_statistics(self):
@@ -166,14 +166,14 @@ class BNDensityField(HashMLPDensityField):
     Args:
         aabb: corners of the scene's box.
         norm: norm of the hidden layer.
-        implementation: of the encoding.
-        options: of nerfstudio's field.
+        implementation: implementation of the encoding.
+        options: further arguments of nerfstudio's field.
     """
 
     def __init__(
         self, aabb: Float[Tensor, "2 3"], norm: NormName, implementation: Implementation, **options: Any
     ) -> None:
-        # Its own hash grid and network are replaced: made as small as can be.
+        # nerfstudio's hash grid and network are replaced below, so they are made as small as possible.
         super().__init__(aabb, implementation="torch", **{**options, "log2_hashmap_size": 1, "num_levels": 1})
         self.encoding: Encoding = hash_encoding(nerfacto_grid(options), implementation)  # type: ignore[assignment]
         if self.use_linear:
@@ -188,7 +188,7 @@ class BNDensityField(HashMLPDensityField):
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, None]:
         """Density at samples; zero outside the scene."""
         positions = ray_samples.frustums.get_positions()
-        if self.spatial_distortion is not None:  # there is no outside
+        if self.spatial_distortion is not None:  # space is contracted, so all samples are inside
             raw = self._raw(self.spatial_distortion(positions) / 2)
             return self.average_init_density * trunc_exp(raw.float()), None
         unit, inside = unit_positions(self, positions)

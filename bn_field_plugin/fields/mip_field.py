@@ -15,9 +15,11 @@ from bn_field_plugin.fields.radiance_field import RadianceField, RadianceFieldCo
 from bn_field_plugin.nn import CoordinateMLP, IntegratedEncodingConfig, NormName
 
 POINT_VARIANCE = (2 / 256) ** 2 / 12
-"""Variance of what a bare point stands for, where [-1, 1] is the scene: a cell of a grid of 256^3.
+"""Variance along each axis that a bare point is given, in a scene scaled to [-1, 1]: that of a cell of a grid
+of 256^3 cells.
 
-Training sees no sample without extent, so its finest octaves would be noise at one."""
+In training every sample has an extent, so at a sample without extent the finest octaves of the encoding would
+be noise."""
 
 
 class MipRadianceField(RadianceField):
@@ -33,7 +35,7 @@ class MipRadianceField(RadianceField):
         unbounded: contract all of space to a ball (Barron et al. 2022) instead of using the box.
 
     Raises:
-        UserError: sines as activation, which see no encoding.
+        UserError: the activation is the sine, whose networks take bare coordinates instead of an encoding.
     """
 
     def __init__(
@@ -49,39 +51,39 @@ class MipRadianceField(RadianceField):
         encoding = IntegratedEncodingConfig(config.position_frequencies)
         self.trunk = CoordinateMLP(dataclasses.replace(self.trunk.config, in_dim=6, encoding=encoding))
         if unbounded:
-            self.contraction = SceneContraction()  # of the 2-norm, which is smooth
+            self.contraction = SceneContraction()  # with the 2-norm, which is smooth, as the Gaussians need
 
     def normalized(
         self, positions: Float[Tensor, "*batch 3"]
     ) -> tuple[Float[Tensor, "*batch 6"], Bool[Tensor, "*batch"] | None]:
-        """Means in [-1, 1] and variances of points, and which lie in the scene (None: all do)."""
+        """Means in [-1, 1] and variances for points, and which of the points lie in the scene (None: all)."""
         mean, inside = super().normalized(positions)
         return torch.cat([mean, torch.full_like(mean, POINT_VARIANCE)], dim=-1), inside
 
     def sampled(self, frustums: Frustums) -> tuple[Float[Tensor, "*batch 6"], Bool[Tensor, "*batch"] | None]:
-        """Means in [-1, 1] and variances of frustums, and which lie in the scene (None: all do)."""
-        is_point = frustums.starts == frustums.ends  # at the camera, their Gaussians are no numbers
+        """Means in [-1, 1] and variances of frustums, and which of them lie in the scene (None: all)."""
+        is_point = frustums.starts == frustums.ends  # the Gaussian of a point at the camera would be NaN
         blob = frustums.get_gaussian_blob()
         points, inside = self.normalized(torch.where(is_point, frustums.get_positions(), blob.mean))
         if self.contraction is None:
             half = (self.aabb[1] - self.aabb[0]) / 2
             variance = torch.diagonal(blob.cov, dim1=-2, dim2=-1) / half.square()
         else:
-            variance = contracted_variance(blob.mean, blob.cov) / 4  # the ball of radius 2 becomes one of 1
+            variance = contracted_variance(blob.mean, blob.cov) / 4  # radius 2 is scaled to 1
         return torch.cat([points[..., :3], torch.where(is_point, points[..., 3:], variance)], dim=-1), inside
 
 
 def contracted_variance(
     mean: Float[Tensor, "*batch 3"], cov: Float[Tensor, "*batch 3 3"]
 ) -> Float[Tensor, "*batch 3"]:
-    """Variances of Gaussians after the contraction of space, made linear at their means.
+    """Variances of Gaussians after the contraction of space, which is linearised at their means.
 
     `x -> (2 - 1/|x|) x/|x|` outside the unit ball (Barron et al. 2022, eq. 10) stretches by 1/|x|^2 along x
     and by (2 - 1/|x|)/|x| across it.
     """
     norm = mean.norm(dim=-1, keepdim=True).clamp_min(1)
     along, across = norm.pow(-2), (2 - 1 / norm) / norm
-    unit = mean / norm  # inside the ball both factors are 1 and its length does not matter
+    unit = mean / norm  # not of length 1 inside the unit ball, where both factors are 1 and it has no effect
     turned = unit[..., :, None] * unit[..., None, :]
     jacobian = across[..., None] * torch.eye(3).to(mean) + (along - across)[..., None] * turned
     return torch.einsum("...ki,...ij,...kj->...k", jacobian, cov, jacobian)

@@ -51,14 +51,15 @@ class RadianceFieldConfig:
     placement: Literal["before", "after"] = "before"
     """Where the norm stands: before or after the activation."""
     activation: Literal["relu", "sine"] = "relu"
-    """Activation of the hidden layers; sine sees bare coordinates and takes SIREN's initialisation."""
+    """Activation of the hidden layers; with sine, the network takes bare coordinates and SIREN's
+    initialisation."""
 
 
 class RadianceField(Field):
     """Density and colour at samples along rays.
 
-    Samples outside the box of a bounded scene are empty by definition: they never reach the networks, so
-    they cost nothing and cannot enter the batch statistics.
+    Samples outside the box of a bounded scene have density and colour zero. They never reach the networks, so
+    they cost nothing and do not enter the batch statistics.
 
     Args:
         aabb: corners of the scene's box; ignored where the scene is unbounded.
@@ -111,14 +112,14 @@ class RadianceField(Field):
     def normalized(
         self, positions: Float[Tensor, "*batch 3"]
     ) -> tuple[Float[Tensor, "*batch d"], Bool[Tensor, "*batch"] | None]:
-        """Positions scaled to [-1, 1] for the encoding, and which lie in the scene (None: all do)."""
+        """Positions scaled to [-1, 1] for the encoding, and which of them lie in the scene (None: all)."""
         if self.contraction is not None:
             return self.contraction(positions) / 2, None
         scaled = 2 * (positions - self.aabb[0]) / (self.aabb[1] - self.aabb[0]) - 1
         return scaled, (scaled.abs() <= 1).all(dim=-1)
 
     def sampled(self, frustums: Frustums) -> tuple[Float[Tensor, "*batch d"], Bool[Tensor, "*batch"] | None]:
-        """What the trunk sees of samples, here their centres, and which lie in the scene (None: all do)."""
+        """The trunk's inputs for samples, here scaled centres, and which lie in the scene (None: all)."""
         return self.normalized(frustums.get_positions())
 
     def _density_of(
@@ -182,10 +183,10 @@ class RadianceField(Field):
         return outputs
 
     def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Outward unit normals of the density, by its gradient.
+        """Outward unit normals at positions, from the gradient of the density there.
 
-        The statistics are frozen: through the batch's own, the gradient of one sample would leak into
-        another's normal. Zero where the density has no gradient.
+        The running statistics are used: with those of the batch, every sample's density would depend on all
+        other samples, and their gradients would mix. Normals are zero where the density has no gradient.
         """
         with torch.enable_grad(), frozen_statistics(self):
             points = positions.detach().requires_grad_()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def scatter(values: Float[Tensor, "n c"], inside: Bool[Tensor, "*batch"]) -> Float[Tensor, "*batch c"]:
-    """Put the values of the samples inside back into place, with zeros elsewhere."""
+    """Spread the values of the samples inside a scene over all samples; those outside get zeros."""
     out = values.new_zeros((*inside.shape, values.shape[-1]))
     out[inside] = values
     return out

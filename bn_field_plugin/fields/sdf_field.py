@@ -50,23 +50,24 @@ class BNSDFFieldConfig(FieldConfig):
     inside_out: bool = False
     """Start from the space inside the sphere, as for a room, instead of a solid ball."""
     beta_init: float = 0.3
-    """Start of NeuS's variance: the surface is exp(-10 * this) units of length thin."""
+    """Start of NeuS's variance: at first the surface is blurred over exp(-10 * this) units of length."""
 
 
 class BNSDFField(SDFField):
     """Signed distance, normal and colour at samples along rays.
 
     With u the position in halves of the box's longest side h, the distance is `h * (|u| - radius + g(u))` for
-    a network g whose last layer starts at zero. So training starts from the sphere itself, whatever
-    norm the network has: the usual geometric initialisation goes through the hidden layers, where a norm
-    would take it away again.
+    a network g whose last layer starts at zero. So training starts from the sphere itself, whatever norm the
+    network has. The usual geometric initialisation acts through the weights of the hidden layers, whose
+    effect a norm would remove.
 
     Normals, the eikonal term and the opacities are derivatives with the batch's statistics held constant
-    (`value_and_gradient`). Samples outside the scene's box never reach the networks: they are empty.
-    nerfstudio's SDFField lends the opacity (`get_alpha`) and the names that its samplers and exports call.
+    (`value_and_gradient`). Samples outside the scene's box never reach the networks: they are empty. The
+    class inherits from nerfstudio's SDFField the opacity (`get_alpha`) and the names that nerfstudio's
+    samplers and exports call.
 
     Args:
-        config: sizes and start.
+        config: sizes of the networks, and the sphere from which training starts.
         aabb: corners of the scene's box.
         norm: norm of the hidden layers.
     """
@@ -77,7 +78,7 @@ class BNSDFField(SDFField):
     def __init__(
         self, config: BNSDFFieldConfig, aabb: Float[Tensor, "2 3"], norm: NormName = "batch", **_: Any
     ) -> None:
-        Field.__init__(self)  # SDFField's own makes nerfstudio's networks, and needs tiny-cuda-nn to do it
+        Field.__init__(self)  # SDFField.__init__ would make nerfstudio's networks by tiny-cuda-nn
         self.config = config
         self.register_buffer("aabb", aabb.clone(), persistent=False)
         self._training_ratio = 1.0
@@ -111,7 +112,7 @@ class BNSDFField(SDFField):
 
     @property
     def _cos_anneal_ratio(self) -> float:
-        """NeuS's softening of the opacity early in training; evaluation has none."""
+        """How far NeuS's softening of the opacity, early in training, is over: 0 to 1; 1 in evaluation."""
         return self._training_ratio if self.training else 1.0
 
     def set_cos_anneal_ratio(self, anneal: float) -> None:
@@ -136,7 +137,7 @@ class BNSDFField(SDFField):
         return ((positions >= self.aabb[0]) & (positions <= self.aabb[1])).all(dim=-1)
 
     def _sphere(self, scaled: Float[Tensor, "*batch 3"]) -> tuple[Float[Tensor, "*batch 1"], Tensor]:
-        """Signed distance from the sphere of the start, in halves of the side, and its gradient."""
+        """Signed distance from the initial sphere, in halves of the box's longest side, and its gradient."""
         sign = -1.0 if self.config.inside_out else 1.0
         length = scaled.norm(dim=-1, keepdim=True)
         return sign * (length - self.config.radius), sign * scaled / length.clamp_min(1e-12)
@@ -155,7 +156,7 @@ class BNSDFField(SDFField):
     def distance_and_gradient(
         self, positions: Float[Tensor, "n 3"]
     ) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n 3"], Float[Tensor, "n f"]]:
-        """Signed distance, its gradient by the sample's own position, and features."""
+        """Signed distance, its gradient in the sample's own position with statistics held, and features."""
         scaled = self.scaled(positions.detach())
         raw, slope = value_and_gradient(self.trunk, scaled)
         distance, direction = self._sphere(scaled)
@@ -175,7 +176,7 @@ class BNSDFField(SDFField):
     ) -> dict[FieldHeadNames, Tensor]:
         """Distance, its gradient, normal (outward, unit) and colour in [0, 1] at samples; opacity if asked.
 
-        Outside the box the distance is the sphere's, and colour and opacity are zero.
+        Outside the box the distance is that from the initial sphere, and colour and opacity are zero.
         """
         positions = ray_samples.frustums.get_start_positions()
         inside = self.is_inside(positions)

@@ -1,4 +1,4 @@
-"""Whether tiny-cuda-nn can be used, and which encodings are: never required, never the end of a command."""
+"""Whether tiny-cuda-nn can be used. It is never required, and no command ends because it does not work."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bn_field_plugin.errors import tell
 Implementation = Literal["tcnn", "torch"]
 
 DEVICE_TYPE = "cuda"
-"""Where tiny-cuda-nn runs."""
+"""Kind of device on which tiny-cuda-nn runs."""
 
 LOADING_ERRORS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
-"""What a library raises that was built for another GPU, CUDA or torch; no interrupt of the viewer is among
-them."""
+"""Errors of a library that was built for another GPU, CUDA or torch. The exceptions by which the viewer
+interrupts a picture are not among them."""
 
 
 @functools.cache
 def load_tinycudann() -> Any | None:
     """The module `tinycudann`; None where it is absent, or, after one line on stderr, where it is broken.
 
-    It counts as broken if a small network cannot be evaluated: libraries built for another GPU load, and
-    fail at the first call.
+    The library counts as broken if a small network cannot be evaluated by it: one that was built for another
+    GPU loads, but fails at its first call.
     """
     if DEVICE_TYPE == "cuda" and not torch.cuda.is_available():
         return None
@@ -46,7 +46,7 @@ def load_tinycudann() -> Any | None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the listings below."""
+    """The first line of an error's message, without the listings that libraries append."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 

@@ -1,7 +1,8 @@
 """Voxel grids of density and spherical harmonics, without any network (Fridovich-Keil, Yu et al. 2022).
 
-Coarse to fine as a pyramid: the field is the sum of grids, and the finer ones join in while it is trained.
-The functions are those of the finest grid alone, and neither optimizers nor checkpoints see a parameter grow.
+Coarse to fine as a pyramid: the field is a sum of grids, and finer grids join in during training. The sum can
+represent just what the finest grid alone can, but no parameter changes its size, which optimizers and
+checkpoints would not bear.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class VoxelField(Field):
         unbounded: contract all of space (Barron et al. 2022) instead of using the box.
 
     Attributes:
-        active: how many of the grids take part, the coarsest first; kept in checkpoints.
+        active: number of grids that take part, from the coarsest on; kept in checkpoints.
     """
 
     aabb: Tensor
@@ -69,7 +70,7 @@ class VoxelField(Field):
         return scaled, (scaled.abs() <= 1).all(dim=-1)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:
-        """Density at samples, zero outside the scene; and their scaled positions."""
+        """Density at samples, zero outside the scene; and the samples' positions, scaled to [-1, 1]."""
         scaled, inside = self.normalized(ray_samples.frustums.get_positions())
         density = torch.relu(self._sum(self.density_grids, scaled[inside]))
         return scatter(density, inside), scaled
@@ -86,7 +87,7 @@ class VoxelField(Field):
         return {FieldHeadNames.RGB: scatter(rgb, inside)}
 
     def normals(self, positions: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Outward unit normals of the density, by its gradient; zero where there is none."""
+        """Outward unit normals, from the gradient of the density; zero where that gradient is zero."""
         with torch.enable_grad():
             points = positions.detach().requires_grad_()
             scaled, _ = self.normalized(points)
@@ -95,12 +96,13 @@ class VoxelField(Field):
         return -nn.functional.normalize(gradient.detach(), dim=-1)
 
     def total_variation(self, cells: int) -> tuple[Tensor, Tensor]:
-        """Mean squared difference of neighbours at cells drawn at random: of the density, of the colours.
+        """Mean squared differences of neighbouring corners at random cells: for density, and for colours.
 
-        Summed over the grids that take part.
+        Both are sums over the grids that take part.
 
         Args:
-            cells: how many cells to look at: a whole grid would cost more than the step.
+            cells: number of cells to draw, since a whole grid would cost more than the rest of the training
+                step.
         """
         density, color = [], []
         for index in range(int(self.active)):
@@ -120,14 +122,14 @@ class VoxelField(Field):
 
 def interpolate(grid: Float[Tensor, "1 c x y z"], points: Float[Tensor, "n 3"]) -> Float[Tensor, "n c"]:
     """Trilinear values of a grid at points in [-1, 1]^3."""
-    # grid_sample takes the last axis first.
+    # grid_sample expects coordinates in reverse order: that of the last axis first.
     where = points.flip(-1)[None, None, None]
     values = nn.functional.grid_sample(grid, where, mode="bilinear", align_corners=True)
     return values[0, :, 0, 0].T
 
 
 def _variation(grid: Float[Tensor, "1 c x y z"], index: Tensor) -> Tensor:
-    """Mean squared difference to the next corner along each axis."""
+    """Mean squared difference between the corners at `index` and their next corner along each axis."""
     i, j, k = index
     here = grid[0, :, i, j, k]
     ahead = (grid[0, :, i + 1, j, k], grid[0, :, i, j + 1, k], grid[0, :, i, j, k + 1])

@@ -1,4 +1,4 @@
-"""Surfaces of functions of space: values on grids, isosurfaces, mesh files. No nerfstudio."""
+"""Surfaces of functions of space: values on grids, isosurfaces, mesh files. It works without nerfstudio."""
 
 from bn_field_plugin.geometry.grid import Box, grid_values
 from bn_field_plugin.geometry.mesh_encoding import precision_note

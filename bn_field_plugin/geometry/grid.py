@@ -11,10 +11,10 @@ from rich.progress import track
 from torch import Tensor
 
 POINTS_PER_CALL = 2**18
-"""Points that go through the function at a time."""
+"""Number of points at which the function is evaluated in one call."""
 
 Box = tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]
-"""Lowest and highest corner."""
+"""A box, as its lowest and its highest corner."""
 
 
 @torch.no_grad()
@@ -28,11 +28,11 @@ def grid_values(
     """Values at the points of a regular grid that spans a box, slab by slab.
 
     Args:
-        function: value of points.
-        box: corners; the grid's outermost points lie on its faces.
+        function: gives a value for each of some points.
+        box: corners of the box; the grid's outermost points lie on its faces.
         resolution: points along the longest side, at least 2; the other sides have cubic cells too.
-        device: where points are evaluated.
-        description: what the progress bar says.
+        device: device on which the function is evaluated.
+        description: words before the progress bar.
 
     Returns:
         fp32 values on the host: 4 bytes a point, and slabs of `POINTS_PER_CALL` on the device.

@@ -1,4 +1,4 @@
-"""Meshes as the bytes of a file, coordinates as precise as each format allows."""
+"""Meshes as the bytes of a file, with coordinates as precise as each format allows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 import trimesh
 
 COARSE = 1e-6
-"""Rounding of a coordinate, as a share of the longest side, from which on 32-bit numbers are too coarse."""
+"""Largest rounding of a coordinate, as a share of the mesh's longest side, at which 32 bits are enough."""
 
 
 def encode_mesh(mesh: trimesh.Trimesh, kind: str) -> bytes:
     """A mesh as the content of a file.
 
-    OBJ gets all digits. Where 32-bit coordinates are too coarse, as far from the origin, PLY gets 64-bit
-    ones, and GLB, which has none, gets them relative to a node that is moved.
+    OBJ gets all digits. Where 32-bit coordinates are too coarse, as in a mesh far from the origin, PLY gets
+    64-bit coordinates. GLB has no such coordinates: it gets 32-bit ones around the mesh's middle, and a node
+    that moves the mesh to its place.
 
     Args:
         mesh: with or without colours of vertices.
@@ -36,13 +37,13 @@ def single_precision_error(mesh: trimesh.Trimesh) -> float:
     """How far 32-bit numbers move a coordinate at most, as a share of the mesh's longest side."""
     vertices = np.asarray(mesh.vertices, dtype=np.float64)
     side = float(np.ptp(vertices, axis=0).max()) if len(vertices) else 0.0
-    with np.errstate(over="ignore"):  # beyond 3e38
+    with np.errstate(over="ignore"):  # coordinates above 3e38, which become infinite
         moved = float(np.abs(vertices - vertices.astype(np.float32)).max(initial=0.0))
     return moved / side if side > 0 else 0.0
 
 
 def precision_note(mesh: trimesh.Trimesh, kind: str) -> str | None:
-    """One line on what a format rounds away of this mesh; None where that is nothing that shows."""
+    """One line on how a format rounds this mesh's coordinates; None where nobody would see it."""
     error = single_precision_error(mesh)
     if error <= COARSE or kind in ("obj", "ply"):
         return None
@@ -92,7 +93,7 @@ def _obj(mesh: trimesh.Trimesh) -> bytes:
     """OBJ whose numbers read back as the same 64-bit ones."""
     rows = [[repr(x) for x in row] for row in np.asarray(mesh.vertices, dtype=np.float64).tolist()]
     colors = _colors(mesh)
-    if colors is not None:  # after the coordinates, as MeshLab and Blender read them
+    if colors is not None:  # colours follow the coordinates, where MeshLab and Blender look for them
         for row, color in zip(rows, (colors / 255).tolist(), strict=True):
             row += [f"{c:.4f}" for c in color]
     lines = [f"v {' '.join(row)}" for row in rows]

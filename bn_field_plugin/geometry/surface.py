@@ -11,7 +11,7 @@ from bn_field_plugin.geometry.grid import Box
 
 
 def isosurface(values: Float[np.ndarray, "x y z"], box: Box, level: float) -> trimesh.Trimesh:
-    """The closed surface around all that lies above a level.
+    """The closed surface around the region whose values lie above a level.
 
     Args:
         values: values at a regular grid that spans the box (`grid_values`).
@@ -19,12 +19,12 @@ def isosurface(values: Float[np.ndarray, "x y z"], box: Box, level: float) -> tr
         level: value of the surface; strictly between the lowest and the highest value.
 
     Returns:
-        Mesh in the box's coordinates, faces counter-clockwise seen from outside; where the inside reaches the
-        faces of the box, it is closed less than one cell outside them.
+        Mesh in the box's coordinates, whose faces are counter-clockwise seen from outside. Where the region
+        reaches a face of the box, the surface is closed less than one cell outside the box.
     """
     low, high = (corner.cpu().double().numpy() for corner in box)
     padded = np.pad(values, 1, constant_values=min(float(values.min()), level - 1))
     spacing = (high - low) / (np.array(values.shape) - 1)
     vertices, faces, _normals, _ = marching_cubes(padded, level=level, spacing=tuple(spacing))
-    # Values fall outwards, so skimage's gradient normals point in: turn the triangles with them.
+    # Values fall towards the outside, so scikit-image orients the triangles inwards: turn them around.
     return trimesh.Trimesh(vertices + low - spacing, faces[:, ::-1], process=False)

@@ -18,7 +18,7 @@ from bn_field_plugin.engine.trainer import BNTrainerConfig
 
 
 def machine() -> MachineConfig:
-    """CUDA where it is present, else the CPU; nerfstudio's default stops where it is not."""
+    """CUDA where there is a GPU, else the CPU; with nerfstudio's default, training stops without CUDA."""
     return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -35,8 +35,8 @@ def trained_on_a_cpu(method_name: str, model: ModelConfig, optimizers: dict[str,
     """A method that two CPU cores train in minutes, on Blender data by default.
 
     Args:
-        method_name: its name.
-        model: its model.
+        method_name: name of the method.
+        model: config of its model.
         optimizers: optimizer and scheduler of each of the model's parameter groups.
     """
     return BNTrainerConfig(
@@ -69,12 +69,13 @@ def trained_on_a_gpu(
 ) -> BNTrainerConfig:
     """A method of paper size, for CUDA; it has not run there yet.
 
-    In single precision: `--mixed-precision True` is faster on CUDA, and has run under a CPU's autocast alone.
+    It trains in single precision. `--mixed-precision True` is faster on CUDA, but has been tested under a
+    CPU's autocast only.
 
     Args:
-        method_name: its name.
-        dataparser: the format of its data by default.
-        model: its model.
+        method_name: name of the method.
+        dataparser: default format of the data.
+        model: config of the method's model.
         optimizers: optimizer and scheduler of each of the model's parameter groups.
         viewer_rays: rays that the viewer renders at a time.
     """

@@ -31,7 +31,7 @@ def small(
     lr: float,
     activation: Literal["relu", "sine"] = "relu",
 ) -> BNTrainerConfig:
-    """A field that two CPU cores train in minutes; the same for every norm, but for the learning rates."""
+    """A field that two CPU cores train in minutes; only the learning rates should depend on the norm."""
     coarse = RadianceFieldConfig(
         depth=2,
         width=32,

@@ -13,7 +13,8 @@ from bn_field_plugin.models.bn_nerfacto import BNNerfactoModelConfig
 
 def nerfacto() -> BNTrainerConfig:
     """nerfacto's settings, with BN-MLPs after the hash grids."""
-    # nerfacto's own: to a tenth in 100,000 steps, half in 30,000. A cosine costs short runs quality.
+    # As in nerfacto, rates would fall to a tenth in 100,000 steps, hence to half in a run of 30,000. A cosine
+    # decay costs short runs quality.
     schedule = ExponentialDecayConfig(final_fraction=0.5)
     camera_schedule = ExponentialDecayConfig(final_fraction=0.1)
     optimizers = {

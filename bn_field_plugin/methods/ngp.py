@@ -16,10 +16,11 @@ def ngp(method_name: str, norm: NormName, lr: float, betas: tuple[float, float])
     """A hash grid and small networks, trained in a minute on two CPU cores.
 
     Args:
-        method_name: its name.
-        norm: of the networks; all else is the same for every norm, but for Adam's numbers.
+        method_name: name of the method.
+        norm: norm of the networks. Methods with different norms differ in Adam's rate and betas too, in
+            nothing else.
         lr: learning rate of Adam.
-        betas: of Adam, for grid and networks.
+        betas: Adam's betas, for grid and networks.
     """
     schedule = CosineDecayConfig(warmup_steps=50)
     adam = AdamConfig(lr=lr, betas=betas, fused=True)

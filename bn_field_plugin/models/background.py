@@ -11,16 +11,16 @@ def rgba_without_background(
 ) -> Tensor:
     """Colour without the background, and opacity.
 
-    nerfstudio's own calls everything opaque where the background is a fixed colour, and so exports
-    background points.
+    nerfstudio's function takes every ray as opaque where the background is a fixed colour, and so exports
+    points of the background.
 
     Args:
-        outputs: of a model: colours over the background, and `accumulation`.
-        background_color: of the renderer: white, black, last_sample or random.
-        output_name: which of the colours.
+        outputs: outputs of a model: colours over the background, and `accumulation`.
+        background_color: background of the renderer: white, black, last_sample or random.
+        output_name: name of the colours in `outputs`.
 
     Returns:
-        (..., 4) in [0, 1].
+        Colour and opacity, (..., 4), in [0, 1].
     """
     accumulation = outputs[output_name.replace("rgb", "accumulation")]
     rgb = outputs[output_name]

@@ -19,7 +19,7 @@ class BNMipNeRFModelConfig(CoarseToFineConfig):
     num_coarse_samples: int = 128
     """Samples of each ray in the coarse pass, evenly spaced."""
     num_fine_samples: int = 128
-    """Samples of each ray in the fine pass, drawn by the coarse weights."""
+    """Samples of each ray in the fine pass, drawn in proportion to the coarse samples' weights."""
     reuse_coarse_samples: bool = False
     """Give the fine pass the coarse samples too; the paper does not."""
     loss_coefficients: dict[str, float] = field(
@@ -41,7 +41,7 @@ class BNMipNeRFModel(BNNeRFModel):
     config: BNMipNeRFModelConfig
 
     def make_fields(self, unbounded: bool) -> tuple[RadianceField, RadianceField]:
-        """The field with the statistics of the coarse pass, and with those of the fine one."""
+        """The field with the statistics of the coarse pass, and the field with those of the fine pass."""
         config = self.config
         fine = MipRadianceField(self.scene_box.aabb, config.network, config.norm, unbounded)
         return with_own_statistics(fine), fine

@@ -37,7 +37,7 @@ class CoarseToFineConfig(CalibratedSceneConfig, ModelConfig):
     num_coarse_samples: int = 64
     """Samples of each ray for the coarse field, evenly spaced."""
     num_fine_samples: int = 128
-    """Samples of each ray for the fine field, drawn by the coarse weights."""
+    """Samples of each ray for the fine field, drawn in proportion to the coarse samples' weights."""
     reuse_coarse_samples: bool = True
     """Give the fine field the coarse samples too, as the paper does."""
     render_normals: bool = False
@@ -54,9 +54,9 @@ class BNNeRFModelConfig(CoarseToFineConfig):
 
     _target: type = field(default_factory=lambda: BNNeRFModel)
     coarse: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
-    """Sizes of the coarse field, which finds where the fine one must look."""
+    """Sizes of the coarse field, whose weights tell where the fine field is sampled."""
     fine: RadianceFieldConfig = field(default_factory=RadianceFieldConfig)
-    """Sizes of the fine field, which renders."""
+    """Sizes of the fine field, which renders the picture."""
 
 
 class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequest, Model):
@@ -105,7 +105,7 @@ class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequ
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
-        # Of both fields together, which may share their parameters.
+        # Both fields are looked at together, because they may share their parameters.
         hidden, rest = hidden_matrices(nn.ModuleList([self.field_coarse, self.field_fine]))
         groups = {"hidden_matrices": hidden, "fields": rest}
         return {name: group for name, group in groups.items() if group}

@@ -35,8 +35,8 @@ class BNNerfactoModelConfig(CalibratedSceneConfig, NerfactoModelConfig):  # type
     proposal_norm: NormName = "none"
     """Norm of the hidden layers of the proposal networks."""
     implementation: Literal["tcnn", "torch"] = "torch"
-    """Implementation of the encodings: ours, or tiny-cuda-nn's, which no GPU has run here yet; ours too where
-    that is absent or does not work."""
+    """Implementation of the encodings: torch, or tcnn for tiny-cuda-nn's, which no GPU has run here yet.
+    Where tiny-cuda-nn is absent or does not work, torch is used."""
     fused_inference: Literal["auto", "never"] = "never"
     """Auto: evaluate, in the viewer too, the networks that fit (ReLU, no skip connections, at most 127 units)
     by tiny-cuda-nn's fully fused MLP where it is installed and agrees with torch; no GPU has run this yet.
@@ -88,7 +88,7 @@ class BNNerfactoModel(EvaluatesImages, ExportsColors, NerfactoModel):
             use_fused_inference(self)
 
     def _replace_proposals(self, contraction: CubeContraction | None) -> None:
-        """Put ours in place of the proposal networks; samplers call them through `density_fns`."""
+        """Replace the proposal networks, and their functions in `density_fns`, which the sampler calls."""
         config = self.config
         nets = config.proposal_net_args_list
         for index in range(len(self.proposal_networks)):
@@ -106,7 +106,7 @@ class BNNerfactoModel(EvaluatesImages, ExportsColors, NerfactoModel):
         self.density_fns = [network.density_fn for network in networks]
 
     def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
-        """Those of every model, and the depths of the proposal networks."""
+        """The pictures of every model, and the depths that the proposal networks see."""
         pictures = super().pictures(outputs, image)
         for index in range(self.config.num_proposal_iterations):
             name = f"prop_depth_{index}"
@@ -117,7 +117,7 @@ class BNNerfactoModel(EvaluatesImages, ExportsColors, NerfactoModel):
 
 
 def resolved(config: BNNerfactoModelConfig) -> BNNerfactoModelConfig:
-    """The config with everything that `scene` decides."""
+    """A copy of the config in which all that follows from `scene` is set."""
     background = config.shown_background()
     implementation = usable_implementation(config.implementation)
     config = dataclasses.replace(config, background_color=background, implementation=implementation)

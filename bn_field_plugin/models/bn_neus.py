@@ -43,7 +43,7 @@ class BNNeuSModelConfig(CalibratedSceneConfig, NeuSModelConfig):
     norm: NormName = "batch"
     """Norm of the hidden layers of all networks; none gives the plain networks for comparison."""
     sdf_field: BNSDFFieldConfig = field(default_factory=BNSDFFieldConfig)  # type: ignore[assignment]
-    """Sizes of the field of distances, and the sphere that it starts from."""
+    """Sizes of the field of signed distances, and the sphere from which it starts."""
     background_field: RadianceFieldConfig = field(default_factory=_background)
     """Sizes of the radiance field outside the box of an unbounded scene."""
     background_color: Literal["auto", "random", "black", "white"] = "auto"  # type: ignore[assignment]
@@ -57,9 +57,9 @@ class BNNeuSModelConfig(CalibratedSceneConfig, NeuSModelConfig):
 class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
     """NeuS on BN-MLPs.
 
-    The sampler reads the running statistics and never changes any. While statistics are made exact
-    (`nn.calibrate`), the samples of a bundle of rays stay those that the statistics of its first pass gave,
-    so that all layers see the same ones.
+    The sampler uses the running statistics and never changes them. While statistics are made exact
+    (`nn.calibrate`), a bundle of rays keeps the samples of its first pass, so that the statistics of all
+    layers come from the same samples.
 
     Args:
         config: the model; `scene` must be resolved (the pipeline does it).
@@ -85,10 +85,11 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         if config.is_bounded:
             self.collider = scene_collider(self.scene_box, unbounded=False)  # type: ignore[assignment]
         else:
-            # A ray that misses the box meets the background at once.
+            # A ray that misses the box gets a short piece near the camera, behind which the background
+            # begins.
             box = BoxCollider(self.scene_box, UNBOUNDED_NEAR, 2 * UNBOUNDED_NEAR)
             self.collider = box  # type: ignore[assignment]
-            self.config.background_model = "mlp"  # nerfstudio's name for any but its grid
+            self.config.background_model = "mlp"  # nerfstudio's name for every background but its grid
             self.field_background = RadianceField(aabb, config.background_field, config.norm, unbounded=True)
         self.renderer_rgb = RGBRenderer(background_color=background)
         self._kept_samples = WeakTensorKeyDictionary()
@@ -108,7 +109,7 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         return {name: group for name, group in groups.items() if group}
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """Harden the opacity over a share of the run."""
+        """A callback that hardens NeuS's opacity over the first `anneal_share` of the run."""
         assert attributes.trainer is not None
         self.anneal_end = round(self.config.anneal_share * attributes.trainer.config.max_num_iterations)
         if self.anneal_end == 0:
@@ -117,7 +118,7 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
 
     @torch.no_grad()
     def _samples(self, ray_bundle: RayBundle) -> RaySamples:
-        """Samples of rays, close to the surface that the running statistics give."""
+        """Samples of rays, close to the surface that the field has with its running statistics."""
         collecting = any(norm.mode is StatisticsMode.COLLECT for norm in running_norms(self.field))
         if not collecting:
             self._kept_samples.clear()
@@ -130,7 +131,7 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         return samples
 
     def sample_and_forward_field(self, ray_bundle: RayBundle) -> dict[str, Any]:
-        """What nerfstudio's surface models render: samples, the field at them, and weights."""
+        """Samples, the field's outputs at them, and weights: what nerfstudio's surface models render."""
         samples = self._samples(ray_bundle)
         outputs = self.field(samples, return_alphas=True)
         weights, transmittance = samples.get_weights_and_transmittance_from_alphas(
@@ -147,12 +148,13 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         """Render rays.
 
         Returns:
-            `rgb`, `depth` (distance from the camera's centre, as of the other methods), `accumulation` of the
-            surface, and `bg_rgb` of an unbounded scene; in training also what the losses read; in
+            `rgb`, `depth` (distance from the camera's centre, as in the other methods), `accumulation` of the
+            surface, and `bg_rgb` of an unbounded scene; in training also the outputs that the losses read; in
             evaluation also `normals` in [0, 1].
         """
-        ray_bundle = copy.copy(ray_bundle)  # nerfstudio moves its ends out into the background
-        # It divides the depth by this norm, while its exports multiply unit directions by the depth.
+        ray_bundle = copy.copy(ray_bundle)  # nerfstudio changes the bundle's ends to render the background
+        # nerfstudio's surface models divide the depth by this norm, but its exports multiply unit directions
+        # by it.
         ones = torch.ones_like(ray_bundle.origins[..., :1])
         ray_bundle.metadata = {**(ray_bundle.metadata or {}), "directions_norm": ones}
         outputs = super().get_outputs(ray_bundle)
@@ -179,5 +181,5 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         return metrics
 
     def pictures(self, outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Tensor]:
-        """Those of every model, and the normals."""
+        """The pictures of every model, and the normals."""
         return super().pictures(outputs, image) | {"normals": outputs["normals"]}

@@ -35,8 +35,8 @@ from bn_field_plugin.nn import NormName
 class BNNGPModelConfig(CalibratedSceneConfig, ModelConfig):
     """A hash grid with a norm in the networks after it.
 
-    A bounded scene is sampled where an occupancy grid has something, an unbounded one where proposal networks
-    expect something.
+    A bounded scene is sampled in the occupied cells of an occupancy grid, an unbounded one where proposal
+    networks expect density.
     """
 
     _target: type = field(default_factory=lambda: BNNGPModel)
@@ -55,12 +55,12 @@ class BNNGPModelConfig(CalibratedSceneConfig, ModelConfig):
     samples_per_step: int = 2**14
     """Samples of a training step. Its rays follow from it: train-num-rays-per-batch is not used."""
     proposals: ProposalConfig = field(default_factory=ProposalConfig)
-    """Unbounded scenes: how samples are found."""
+    """Unbounded scenes: sizes and losses of the proposal networks that choose the samples."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
     """Refine the cameras' poses while training."""
     implementation: Literal["tcnn", "torch"] = "torch"
-    """Implementation of the hash grid: ours (torch, and compiled loops on a CPU), or tiny-cuda-nn's, where it
-    is installed and works, on CUDA. No GPU has run the latter yet."""
+    """Implementation of the hash grid: torch (with compiled loops on a CPU), or tcnn for tiny-cuda-nn's on
+    CUDA, where it is installed and works. No GPU has run the latter yet."""
     render_normals: bool = False
     """Add normals to rendered images (viewer, ns-render); exports get them in any case."""
     fused_inference: Literal["auto", "never"] = "never"
@@ -70,7 +70,7 @@ class BNNGPModelConfig(CalibratedSceneConfig, ModelConfig):
 
     @property
     def keeps_alpha(self) -> bool:
-        """Whether training wants the pictures' alpha instead of pictures laid on a colour."""
+        """Whether training takes pictures with their alpha, instead of pictures already on a background."""
         return self.is_bounded and self.background_color in ("auto", "random")
 
 
@@ -84,7 +84,7 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
     config: BNNGPModelConfig
     field: HashRadianceField
     density_wanted: bool = False
-    """Add `density`, log10 of 1 + the largest on each ray, to what is rendered: the viewer asks for it."""
+    """Whether outputs include `density`, log10(1 + largest density on the ray); set by the viewer."""
 
     def populate_modules(self) -> None:
         """Make field, renderer and loss.
@@ -127,13 +127,13 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
 
     @property
     def wanted_rays(self) -> int:
-        """Rays of the next training step, of each process."""
+        """Number of rays of the next training step, for each process."""
         renderer = self.proposals if self.occupancy is None else self.occupancy
         assert renderer is not None
         return int(renderer.num_rays)
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """Hash grid and networks, proposal networks, cameras."""
+        """Parameters in three groups: hash grid and networks, proposal networks, cameras."""
         groups = {"fields": list(self.field.parameters())}
         if self.proposals is not None:
             groups["proposal_networks"] = list(self.proposals.parameters())
@@ -141,7 +141,7 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
         return groups
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """Keep the sampling up with the field."""
+        """A callback before each step, by which the sampling follows the field as it is trained."""
 
         def follow(step: int) -> None:
             if self.occupancy is not None:
@@ -159,8 +159,9 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
         """Render rays.
 
         Returns:
-            `rgb`, `depth`, `accumulation`; in training, `rgb` is without a background where that is a fixed
-            or a random colour, and losses of the sampling are beside; in evaluation `normals` in [0, 1].
+            `rgb`, `depth`, `accumulation`. In training, `rgb` has no background yet where that is a fixed or
+            a random colour, and the losses of the sampling are added. In evaluation `normals` in [0, 1] are
+            added.
         """
         if self.training:
             self.camera_optimizer.apply_to_raybundle(ray_bundle)
@@ -198,7 +199,8 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
         color, accumulation = outputs["rgb"], outputs["accumulation"]
         background = self.renderer_rgb.background_color
         if self.training and background != "last_sample":
-            # On one fixed colour, fog of that colour fills what is empty. Pictures without alpha are on one.
+            # With one fixed background colour, training fills empty space with fog of that colour. Pictures
+            # without alpha leave no choice: their background is part of them.
             if self.config.keeps_alpha and image.shape[-1] == 4:
                 shown = torch.rand_like(color)
             else:
@@ -211,7 +213,7 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
         return losses | {name: outputs[name] for name in outputs if name.endswith("_loss")}
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """PSNR of the batch of rays, in dB, on the background of pictures."""
+        """PSNR of the batch of rays, in dB, on the background that rendered pictures have."""
         image = self.renderer_rgb.blend_background(batch["image"].to(self.device))
         color, background = outputs["rgb"], self.renderer_rgb.background_color
         if self.training and background != "last_sample":

@@ -1,4 +1,4 @@
-"""Rendering many rays a few at a time, where nerfstudio hands them over in one call."""
+"""Rendering of many rays, which nerfstudio hands over in one call, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def render_in_chunks(
 ) -> dict[str, Tensor]:
     """Outputs of all rays, of which `render` sees at most `rays_per_chunk` at a time.
 
-    Exports hand over 32,768 rays in one call. Bundles of more than one dimension are rendered whole.
+    nerfstudio's exports, for instance, hand over 32,768 rays in one call. Bundles of more than one dimension
+    are rendered whole.
     """
     if len(ray_bundle) <= rays_per_chunk or ray_bundle.origins.ndim != 2:
         return render(ray_bundle)
@@ -29,10 +30,10 @@ def render_in_chunks(
 
 
 class RendersInChunks(Model):
-    """Mixin of models, before nerfstudio's own class: evaluation never sees more rays than fit."""
+    """Mixin of models, before nerfstudio's class among the bases: bounds the rays rendered at a time."""
 
     def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays; in evaluation as many at a time as `eval_num_rays_per_chunk` allows."""
+        """Render rays; in evaluation, at most `eval_num_rays_per_chunk` of them at a time."""
         render = cast(Callable[[RayBundle], dict[str, Tensor]], super().forward)
         if self.training:
             return render(ray_bundle)

@@ -10,7 +10,8 @@ from nerfstudio.model_components.scene_colliders import NearFarCollider, SceneCo
 from bn_field_plugin.sampling.box import crossing
 
 UNBOUNDED_NEAR, UNBOUNDED_FAR = 0.05, 1000.0
-"""Planes of an unbounded scene, in units of the scaled capture, whose cameras lie within [-1, 1]."""
+"""Distances from the camera at which the rays of an unbounded scene start and end, in units of the scaled
+capture, whose cameras lie within [-1, 1]."""
 
 
 def scene_collider(scene_box: SceneBox, unbounded: bool, far_plane: float = 6.0) -> SceneCollider:
@@ -18,7 +19,7 @@ def scene_collider(scene_box: SceneBox, unbounded: bool, far_plane: float = 6.0)
 
     Args:
         scene_box: the scene's box.
-        unbounded: all of space belongs to the scene.
+        unbounded: whether all of space belongs to the scene.
         far_plane: end of the rays that miss the box.
     """
     if unbounded:
@@ -31,12 +32,12 @@ class BoxCollider(SceneCollider):
 
     Training and evaluation place samples alike, so that both see the same distribution of samples. With
     nerfstudio's near-far collider they would not: its near plane is 0 in evaluation. A ray that misses the
-    box keeps the two planes: its samples lie outside, where the field is empty by definition.
+    box keeps the two planes: its samples lie outside the box, where the field's density is zero.
 
     Args:
         scene_box: the scene's box.
         near_plane: smallest distance of a sample from the camera.
-        far_plane: end of the rays that miss.
+        far_plane: end of the rays that miss the box.
     """
 
     def __init__(self, scene_box: SceneBox, near_plane: float, far_plane: float) -> None:

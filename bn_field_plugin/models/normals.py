@@ -1,4 +1,4 @@
-"""Normals where they are wanted: exports get them, pictures only on request."""
+"""Normals only where they are wanted: exports always get them, pictures on request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 class NormalsOnRequest(Model):
-    """Mixin of models, before nerfstudio's own class, whose config has `render_normals`."""
+    """Mixin, before nerfstudio's class among the bases, of models whose config has `render_normals`."""
 
     config: Any
     _normals_wanted: bool = True
-    """Whether what is rendered now shall have normals, which cost time."""
+    """Whether the outputs that are rendered now shall include normals, which cost time."""
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Rendering a bounded scene: samples where an occupancy grid has something, and none behind opaque matter."""
+"""Rendering a bounded scene: samples in occupied cells of an occupancy grid, none behind opaque matter."""
 
 from __future__ import annotations
 
@@ -27,30 +27,31 @@ from bn_field_plugin.sampling.box import crossing
 from bn_field_plugin.sampling.compositing import median_depth
 
 MIN_LIGHT = 1e-3
-"""Share of light that must get through to a sample: what lies further behind is not seen."""
+"""Share of light that must get through to a sample; samples that get less are left out."""
 
 FIRST_WAVE, LAST_WAVE = 4, 64
-"""Most samples of a ray that are looked at before what lies behind: many rays end at the first surface."""
+"""Most samples of a ray in the first wave and in later waves of `OccupancyRenderer.look`. The first is short
+because many rays end at the first surface."""
 
 UPDATE_EVERY = 16
-"""Steps between two looks at the grid's cells."""
+"""Training steps between two updates of the grid's cells."""
 
 ALL_CELLS_UNTIL = 256
-"""Steps during which each update looks at all cells, later at a quarter of them."""
+"""Training steps during which each update looks at all cells; later it looks at a quarter of them."""
 
 MAX_RAYS = 2**13
 """Most rays of a training step."""
 
 
 class Visible(NamedTuple):
-    """Samples that light gets through to, and what the field says of them, without gradients."""
+    """Samples that light gets through to, and the field's values at them, without gradients."""
 
     samples: PackedSamples
     encoded: Float[Tensor, "n e"]
     """The hash grid's features."""
     density: Float[Tensor, " n"]
     features: Float[Tensor, "n f"]
-    """What the colour head takes."""
+    """The features from which the field computes colours."""
 
 
 class OccupancyRenderer(nn.Module):
@@ -60,11 +61,11 @@ class OccupancyRenderer(nn.Module):
         aabb: corners of the box.
         resolution: cells of the grid along each axis.
         steps_per_ray: samples on the box's diagonal.
-        samples_per_step: samples of a training step, of all processes together, after `MIN_LIGHT`.
+        samples_per_step: samples of a training step, over all processes, without those below `MIN_LIGHT`.
         near: smallest distance of a sample from the camera.
 
     Raises:
-        UserError: fewer than two steps or samples, or a grid as `OccupancyGrid` refuses it.
+        UserError: fewer than two steps or samples, or a grid that `OccupancyGrid` refuses.
     """
 
     num_rays: Tensor
@@ -89,17 +90,17 @@ class OccupancyRenderer(nn.Module):
         self._begin()
 
     def _begin(self) -> None:
-        """As few rays as fit if every step of a ray has a sample."""
+        """Start with so few rays that the samples fit even if every step of a ray has one."""
         steps = int(float((self.grid.aabb[1] - self.grid.aabb[0]).norm()) / self.step)
         self.num_rays.fill_(max(self.samples_per_step // steps, 8))
 
     def rays_of(self, origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> Rays:
-        """Rays from where they enter the box to where they leave it."""
+        """Rays that start where they enter the box and end where they leave it."""
         nears, fars = crossing(origins.detach(), directions.detach(), self.grid.aabb)
         return Rays(origins, directions, nears.clamp_min(self.near), fars)
 
     def update(self, field: HashRadianceField, step: int) -> None:
-        """Look at the grid's cells, if it is time; the statistics stay as they are."""
+        """Update the grid's cells, if this step is due for it; the field's statistics do not change."""
         if step % UPDATE_EVERY:
             return
         fraction = 1.0 if step < ALL_CELLS_UNTIL else 0.25
@@ -113,9 +114,9 @@ class OccupancyRenderer(nn.Module):
 
     @torch.no_grad()
     def look(self, field: HashRadianceField, rays: Rays, jitter: Float[Tensor, " r"]) -> Visible:
-        """The samples that light gets through to, by the running statistics.
+        """The samples that light gets through to, found with the field's running statistics.
 
-        From near to far in waves: most of what lies behind opaque matter is never asked for.
+        They are found in waves from near to far, so most samples behind opaque matter are never evaluated.
 
         Args:
             field: the field.
@@ -142,12 +143,13 @@ class OccupancyRenderer(nn.Module):
         return _ray_by_ray(waves, rays.num, self.step)
 
     def train_rays(self, field: HashRadianceField, rays: Rays) -> Rendered:
-        """Render with gradients, or as if there were, each ray's samples shifted at random."""
+        """Render as a training step does, with gradients where they are enabled; samples are jittered."""
         visible = self.look(field, rays, torch.rand_like(rays.nears))
         samples = visible.samples
         if torch.is_grad_enabled():
             self._adapt(rays.num, samples.num)
-        # One sample alone has no statistics; among several processes, the others' are in them too.
+        # One sample has no variance. Where several processes join their batches, the samples of the others
+        # count too.
         alone = samples.num < 2 and not _is_joined()
         with frozen_statistics(field) if alone else nullcontext():
             encoded = field.encode_again(samples.positions(rays), visible.encoded)
@@ -156,7 +158,7 @@ class OccupancyRenderer(nn.Module):
         return _rendered(density, color, samples, rays)
 
     def _adapt(self, rays: int, samples: int) -> None:
-        """Choose the next step's rays, so that it holds as many samples as asked for."""
+        """Choose the next step's number of rays so that it has about `samples_per_step` samples."""
         total = torch.tensor(float(samples), device=self.num_rays.device)
         if _is_joined():
             dist.all_reduce(total)
@@ -165,7 +167,7 @@ class OccupancyRenderer(nn.Module):
 
     @torch.no_grad()
     def render(self, field: HashRadianceField, rays: Rays) -> Rendered:
-        """Render a picture's rays; batch statistics, where asked for, are of the samples that are seen."""
+        """Render a picture's rays. In batch mode, statistics are of the samples that light reaches."""
         visible = self.look(field, rays, torch.full_like(rays.nears, 0.5))
         samples, density, features = visible.samples, visible.density, visible.features
         if any(norm.mode is StatisticsMode.BATCH for norm in running_norms(field)):
@@ -181,7 +183,8 @@ class OccupancyRenderer(nn.Module):
 def _ray_by_ray(waves: list[tuple[Tensor, ...]], num_rays: int, step: float) -> Visible:
     """The samples of all waves that light gets through to, ray after ray."""
     ray, is_seen, *columns = (torch.cat(column) for column in zip(*waves, strict=True))
-    # Those that are not seen come last, as if of one ray more.
+    # Samples that are not seen are given the number of an additional last ray, so that sorting puts them
+    # last.
     key = torch.where(is_seen, ray, num_rays)
     first = nn.functional.pad(torch.bincount(key, minlength=num_rays)[:num_rays].cumsum(0), (1, 0))
     order = key.argsort(stable=True)[: int(first[-1])]
@@ -192,7 +195,7 @@ def _ray_by_ray(waves: list[tuple[Tensor, ...]], num_rays: int, step: float) -> 
 def _rendered(
     density: Float[Tensor, " n"], color: Float[Tensor, "n 3"], samples: PackedSamples, rays: Rays
 ) -> Rendered:
-    """What rays see of samples."""
+    """Composite samples along rays: colour, accumulation, depth and largest density of each ray."""
     seen = composite(density, color, samples)
     depth = median_depth(seen.weights.detach(), samples)
     far = torch.maximum(rays.fars, rays.nears)

@@ -9,7 +9,7 @@ from bn_field_plugin.nn import CoordinateMLP
 
 
 def hidden_matrices(module: nn.Module) -> tuple[list[Parameter], list[Parameter]]:
-    """What trains in a module: matrices between hidden layers (for Muon), and all else (for Adam)."""
+    """Trained parameters of a module: matrices between hidden layers (for Muon), and others (for Adam)."""
     mlps = [m for m in module.modules() if isinstance(m, CoordinateMLP)]
     hidden = {id(linear.weight) for mlp in mlps for linear in mlp.linears[1:-1]}
     trained = [p for p in module.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Plenoxels (Fridovich-Keil, Yu et al. 2022) in torch: voxel grids, the finer ones joining in later."""
+"""Plenoxels (Fridovich-Keil, Yu et al. 2022) in torch: a sum of voxel grids, which finer grids join later."""
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class PlenoxelModelConfig(SceneConfig, ModelConfig):
 
     _target: type = field(default_factory=lambda: PlenoxelModel)
     resolutions: tuple[int, ...] = (32, 64, 96)
-    """Corners along each axis, from the first step on and after each of `refine_at`."""
+    """Corners of the grid along each axis: at first, and after each share of `refine_at`."""
     refine_at: tuple[float, ...] = (0.2, 0.5)
     """Shares of the run's steps after which the grid is made finer; one fewer than the resolutions."""
     num_samples: int = 128
@@ -79,14 +79,14 @@ class PlenoxelModel(EvaluatesImages, ExportsColors, Model):
         self.rgb_loss = MSELoss()
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
-        """Densities and colours, whose scales differ."""
+        """Densities and colours as two groups, because their scales need different learning rates."""
         return {
             "density": list(self.field.density_grids.parameters()),
             "color": list(self.field.color_grids.parameters()),
         }
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """Let finer grids join in as training goes on."""
+        """A callback that lets the next finer grid join after each share of `refine_at` of the run."""
         assert attributes.trainer is not None
         steps = attributes.trainer.config.max_num_iterations
 

@@ -1,4 +1,4 @@
-"""Rendering a capture: as many samples on every ray, drawn where small networks expect something."""
+"""Rendering a capture: every ray has equally many samples, drawn where small networks expect density."""
 
 from __future__ import annotations
 
@@ -29,39 +29,40 @@ class ProposalConfig:
     """How the samples of a capture's rays are found (mip-NeRF 360, nerfacto)."""
 
     num_samples: tuple[int, ...] = (48,)
-    """Samples of each ray for each proposal network, network by network; the first are even in disparity."""
+    """Samples of each ray for each proposal network; those of the first network are evenly spaced in
+    disparity."""
     num_field_samples: int = 24
-    """Samples of each ray for the field, drawn by the last network's weights."""
+    """Samples of each ray for the field, drawn in proportion to the weights of the last proposal network."""
     num_levels: int = 5
     """Levels of a proposal network's hash grid."""
     max_res: tuple[int, ...] = (128, 256)
-    """Cells along each axis of the finest level, network by network."""
+    """Cells along each axis of the hash grid's finest level, for each proposal network."""
     log2_hashmap_size: int = 15
     """Most rows of a level's table, as a power of two."""
     hidden_dim: int = 16
-    """Units of the hidden layer."""
+    """Units of the hidden layer of a proposal network."""
     norm: NormName = "none"
-    """Norm of the hidden layer."""
+    """Norm of the hidden layer of a proposal network."""
     interlevel_loss_mult: float = 1.0
     """Weight of the loss that trains the proposal networks."""
     distortion_loss_mult: float = 0.002
     """Weight of the loss that keeps matter together along a ray."""
     anneal_steps: int = 500
-    """Steps over which the networks' weights come to count in full."""
+    """Training steps over which the proposal networks' weights come to count in full."""
 
 
 class ProposalRenderer(nn.Module):
     """Renders rays through all of space.
 
     Args:
-        aabb: corners of the scene's box, which the proposal networks keep and do not use.
-        config: the sampling.
-        contraction: of space, as the field's.
-        implementation: of the hash grids.
-        samples_per_step: samples of a training step, of all processes together.
+        aabb: corners of the scene's box, which nerfstudio's proposal networks ask for but do not use here.
+        config: sizes and losses of the sampling.
+        contraction: contraction of space, the one that the field has.
+        implementation: implementation of the hash grids.
+        samples_per_step: samples of a training step, over all processes.
 
     Raises:
-        UserError: fewer than one proposal network, or than two samples of a ray.
+        UserError: there is no proposal network, or a ray has fewer than two samples.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class ProposalRenderer(nn.Module):
         self.num_rays = torch.tensor(max(rays, 8))
 
     def before_step(self, step: int) -> None:
-        """Let the proposal networks' weights count by how far they are trained."""
+        """Set how much the proposal networks' weights count, which grows over `anneal_steps` steps."""
         share = min(step / max(self.config.anneal_steps, 1), 1.0)
         slope = 10.0
         self.sampler.set_anneal(float(np.clip(slope * share / ((slope - 1) * share + 1), 0, 1)))
@@ -112,7 +113,7 @@ class ProposalRenderer(nn.Module):
     def render(
         self, field: HashRadianceField, bundle: RayBundle
     ) -> tuple[Rendered, Float[Tensor, "r 3"], dict[str, Tensor]]:
-        """What rays see, the colours of their last samples, and, in training, losses of the sampling."""
+        """Rendered rays, the colours of their last samples, and, in training, the losses of the sampling."""
         found: tuple[RaySamples, list[Tensor], list[RaySamples]] = self.sampler(
             bundle, density_fns=[network.density_fn for network in self.networks]
         )
@@ -147,7 +148,7 @@ class ProposalRenderer(nn.Module):
         harmonics: Float[Tensor, "r h"],
         samples: PackedSamples,
     ) -> Float[Tensor, "n 3"]:
-        """Colours of the samples that a picture shows, and of the last ones, which stand behind all."""
+        """Colours of samples that a picture shows, and of each ray's last one, the background; else zeros."""
         seen = sample_weights(density, samples)[0] >= MIN_WEIGHT
         seen[samples.first[1:] - 1] = True
         color = features.new_zeros(samples.num, 3)
@@ -163,7 +164,7 @@ class ProposalRenderer(nn.Module):
 
 
 def packed(ray_samples: RaySamples) -> PackedSamples:
-    """As many samples on each ray, ray after ray."""
+    """nerfstudio's samples, equally many on each ray, in the packed form: ray after ray."""
     starts, ends = (
         x[..., 0].detach().contiguous() for x in (ray_samples.frustums.starts, ray_samples.frustums.ends)
     )

@@ -1,4 +1,4 @@
-"""What rays see of a scene, whichever renderer draws the samples."""
+"""The result of rendering rays, whichever renderer draws the samples."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from bn_field_plugin.sampling import PackedSamples
 
 MIN_WEIGHT = 2e-4
-"""Least weight of a sample in a picture whose colour is asked for."""
+"""Least weight of a sample in a picture for which its colour is computed."""
 
 
 class Rendered(NamedTuple):
-    """What rays see, without any background."""
+    """Colour, opacity and depth of rays, without any background."""
 
     color: Float[Tensor, "r 3"]
     accumulation: Float[Tensor, "r 1"]
     depth: Float[Tensor, "r 1"]
-    """Distance at which half of the light has been absorbed; where less is, the far end."""
+    """Distance at which half of the light is absorbed; the ray's far end where less than half is."""
     densest: Float[Tensor, "r 1"]
     """Largest density of a sample; without a gradient."""
 

@@ -1,4 +1,4 @@
-"""Where a scene ends and what is behind it: options that every method has, and what follows from them."""
+"""Bounds and background of a scene: the options that every method has for them, and their consequences."""
 
 # No `from __future__ import annotations`: nerfstudio and tyro read the evaluated types of config fields.
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Shown = Literal["random", "last_sample", "black", "white"]
 
 @dataclass
 class SceneConfig:
-    """Mixin of configs, before nerfstudio's own class: a scene's bounds and background."""
+    """Mixin of configs, before nerfstudio's class among the bases: a scene's bounds and background."""
 
     scene: Literal["auto", "bounded", "unbounded"] = "auto"
     """Bounded: nothing outside the scene's box. Unbounded: all of space. Auto: bounded for Blender data,
@@ -29,7 +29,7 @@ class SceneConfig:
         """Whether nothing is outside the scene's box.
 
         Raises:
-            UserError: nobody has looked at the data yet.
+            UserError: `scene` is still auto, because nobody has looked at the data yet.
         """
         if self.scene == "auto":
             raise UserError(
@@ -39,13 +39,13 @@ class SceneConfig:
         return self.scene == "bounded"
 
     def shown_background(self, unbounded: Shown = "last_sample") -> Shown:
-        """The renderer's background.
+        """The renderer's background, with auto resolved.
 
         Args:
-            unbounded: what auto means for unbounded scenes.
+            unbounded: background that auto means for unbounded scenes.
 
         Raises:
-            UserError: as of `is_bounded`.
+            UserError: both the background and `scene` are auto (see `is_bounded`).
         """
         if self.background_color != "auto":
             return self.background_color
@@ -54,14 +54,14 @@ class SceneConfig:
 
 @dataclass
 class CalibratedSceneConfig(SceneConfig):
-    """The same for networks with statistics."""
+    """`SceneConfig` for networks with running statistics, which are made exact over some rays."""
 
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
 
 
 class ExportsColors:
-    """Mixin of models, before nerfstudio's own class: colours for exports, without the background."""
+    """Mixin of models, before nerfstudio's class among the bases: exports get colours without background."""
 
     renderer_rgb: RGBRenderer
 
