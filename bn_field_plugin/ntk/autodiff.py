@@ -1,4 +1,4 @@
-"""The Jacobian of any module by automatic differentiation, a block of outputs at a time."""
+"""The Jacobian of any module by automatic differentiation, for a block of outputs at a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bn_field_plugin.ntk.module_function import ModuleFunction
 from bn_field_plugin.ntk.progress import Tracker, silent
 
 BLOCK_BYTES = 2**28
-"""Memory for one block of cotangents."""
+"""Bytes of memory for one block of cotangents."""
 
 SPARSE_PARAMETERS = 2**16
-"""From this many parameters on, those that no output depends on are left out (tables of hash grids)."""
+"""Number of parameters from which on those that no output depends on, as in hash grids, are left out."""
 
 
 class AutodiffJacobian:
-    """Rows of the Jacobian by going back from each output through the whole batch.
+    """Makes rows of the Jacobian by a backward pass from each output through the whole batch.
 
     Args:
         function: the module at its points.
@@ -42,7 +42,7 @@ class AutodiffJacobian:
             self._pull(torch.zeros(self.num_outputs, dtype=self._dtype, device=self._device))
         except (
             RuntimeError
-        ):  # a part of the module that torch.func does not take, as autograd.Functions of old
+        ):  # torch.func cannot differentiate a part of it, such as an old-style autograd.Function
             self._is_functional = False
             self._pull = self._autograd()
         self._columns = self._active_columns() if self.num_parameters >= SPARSE_PARAMETERS else None
@@ -56,7 +56,7 @@ class AutodiffJacobian:
         return self.function.points.device
 
     def _autograd(self) -> Callable[[Tensor], Tensor]:
-        """Going back through a graph that is built once."""
+        """A function from a cotangent to its gradient, by backward passes through one kept graph."""
         parameters = {name: p.clone().requires_grad_() for name, p in self.function.parameters.items()}
         with torch.enable_grad():
             outputs = self.function(parameters)
@@ -75,7 +75,7 @@ class AutodiffJacobian:
         return pull
 
     def _active_columns(self) -> Tensor:
-        """Parameters that some output depends on: the others have no gradient along a random cotangent."""
+        """Indices of the parameters that an output depends on: with a gradient along a random cotangent."""
         generator = torch.Generator().manual_seed(0)
         u = torch.randn(self.num_outputs, generator=generator, dtype=torch.float64)
         return self._pull(u.to(self._device, self._dtype)).nonzero().squeeze(1)

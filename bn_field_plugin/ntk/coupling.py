@@ -1,4 +1,4 @@
-"""How the statistics of the batch depend on the parameters: what couples the samples of a batch.
+"""How the statistics of the batch depend on the parameters, which is what couples the samples of a batch.
 
 Every norm over the batch couples samples through its means and variances alone, S numbers in all, however
 many samples there are. With J_0 the Jacobian of the outputs with statistics held, A the gradients in the
@@ -7,7 +7,8 @@ statistics in earlier statistics, the Jacobian of the whole batch's function is
 
     J = J_0 + A (1 - B)^-1 T_0.
 
-The cost is linear in the number of samples, where going back from each output through the batch is quadratic.
+The cost is linear in the number of samples, while that of a backward pass from each output through the whole
+batch is quadratic.
 """
 
 from __future__ import annotations
@@ -21,21 +22,23 @@ from torch import Tensor
 from bn_field_plugin.ntk.tape import LayerTape, Outer, Tape
 
 BLOCK_BYTES = 2**23
-"""Size of the largest temporary tensors."""
+"""Bytes of the largest temporary tensors."""
 
 
 class LayerStatistics:
     """Gradients of the statistics of one layer's norm.
 
     Args:
-        tape: the network.
-        index: the layer.
+        tape: the network at its points.
+        index: number of the layer, from 0.
 
     Attributes:
         size: number S of statistics: means, then variances.
-        own: gradients in the layer's own linear map where each statistic sees one feature: entry [t, c] of
-            the parameter's row c.
-        below: gradients in all other parameters, those of lower layers.
+        own: gradients in the layer's own linear map, where each statistic depends on one feature: entry [t,
+            c] is the gradient of statistic t of feature c in row c of the parameter, the only row on which it
+            depends.
+        below: gradients in all other parameters: those of lower layers, and of this one where the norm is
+            pooled.
         earlier: gradients in the statistics of earlier layers; None where a layer has none.
     """
 
@@ -58,7 +61,7 @@ class LayerStatistics:
                 self.earlier[earlier] = found
 
     def _pooled(self, tape: Tape, index: int, sources: Float[Tensor, "2 n c"]) -> None:
-        """Two statistics of all features."""
+        """Find the gradients of a pooled norm's two statistics, which are over all features."""
         layer = tape.layers[index]
         product, rows = sources.movedim(0, 1), slice(None)
         blocks, hidden = layer.linear_blocks(product, rows), layer.hidden(product)
@@ -75,7 +78,7 @@ class LayerStatistics:
     def _by_feature(
         self, tape: Tape, index: int, sources: Float[Tensor, "2 n c"], slope: Float[Tensor, "n c"] | None
     ) -> None:
-        """A mean and a variance of each feature."""
+        """Find the gradients of the statistics where each feature has a mean and a variance of its own."""
         layer = tape.layers[index]
         own = sources if slope is None else sources * slope
         n, features = sources.shape[1:]
@@ -93,7 +96,8 @@ class LayerStatistics:
             sums = _Sums()
             for start in range(0, n, size):
                 rows = slice(start, min(start + size, n))
-                # One quantity for each feature, with the two weights that mean and variance give it.
+                # Mean and variance of a feature are sums of the same gradients with different weights, so one
+                # backward pass for each feature serves both.
                 quantities = weight[chosen].expand(rows.stop - start, -1, -1)
                 if slope is not None:
                     quantities = slope[rows, chosen, None] * quantities
@@ -109,7 +113,7 @@ class LayerStatistics:
             )
 
     def products_with(self, blocks: Mapping[str, Outer]) -> Float[Tensor, "s m"]:
-        """`T_0 J_0^T` for the rows of this layer, with J_0 as blocks of n samples and k outputs, m = n k."""
+        """`T_0 J_0^T` for this layer's rows of T_0; J_0 is in blocks of n samples and k outputs, m = n k."""
         n, k = next(iter(blocks.values())).left.shape[:2]
         total = next(iter(blocks.values())).left.new_zeros(self.size, n, k)
         for name, gradient in self.own.items():
@@ -131,7 +135,7 @@ class LayerStatistics:
         return total.flatten(1)
 
     def products_with_statistics(self, other: LayerStatistics) -> Float[Tensor, "s r"]:
-        """`T_0 T_0^T` between this layer's statistics and those of the same or a lower layer."""
+        """The part of `T_0 T_0^T` for this layer's statistics and those of `other`, this or a lower one."""
         like = next(iter(self.own.values()), None)
         like = next(iter(self.below.values())) if like is None else like
         total = like.new_zeros(self.size, other.size)
@@ -147,7 +151,7 @@ class LayerStatistics:
         return total
 
     def dense(self, name: str, shape: tuple[int, int]) -> Float[Tensor, "s p"] | None:
-        """Gradients in one parameter, of `shape` [c, d], as rows; None where there are none."""
+        """Gradients in a parameter of `shape` [c, d], a row for each statistic; None if all are zero."""
         if name in self.below:
             return self.below[name].flatten(1)
         if name not in self.own:
@@ -160,12 +164,14 @@ class Coupling:
     """T_0, B and A of all norms over the batch.
 
     Args:
-        tape: the network.
-        by_statistics: gradients of the outputs in the statistics of each layer, statistics held.
+        tape: the network at its points.
+        by_statistics: gradients of the outputs in the statistics of each layer, with those of other layers
+            held.
 
     Attributes:
-        layers: gradients of the statistics of each layer that has some.
-        influence: A (1 - B)^-1: the outputs' gradients in all statistics, each acting through later ones too.
+        layers: gradients of the statistics of each layer that has statistics.
+        influence: A (1 - B)^-1: the outputs' gradients in all statistics, where each also acts through the
+            statistics of later layers.
     """
 
     def __init__(self, tape: Tape, by_statistics: list[Tensor | None]) -> None:
@@ -186,7 +192,7 @@ class Coupling:
         )
 
     def span(self, layer: int) -> slice:
-        """Where the statistics of a layer stand among all of them."""
+        """The slice of all statistics that belongs to a layer."""
         return slice(self.offsets[layer], self.offsets[layer + 1])
 
     def correct(self, kernel: Float[Tensor, "m m"], blocks: Mapping[str, Outer]) -> Float[Tensor, "m m"]:
@@ -204,7 +210,7 @@ class Coupling:
         return kernel.add_(half).add_(half.T)
 
     def dense(self, names: list[str], shapes: Mapping[str, tuple[int, int]]) -> Float[Tensor, "s p"]:
-        """All of T_0, with the parameters in order."""
+        """All of T_0, with columns in the order of `names`."""
         rows = []
         for layer in self.layers:
             parts = []
@@ -217,7 +223,7 @@ class Coupling:
 
 
 def needed_bytes(tape_layers: list[LayerTape], itemsize: int) -> int:
-    """Bytes of T_0 of a network, to leading order."""
+    """Bytes that T_0 of a network takes, to leading order."""
     total, below = 0, 0
     for layer in tape_layers:
         total += layer.num_statistics * below * itemsize
@@ -226,7 +232,7 @@ def needed_bytes(tape_layers: list[LayerTape], itemsize: int) -> int:
 
 
 class _Sums:
-    """Sums over samples of the gradients of some features, weighted as their mean and variance ask."""
+    """Gradients of the means and variances of some features: weighted sums over samples."""
 
     def __init__(self) -> None:
         self.blocks: dict[str, Float[Tensor, "2 k c d"]] = {}
@@ -239,7 +245,7 @@ class _Sums:
         blocks: Mapping[str, Outer],
         statistics: list[Tensor | None],
     ) -> None:
-        """Add the gradients of some samples, with their weight in the means and in the variances."""
+        """Add the gradients of some samples, weighted by `share` for the means, by `spread` for variances."""
         for name, (left, right) in blocks.items():
             count, k, c = left.shape
             by_mean = left.reshape(count, k * c).T @ (right * share)

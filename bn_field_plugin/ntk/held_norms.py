@@ -1,4 +1,4 @@
-"""torch's norms with the statistics of what they get, or with ones that are held."""
+"""torch's own norms in a module: with the statistics of their inputs, or with statistics that are held."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bn_field_plugin.nn.norms.update_bn import UpdateBnSign
 
 
 def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
-    """torch's batch norms in a module by name, those of several processes and of any dimension too."""
+    """torch's batch norms in a module by name, of any dimension, synchronised ones included."""
     return {
         name: part
         for name, part in module.named_modules()
@@ -29,17 +29,17 @@ def _tracking_instance_norms(module: nn.Module) -> list[_InstanceNorm]:
 
 
 def take_from_batch(module: nn.Module) -> None:
-    """Make the norms of a module take the statistics of what they get, in any mode, and keep none."""
+    """Make torch's norms in a module use the statistics of their inputs in any mode, and record none."""
     for norm in (*batch_norms(module).values(), *_tracking_instance_norms(module)):
         norm.track_running_stats = False
         norm.running_mean = norm.running_var = norm.num_batches_tracked = None
 
 
 def hold_running(module: nn.Module) -> None:
-    """Make the norms of a module use their running statistics.
+    """Make torch's norms in a module use their running statistics.
 
     Raises:
-        UserError: one has none.
+        UserError: a batch norm has no running statistics.
     """
     for name, norm in batch_norms(module).items():
         if norm.running_mean is None or norm.running_var is None:
@@ -51,14 +51,14 @@ def hold_running(module: nn.Module) -> None:
 
 @torch.no_grad()
 def hold_those_of(module: nn.Module, run: Callable[[], Any]) -> None:
-    """Make the batch norms of a module use the exact statistics of one pass, for ever.
+    """Make torch's batch norms in a module use the exact statistics of one pass, from then on.
 
     Args:
-        module: whose norms take theirs from the batch (`take_from_batch`).
-        run: applies it.
+        module: a module whose norms use the statistics of their inputs (`take_from_batch`).
+        run: applies the module once.
 
     Raises:
-        UserError: a norm is passed several times, with other statistics each time.
+        UserError: the pass uses a norm several times, each time with other statistics.
     """
     norms = batch_norms(module)
     if not norms:

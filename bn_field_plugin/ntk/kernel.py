@@ -1,7 +1,7 @@
 """The neural tangent kernel of a module at given points, whichever way it is computed.
 
 The kernel is J J^T with J the Jacobian of the whole batch's function in the parameters (Jacot et al. 2018):
-with norms over the batch, an output at one point depends on all points, and J knows it.
+with norms over the batch, an output at one point depends on all points, and J includes that dependence.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ Backend = Literal["auto", "structured", "autodiff"]
 """`structured`: layer by layer, for a CoordinateMLP; `autodiff`: any module."""
 
 STATISTICS_PER_OUTPUT = 2
-"""Statistics of the batch for each output up to which the structured way is the faster one.
+"""Number of batch statistics for each output up to which the structured backend is faster than autodiff.
 
-Its work grows with points times statistics, that of going back from each output with the points squared.
+The structured backend's work grows with points times statistics, that of a backward pass from each output
+with the square of the points.
 """
 
 
 class Jacobian(Protocol):
-    """The m x p Jacobian of m = points x outputs in p parameters; rows by point, then output."""
+    """The m x p Jacobian of m = points x outputs in p parameters; rows are ordered by point, then output."""
 
     num_outputs: int
     num_parameters: int
@@ -47,7 +48,7 @@ class Jacobian(Protocol):
         ...
 
     def gram(self) -> Float[Tensor, "p p"]:
-        """`J^T J`, with the same eigenvalues but for zeros."""
+        """`J^T J`, whose eigenvalues are those of the kernel, but for zeros."""
         ...
 
     def times(self, vector: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
@@ -73,9 +74,9 @@ def jacobian(
     Args:
         module: from [n, d] points to [n, ...] outputs. It is copied, and keeps its statistics.
         points: distinct points.
-        statistics: whose statistics the norms over the batch use.
-        backend: how; chosen by sizes by default.
-        dtype: fp64 by default.
+        statistics: which statistics the norms over the batch use (see `Statistics`).
+        backend: how the Jacobian is computed; by default chosen by the sizes.
+        dtype: precision of the computation.
         tracker: shows progress.
 
     Raises:
@@ -104,10 +105,10 @@ def ntk(
     dtype: torch.dtype = torch.float64,
     tracker: Tracker = silent,
 ) -> Float[Tensor, "m m"]:
-    """The kernel J J^T, symmetric and positive semi-definite; arguments and errors as of `jacobian`.
+    """The kernel J J^T, symmetric and positive semi-definite; it takes the arguments of `jacobian`.
 
     Raises:
-        UserError: also where it does not fit into memory.
+        UserError: as `jacobian` does, or the kernel does not fit into memory.
     """
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
     choose_route(need_of(found, dtype), "kernel", available_bytes(points.device))
@@ -123,21 +124,21 @@ def parameter_gram(
     dtype: torch.dtype = torch.float64,
     tracker: Tracker = silent,
 ) -> Float[Tensor, "p p"]:
-    """J^T J, for more outputs than parameters; arguments and errors as of `ntk`."""
+    """J^T J, smaller than the kernel if outputs outnumber parameters; arguments and errors as of `ntk`."""
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
     choose_route(need_of(found, dtype), "gram", available_bytes(points.device))
     return found.gram()
 
 
 def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:
-    """Memory that the routes of a Jacobian take."""
+    """Memory that the routes to a spectrum take with a given Jacobian."""
     stores_rows = isinstance(found, AutodiffJacobian) and found.num_parameters < SPARSE_PARAMETERS
     extra = found.num_outputs * found.num_parameters * dtype.itemsize if stores_rows else 0
     return Need(found.num_outputs, found.num_parameters, extra, dtype.itemsize)
 
 
 def num_statistics(module: nn.Module) -> int:
-    """Means and variances of the batch that the norms of a module take."""
+    """Number of means and variances that the norms over the batch of a module take."""
     return sum(2 * norm.running_mean.numel() for norm in running_norms(module))
 
 

@@ -1,7 +1,7 @@
-"""Spectra from products alone, where no matrix fits: the largest eigenvalues, and the density.
+"""Spectra from products with the kernel alone, where no matrix fits: largest eigenvalues, and density.
 
-The largest come from ARPACK's Lanczos iteration (scipy's `eigsh`), the density from stochastic Lanczos
-quadrature (Ubaru, Chen & Saad 2017; Ghorbani et al. 2019).
+The largest eigenvalues come from ARPACK's Lanczos iteration (scipy's `eigsh`), the density of all eigenvalues
+from stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017; Ghorbani et al. 2019).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Density(NamedTuple):
     weights: Float[np.ndarray, " k"]
 
     def mean(self) -> float:
-        """Mean eigenvalue: an unbiased estimate."""
+        """An unbiased estimate of the mean eigenvalue."""
         return float(self.weights @ self.values)
 
     def variance(self) -> float:
-        """Variance of the eigenvalues."""
+        """An estimate of the variance of the eigenvalues."""
         return float(self.weights @ self.values**2 - self.mean() ** 2)
 
     def quantile(self, share: float) -> float:
@@ -42,7 +42,7 @@ class Density(NamedTuple):
 
 
 def kernel_operator(found: Jacobian) -> LinearOperator:
-    """`J J^T` as scipy takes it: products only."""
+    """`J J^T` as scipy's linear operator, which only multiplies."""
     from scipy.sparse.linalg import LinearOperator
 
     def product(vector: np.ndarray) -> np.ndarray:
@@ -59,8 +59,8 @@ def largest(operator: LinearOperator, count: int = 10, seed: int = 0) -> Float[n
 
     Args:
         operator: symmetric and positive semi-definite.
-        count: how many; less than its size.
-        seed: of the first vector.
+        count: number of eigenvalues; less than the operator's size.
+        seed: seed of the random first vector.
     """
     from scipy.sparse.linalg import eigsh
 
@@ -77,8 +77,8 @@ def density(
     Args:
         operator: symmetric and positive semi-definite.
         steps: Lanczos steps of each probe; the ends of the spectrum are sharp after a few tens.
-        probes: random vectors; the error of the mean falls as 1 / sqrt(size * probes).
-        seed: of the probes.
+        probes: number of random vectors; the error of the mean falls as 1 / sqrt(size * probes).
+        seed: seed of the probes.
         tracker: shows progress.
     """
     generator = np.random.default_rng(seed)
@@ -95,7 +95,7 @@ def density(
 def _quadrature(
     operator: LinearOperator, start: Float[np.ndarray, " n"], steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss quadrature from one Lanczos run, reorthogonalised fully."""
+    """Nodes and weights of Gauss quadrature from one Lanczos run with full reorthogonalisation."""
     from scipy.linalg import eigh_tridiagonal
 
     basis = [start]
@@ -105,7 +105,7 @@ def _quadrature(
         vector = operator.matvec(basis[-1])
         diagonal.append(float(vector @ basis[-1]))
         known = np.stack(basis)
-        for _ in range(2):  # once loses digits, twice is enough (Parlett)
+        for _ in range(2):  # orthogonalising once loses digits, twice is enough (Parlett)
             vector = vector - known.T @ (known @ vector)
         norm = float(np.linalg.norm(vector))
         if len(basis) == steps or norm <= 1e-12 * max(abs(d) for d in diagonal):

@@ -1,9 +1,10 @@
 """The kernel of wide ReLU networks without norm, in closed form.
 
-Weights are independent with mean 0 and variance sigma_w^2 / fan_in, biases with variance sigma_b^2, as in
-the *standard* parameterisation: what torch's layers learn are the weights themselves, so the kernel grows
-with the width. (In the NTK parameterisation of Jacot et al. weights are sigma_w / sqrt(fan_in) times what is
-learned, and the kernel has a limit; a layer's share there is sigma_w^2 / fan_in times ours.)
+Weights are independent with mean 0 and variance sigma_w^2 / fan_in, biases with variance sigma_b^2, in the
+*standard* parameterisation: as in torch's layers, the weights themselves are learned, so the kernel grows
+with the width. (In the NTK parameterisation of Jacot et al. weights are sigma_w / sqrt(fan_in) times the
+learned numbers, and the kernel has a limit; a layer's share there is sigma_w^2 / fan_in times the share
+here.)
 
 Sources: arc-cosine kernels, Cho & Saul 2009; moments of the spectrum, Karakida et al., AISTATS 2019.
 """
@@ -30,7 +31,7 @@ class MeanField:
     mean: float
     """Mean eigenvalue, alpha kappa_1 M."""
     variance: float
-    """Mean square less the square of the mean."""
+    """Variance of the eigenvalues: their mean square less the square of their mean."""
     maximum: float
     """Largest eigenvalue, alpha ((n - 1) kappa_2 + kappa_1) M."""
     kappa1: float
@@ -42,10 +43,10 @@ class MeanField:
 def closed_form_ntk(
     features: Float[np.ndarray, "n d"], width: int, depth: int, init: Initialisation = "pytorch"
 ) -> Float[np.ndarray, "n n"]:
-    """The kernel of one output in the limit of large width, at a given width, standard parameterisation.
+    """The kernel of one output by the formula for large widths, at a given width, standard parameterisation.
 
-    `sum_l (fan_in_l qhat_{l-1} + 1) qtilde_l` over linear layers, the 1 for the bias; `qhat` is the moment
-    of a layer's inputs, `qtilde` that of the gradients in its products.
+    It is the sum of `(fan_in_l qhat_{l-1} + 1) qtilde_l` over linear layers l. The 1 stands for the bias;
+    `qhat` is the second moment of a layer's inputs, `qtilde` that of the gradients in its products.
 
     Args:
         features: what the first layer sees (encoded points).
@@ -68,7 +69,7 @@ def closed_form_ntk(
     gradient = np.ones_like(input_moments[0])
     total = fan_ins[-1] * input_moments[-1] + 1
     for layer in range(depth - 1, -1, -1):
-        # Back through the linear layer above, whose weights have its own variance, and the ReLU.
+        # Go back through the linear layer above, whose weights have that layer's variance, and the ReLU.
         gradient = gradient * variances(init, fan_ins[layer + 1])[0] * slopes[layer]
         total = total + (fan_ins[layer] * input_moments[layer] + 1) * gradient
     return total
@@ -83,15 +84,15 @@ def mean_field(
 ) -> MeanField:
     """Predicted mean, variance and largest eigenvalue of a ReLU network without norm.
 
-    Moments of pairs are averaged over the given points, where the theory takes inputs of equal norm. Outputs
-    of a point have kernels of their own, equal in the limit: the mean and the largest eigenvalue do not
-    depend on their number.
+    Moments of pairs of points are averaged over the given points, while the theory assumes inputs of equal
+    norm. Each output of a point has a kernel of its own, and these are equal in the limit, so the mean and
+    the largest eigenvalue do not depend on the number of outputs.
 
     Args:
         features: what the first layer sees (encoded points).
         width: units M of each hidden layer.
         depth: hidden layers.
-        out_dim: outputs of a point; only alpha depends on it.
+        out_dim: number of outputs at a point; only alpha depends on it.
         init: whose variances.
     """
     kernel = closed_form_ntk(features, width, depth, init)
@@ -130,10 +131,10 @@ def relu_moments(moment: Float[np.ndarray, "n n"]) -> tuple[np.ndarray, np.ndarr
 
 
 def variances(init: str, fan_in: int) -> tuple[float, float]:
-    """sigma_w^2 (weights times fan_in) and sigma_b^2 of an initialisation.
+    """sigma_w^2 (fan_in times the variance of the weights) and sigma_b^2 of an initialisation.
 
     Raises:
-        UserError: an initialisation that is not for ReLU.
+        UserError: the initialisation is not one for ReLU.
     """
     if init == "pytorch":
         return 1 / 3, 1 / (3 * fan_in)

@@ -1,4 +1,4 @@
-"""What fits into memory, and which route to take where something does not."""
+"""Which matrices of a spectrum fit into memory, and which route to take where one does not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from bn_field_plugin.errors import UserError
 
 Route = Literal["kernel", "gram", "matrix-free"]
-"""`kernel`: J J^T; `gram`: J^T J; `matrix-free`: products with J and J^T only."""
+"""Routes to a spectrum. `kernel`: from J J^T; `gram`: from J^T J; `matrix-free`: by products with J and
+J^T."""
 
 WORKING_COPIES = 3
-"""Matrices of the kernel's size that making and diagonalising it holds at a time."""
+"""Number of matrices of the kernel's size that are in memory while it is made and diagonalised."""
 
 
 def available_bytes(device: torch.device | str = "cpu") -> int:
@@ -47,20 +48,20 @@ class Need:
     extra: int = 0
     """Bytes that every route needs beside its matrix."""
     itemsize: int = 8
-    """Bytes of a number."""
+    """Bytes of one number."""
 
     def bytes(self, route: Route) -> int:
-        """Bytes of a route, to leading order."""
+        """Bytes that a route takes, to leading order."""
         vectors = 64 * (self.outputs + self.parameters) * self.itemsize
         side = {"kernel": self.outputs, "gram": self.parameters, "matrix-free": 0}[route]
         return self.extra + vectors + WORKING_COPIES * side**2 * self.itemsize
 
 
 def choose_route(need: Need, wanted: Route | Literal["auto"], free: int) -> Route:
-    """The route that is asked for, or the cheapest exact one that fits, or else the matrix-free one.
+    """The route that is asked for; for "auto" the cheapest exact one that fits, or else the matrix-free one.
 
     Raises:
-        UserError: the route does not fit; the message says what would.
+        UserError: the wanted route does not fit; the message says which route would.
     """
     exact: Route = "kernel" if need.outputs <= need.parameters else "gram"
     if wanted == "auto":

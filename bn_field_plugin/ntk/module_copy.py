@@ -1,4 +1,4 @@
-"""A copy of anybody's module that computes in one precision, with all that it keeps."""
+"""A copy of a user's module, with all tensors that it keeps, that computes in one precision."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from bn_field_plugin.errors import UserError
 Result = TypeVar("Result")
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-"""Complex numbers of each precision."""
+"""The complex dtype of each real one."""
 
 
 def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> nn.Module:
     """A copy of a module whose parameters, buffers and other tensors have one precision.
 
-    Complex ones stay complex; lazy parameters get their shapes from a pass over the points.
+    Complex tensors stay complex; lazy parameters get their shapes from a pass over the points.
 
     Args:
         module: any module, which stays as it is.
-        points: what it will be applied to.
-        dtype: real numbers of that precision.
+        points: points to which the copy will be applied.
+        dtype: real dtype of the precision.
 
     Raises:
-        UserError: a module that cannot be copied or run.
+        UserError: the module cannot be copied or run.
     """
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         raise UserError(
@@ -37,14 +37,15 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
         )
     while isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         module = module.module
-    # What hooks compute from parameters, as those of weight_norm, is of a graph, which is not copied.
+    # Tensors that hooks compute from parameters, such as weight_norm's, belong to a graph, and deepcopy
+    # refuses them.
     memo: dict[int, Any] = {
         id(value): value.detach().clone()
         for part in module.modules()
         for value in vars(part).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
-    # torch cannot copy those of LazyBatchNorm.
+    # torch cannot copy the uninitialised buffers of LazyBatchNorm.
     for buffer in module.buffers():
         if is_lazy(buffer):
             memo[id(buffer)] = UninitializedBuffer(  # type: ignore[call-arg]
@@ -52,15 +53,15 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
             )
     try:
         found = copy.deepcopy(module, memo)
-    except Exception as error:  # whatever a user's class does
+    except Exception as error:  # a user's class may raise anything
         raise UserError(
             f"the module cannot be copied ({first_line(error)}): give it without what copy.deepcopy refuses"
         ) from error
     if any(is_lazy(tensor) for tensor in [*found.parameters(), *found.buffers()]):
         modes = [(part, part.training) for part in found.modules()]
-        found.eval()  # the pass is not to move running statistics
+        found.eval()  # so that the pass does not change running statistics
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)  # the same weights in every copy
+            torch.manual_seed(0)  # so that every copy draws equal weights
             attempt(lambda: found(points.float()), points)
         for part, training in modes:
             part.training = training
@@ -73,20 +74,20 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
 
 
 def attempt(call: Callable[[], Result], points: Tensor) -> Result:
-    """What a call of a user's module gives.
+    """The result of a call of a user's module, whose errors become one line.
 
     Args:
         call: applies the module.
-        points: to these.
+        points: the points to which it is applied.
 
     Raises:
-        UserError: it cannot be run on them; the message says why.
+        UserError: the module cannot be run on the points; the message says why.
     """
     try:
         return call()
     except UserError:
         raise
-    except Exception as error:  # whatever a user's class does
+    except Exception as error:  # a user's class may raise anything
         reason = first_line(error)
         is_cast = any(words in reason for words in ("dtype", "scalar type", "type Double", "type Float"))
         if is_cast and "indices" not in reason:
@@ -114,7 +115,7 @@ def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _converted_within(value: Any, dtype: torch.dtype) -> Any:
-    """A tensor, or those in nested lists, tuples and dicts, in a precision; all else as it is."""
+    """Convert a tensor, or the tensors in nested lists, tuples and dicts; all else is returned as it is."""
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return _converted(value, dtype)
     if type(value) in (list, tuple):

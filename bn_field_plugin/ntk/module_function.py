@@ -16,9 +16,9 @@ from bn_field_plugin.ntk.held_norms import hold_running, hold_those_of, take_fro
 from bn_field_plugin.ntk.module_copy import attempt, copy_in_precision
 
 Statistics = Literal["batch", "frozen", "running"]
-"""What norms over the batch normalise with: `batch`, the statistics of the given points, which move with the
-parameters and so couple the samples; `frozen`, the same numbers held; `running`, the module's own, held.
-"""
+"""The statistics with which norms over the batch normalise. `batch`: those of the given points, which change
+with the parameters and so couple the samples. `frozen`: the same numbers, held constant. `running`: the
+module's own running statistics, held constant."""
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -26,25 +26,25 @@ HALF = (torch.float16, torch.bfloat16)
 class ModuleFunction:
     """Outputs of a copy of a module at given points.
 
-    The module itself and its running statistics stay as they are. torch's batch norms are held as ours are,
-    whatever mode the module is in. Complex parameters count as two real ones.
+    The module itself and its running statistics stay as they are. torch's batch norms are treated like those
+    of this package, whatever mode the module is in. A complex parameter counts as two real ones.
 
     Args:
         module: any module from [n, d] points to [n, ...] outputs.
         points: the points.
-        statistics: whose statistics the norms over the batch use.
-        dtype: fp64 by default; fp32 is faster, and loses the tail of the spectrum.
+        statistics: which statistics the norms over the batch use (see `Statistics`).
+        dtype: precision; fp32 is faster than the default, fp64, but loses the tail of the spectrum.
 
     Raises:
         UserError: the module is in half precision, cannot be copied or run, has nothing to learn, or has
             outputs that are not differentiable, differ from call to call, or are not one row for each point.
-        CoupledError: the statistics are to be held, and samples depend on each other nonetheless.
+        CoupledError: the statistics are to be held, but samples still depend on each other.
 
     Attributes:
-        parameters: what is differentiated, detached, by name.
-        num_points: n.
-        num_outputs: n times the outputs of a point; all rows are ordered by point, then output.
-        num_parameters: numbers in `parameters`.
+        parameters: learned parameters of the copy, detached, by name.
+        num_points: number n of points.
+        num_outputs: n times the number of outputs at a point; rows are ordered by point, then output.
+        num_parameters: count of all numbers in `parameters`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ModuleFunction:
         self.num_outputs = self._check()
 
     def __call__(self, parameters: dict[str, Tensor]) -> Float[Tensor, " m"]:
-        """Outputs with given parameters, flattened; buffers that a pass would update stay as they are."""
+        """Outputs with given parameters, flattened; the copy's buffers do not change."""
         return self._outputs(parameters, self.points).reshape(-1)
 
     def _outputs(self, parameters: dict[str, Tensor], points: Float[Tensor, "n d"]) -> Tensor:
@@ -90,18 +90,18 @@ class ModuleFunction:
             place: tensor for name, tensor in {**buffers, **own}.items() for place in self._places[name]
         }
         with self._mode():
-            inputs = (points.clone(),)  # it may change them in place
+            inputs = (points.clone(),)  # the module may change its input in place
             return single(torch.func.functional_call(self.module, everywhere, inputs, tie_weights=False))
 
     def _hold_statistics(self) -> None:
-        """Give the norms over the batch the statistics that were asked for, torch's norms among them."""
+        """Set up all norms over the batch, torch's too, for the statistics that were asked for."""
         if self.statistics == "running":
             hold_running(self.module)
             return
         take_from_batch(self.module)
         if self.statistics == "frozen":
             with torch.no_grad(), batch_statistics(self.module):
-                attempt(self._pass, self.points)  # what is wrong shows here
+                attempt(self._pass, self.points)  # a pass that fails is told here in one line
             calibrate(self.module, [self.points], lambda _: self._pass())
             with frozen_statistics(self.module):
                 hold_those_of(self.module, self._pass)
@@ -131,7 +131,7 @@ class ModuleFunction:
         with torch.enable_grad():
             first = attempt(lambda: self(parameters), self.points)
             is_differentiable = first.is_floating_point() and first.requires_grad
-            first = first.detach()  # frees its graph before the next one is built
+            first = first.detach()  # frees the graph of the first pass before the second builds its own
             second = self(parameters).detach()
         if not is_differentiable:
             raise UserError(
@@ -158,17 +158,17 @@ class ModuleFunction:
         return first.numel()
 
     def _check_uncoupled(self, outputs: Float[Tensor, " m"]) -> None:
-        """With statistics that are held, a point's outputs must not depend on the other points.
+        """Check, for statistics that are held, that a point's outputs do not depend on the other points.
 
         Raises:
-            CoupledError: they do.
+            CoupledError: outputs at half of the points change when the other half is left out.
         """
         half = self.num_points // 2
         if half == 0:
             return
         try:
             alone = self._outputs(self.parameters, self.points[:half]).reshape(-1)
-        except Exception:  # it takes just so many points
+        except Exception:  # a module that takes just this number of points cannot be checked
             return
         together = outputs[: alone.numel()]
         if alone.shape != outputs[: outputs.numel() * half // self.num_points].shape:
@@ -182,9 +182,9 @@ class ModuleFunction:
 
 
 def places_of(module: nn.Module) -> dict[str, list[str]]:
-    """Where each parameter and buffer is kept, by its first name: several places where it is shared.
+    """All names of each parameter and buffer, by the first of them; a shared one has several.
 
-    `functional_call` finds them itself, but loses them where a module with shared parameters has two names.
+    `functional_call` finds shared parameters itself, but not all if a module that holds one has two names.
     """
     found: dict[Tensor, list[str]] = {}
     for prefix, part in module.named_modules():
@@ -195,14 +195,14 @@ def places_of(module: nn.Module) -> dict[str, list[str]]:
 
 
 class CoupledError(UserError):
-    """A module whose samples depend on each other in a way that cannot be held."""
+    """Samples of a module depend on each other through something that cannot be held constant."""
 
 
 def single(outputs: Any) -> Tensor:
     """The one tensor that a module returns, alone or in a dict, list or tuple.
 
     Raises:
-        UserError: none, or several.
+        UserError: the module returns no tensor, or several.
     """
     if isinstance(outputs, Tensor):
         return outputs

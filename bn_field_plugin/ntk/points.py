@@ -1,4 +1,4 @@
-"""Points at which a kernel is taken: grids, random ones, those of a file, and what makes them unfit."""
+"""Points at which a kernel is taken: grids, random points, points of a file; and a check of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bn_field_plugin.errors import UserError
 
 
 def grid(side: int, dim: int = 2) -> Float64[Tensor, "n dim"]:
-    """Centres of the `side^dim` equal cells of [-1, 1]^dim, the last coordinate fastest.
+    """Centres of the `side^dim` equal cells of [-1, 1]^dim; the last coordinate changes fastest.
 
     Raises:
         UserError: fewer than two points.
@@ -42,7 +42,7 @@ def read_points(path: Path) -> Float64[Tensor, "n dim"]:
     """Points of a file: `.npy`, or text with one point a line (`.csv` with commas, others with blanks).
 
     Raises:
-        UserError: no such file, or one that holds no table of numbers.
+        UserError: the file is missing, or holds no table of numbers.
     """
     if not path.is_file():
         raise UserError(f"--points {path}: no such file; give .npy, .csv or .txt with one point a line")
@@ -58,10 +58,10 @@ def read_points(path: Path) -> Float64[Tensor, "n dim"]:
 
 
 def check_points(points: Float[Tensor, "n dim"]) -> None:
-    """Make sure that points can be told apart: equal ones give equal rows, hence eigenvalues that are zero.
+    """Make sure that points are finite and distinct: equal points give equal rows, hence zero eigenvalues.
 
     Raises:
-        UserError: no [n, dim] table, fewer than two points, values that are not finite, or duplicates.
+        UserError: the points are no [n, dim] table, fewer than two, not finite, or some are equal.
     """
     if points.ndim != 2 or points.shape[0] < 2:
         raise UserError(f"points have shape {tuple(points.shape)}: give a table of at least two, one a row")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 Tracker = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Goes through a sequence and tells how far it is."""
+"""Function that iterates over a sequence and shows how far it is; takes the sequence and a description."""
 
 
 def silent(items: Sequence[Any], description: str) -> Iterable[Any]:
-    """Tell nothing."""
+    """Iterate without showing any progress."""
     return items
 
 

@@ -1,4 +1,4 @@
-"""What a training pass calls a module with: the samples at which its kernel is taken."""
+"""Recording of a module's inputs in a training pass: the samples at which its kernel is taken."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 def first_inputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
     """Note the first input that each module is called with, in the order of the calls.
 
-    Also where its `forward` is called by name, as nerfstudio calls that of fields, which no hook sees.
+    Calls of `forward` by its name are noted too. nerfstudio calls fields that way, and torch's hooks miss it.
 
     Args:
-        modules: those to listen to, by the names under which the inputs are noted.
+        modules: the modules to listen to, by the names under which their inputs are noted.
     """
     inputs: dict[str, Any] = {}
 
@@ -43,12 +43,12 @@ def first_inputs(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
 def distinct_rows(
     points: Float[Tensor, "n d"], count: int, generator: torch.Generator
 ) -> Int64[Tensor, " k"]:
-    """Indices of at most `count` points of which no two are equal, drawn at random; on the CPU.
+    """Indices, on the CPU, of at most `count` points drawn at random, no two of which are equal.
 
     Args:
-        points: some of them may be equal.
-        count: how many to draw.
-        generator: of the random numbers.
+        points: the points to choose from, some of which may be equal.
+        count: number of points to draw.
+        generator: source of the random numbers.
     """
     distinct, inverse = torch.unique(points, dim=0, return_inverse=True)
     order = torch.randperm(len(points), generator=generator)

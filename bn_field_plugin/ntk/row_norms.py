@@ -1,7 +1,7 @@
 """Backward passes of the norms row by row, with the statistics as variables of their own.
 
-A norm over the batch couples the samples through its statistics only. With those held, each row (sample)
-has gradients of its own: in its input, in scale and shift, and in the statistics.
+A norm over the batch couples the samples through its statistics only. With the statistics held, each row
+(sample) has gradients of its own: in its input, in scale and shift, and in the statistics.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ class NormGradients(NamedTuple):
     weight: Float[Tensor, "n k c"]
     bias: Float[Tensor, "n k c"]
     statistics: Float[Tensor, "n k s"] | None
-    """In means, then biased variances; None where `RowNorm.through_affine` gives them, or none are."""
+    """Gradients in the means, then in the biased variances; None if `RowNorm.through_affine` gives them, or
+    if the norm has no statistics of the batch."""
 
 
 class RowNorm:
     """One norm at given inputs.
 
     Args:
-        norm: the norm; one over the batch is of `COUPLING`.
-        inputs: what it normalises.
-        with_batch: use the statistics of these inputs, not the running ones.
+        norm: the norm; if it is over the batch, one of `COUPLING`.
+        inputs: values that it normalises.
+        with_batch: use the statistics of these inputs, not the running statistics.
     """
 
     num_statistics = 0
-    """Means and variances together; 0 where samples are not coupled."""
+    """Number of means and variances together; 0 if the norm does not couple samples."""
     pooled = False
     """Whether one mean and one variance serve all features."""
 
@@ -49,7 +50,7 @@ class RowNorm:
         self.inputs = inputs
         self._pulled: slice | None = None
         self._bare = copy.deepcopy(norm)
-        """Without scale and shift, which are the same for all norms."""
+        """The norm without its scale and shift, whose gradients are the same for all norms."""
         torch.nn.init.ones_(self._bare.weight)
         torch.nn.init.zeros_(self._bare.bias)
         if not isinstance(norm, RunningNorm):
@@ -62,21 +63,21 @@ class RowNorm:
             self.mean, self.var, self.count = norm.running_mean, norm.running_var, norm._running_count()
 
     def sources(self) -> Float[Tensor, "2 n c"]:
-        """Derivatives of the statistics by the inputs: weights of mean and variance at each entry.
+        """Derivatives of the statistics in the inputs, first of the means, then of the variances.
 
-        Entry [t, j, c] belongs to the statistic t of feature c, or to the only one of a pooled norm.
+        Entry [t, j, c] is the derivative in `inputs[j, c]` of statistic t of feature c, or of a pooled norm.
         """
         n = self.inputs.shape[0] * (self.inputs.shape[1] if self.pooled else 1)
         return torch.stack([torch.full_like(self.inputs, 1 / n), (self.inputs - self.mean) * (2 / n)])
 
     def backward(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
-        """Gradients from those in the outputs of some rows."""
+        """Gradients in inputs, scale, shift and statistics, from gradients in the outputs of some rows."""
         if isinstance(self.norm, AffineNorm):
             return self._affine(cotangent, rows)
         return self._differentiated(cotangent, rows)
 
     def _affine(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
-        """Of batch and global norm: with held statistics they are a scale and a shift."""
+        """Gradients of batch and global norm, which with held statistics are a scale and a shift."""
         inverse = torch.rsqrt(self.var + self.norm.eps)
         normal = (self.inputs[rows, None, :] - self.mean) * inverse
         by_input = cotangent * (self.norm.weight * inverse)
@@ -85,9 +86,10 @@ class RowNorm:
     def through_affine(
         self, weight: Float[Tensor, "*rows c"], bias: Float[Tensor, "*rows c"]
     ) -> Float[Tensor, "*rows s"] | None:
-        """Gradients in the statistics from those in scale and shift; None of a norm that is not affine.
+        """Gradients in the statistics from those in scale and shift; None if the norm is not affine.
 
-        Linear, so sums over samples may go through: the mean acts as a shift, the variance as a scale.
+        The mean acts as a shift, and the variance as a scale. The map is linear, so it can be applied to sums
+        over samples.
         """
         if not isinstance(self.norm, AffineNorm):
             return None
@@ -96,7 +98,7 @@ class RowNorm:
         return torch.cat([p.sum(-1, keepdim=True) for p in parts] if self.pooled else parts, dim=-1)
 
     def _differentiated(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
-        """Of any norm, by torch.func over its formula, with each row's statistics apart."""
+        """Gradients of any norm, by torch.func over its formula, with separate statistics for each row."""
         if self._pulled != rows:
             self._normal, self._pull = cast(Any, torch.func.vjp(self._formula(), *self._variables(rows)))
             self._pulled = rows
@@ -109,11 +111,11 @@ class RowNorm:
 
     @property
     def _has_own_statistics(self) -> bool:
-        """Whether gradients in the statistics are asked for that `through_affine` does not give."""
+        """Whether there are gradients in the statistics that `through_affine` does not give."""
         return bool(self.num_statistics) and not isinstance(self.norm, AffineNorm)
 
     def _variables(self, rows: slice) -> list[Tensor]:
-        """Inputs of some rows, and the statistics for each of them where their gradients are asked for."""
+        """Inputs of some rows, and a copy of the statistics for each row where `_has_own_statistics`."""
         inputs = self.inputs[rows]
         if not self._has_own_statistics:
             return [inputs]

@@ -1,4 +1,4 @@
-"""The spectrum of a module at points: the one door to it, whichever way is taken."""
+"""The spectrum of a module at points, whichever way it is computed; commands and viewer all call it here."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Estimate:
     """How a spectrum is estimated where its matrices do not fit into memory."""
 
     top: int = 10
-    """Largest eigenvalues that are found."""
+    """Number of largest eigenvalues to find."""
     steps: int = 60
-    """Lanczos steps of a probe of the density."""
+    """Lanczos steps for each probe of the density."""
     probes: int = 8
-    """Random probes of the density."""
+    """Number of random probes of the density."""
     seed: int = 0
     """Seed of the probes."""
 
@@ -39,20 +39,21 @@ class Spectrum:
     """Eigenvalues of the kernel of a module at points."""
 
     values: Float[np.ndarray, " k"]
-    """The largest first, clamped at zero: all of them, or the largest few of a route that is matrix-free."""
+    """Eigenvalues, the largest first, clamped at zero: all, or the largest few if the route is
+    matrix-free."""
     route: Route
-    """The way that was taken."""
+    """The route that was taken."""
     num_outputs: int
     """Number of points times number of outputs."""
     num_parameters: int
     """Number of parameters."""
     seconds: float
-    """Wall clock."""
+    """Wall clock seconds of the computation."""
     density: Density | None = None
-    """An estimate of how all eigenvalues lie, where the route is matrix-free."""
+    """Estimated density of all eigenvalues, if the route is matrix-free."""
 
     def numbers(self) -> dict[str, float]:
-        """What the spectrum says, by name: as of `SpectrumStatistics`, or what an estimate can tell of it."""
+        """Numbers of the spectrum by name: those of `SpectrumStatistics`, or as many as an estimate gives."""
         if self.density is None:
             return statistics_of(self.values).as_dict()
         mean = self.density.mean()
@@ -81,15 +82,16 @@ def spectrum(
     Args:
         module: from [n, d] points to [n, ...] outputs. It is copied, and keeps its statistics.
         points: distinct points.
-        statistics: whose statistics the norms over the batch use.
-        route: by default the smaller of the two matrices, and neither where neither fits into memory.
-        backend: how the Jacobian is computed; chosen by sizes by default.
-        dtype: fp64 by default.
+        statistics: which statistics the norms over the batch use (see `Statistics`).
+        route: by default by the smaller of the two matrices, or without a matrix if it does not fit into
+            memory.
+        backend: how the Jacobian is computed; by default chosen by the sizes.
+        dtype: precision of the computation.
         estimate: how the matrix-free route estimates.
         tracker: shows progress.
 
     Raises:
-        UserError: as of `jacobian`, or a route that does not fit into memory.
+        UserError: as `jacobian` does, or the route does not fit into memory.
     """
     start = time.perf_counter()
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
@@ -116,10 +118,10 @@ def eigenvalues(
     dtype: torch.dtype = torch.float64,
     tracker: Tracker = silent,
 ) -> Float[np.ndarray, " m"]:
-    """All eigenvalues of a spectrum, for those who cannot use an estimate; arguments as of `spectrum`.
+    """All eigenvalues of a spectrum, where an estimate is of no use; it takes the arguments of `spectrum`.
 
     Raises:
-        UserError: as of `spectrum`, and where only the matrix-free route would fit.
+        UserError: as `spectrum` does, or only the matrix-free route would fit.
     """
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
     chosen = choose_route(need_of(found, dtype), route, available_bytes(points.device))
@@ -136,6 +138,6 @@ def _all_eigenvalues(found: Jacobian, route: Route) -> Float[np.ndarray, " m"]:
     matrix = found.kernel() if route == "kernel" else found.gram()
     values = torch.linalg.eigvalsh(matrix).clamp_min_(0).flip(0).cpu().numpy()
     result = np.zeros(found.num_outputs)
-    kept = min(len(values), found.num_outputs)  # beyond it they are zero, of either matrix
+    kept = min(len(values), found.num_outputs)  # the eigenvalues beyond these are zero, by either route
     result[:kept] = values[:kept]
     return result

@@ -1,4 +1,4 @@
-"""What a spectrum says: eigenvalues as a few numbers and as a histogram."""
+"""Summaries of a spectrum: a few numbers and a histogram of its eigenvalues."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 TAIL = 0.1
-"""Share of the eigenvalues, the largest, that `tail_share` leaves out."""
+"""Share of the eigenvalues, taken from the largest on, that `tail_share` leaves out."""
 
 RESOLVED = 1e-12
-"""Eigenvalues below this share of the largest are rounding in fp64, and count as zero."""
+"""Eigenvalues below this share of the largest are rounding errors of fp64, and count as zero."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SpectrumStatistics:
     mean: float
     """Mean eigenvalue, the trace over n."""
     variance: float
-    """Variance of the eigenvalues, over n."""
+    """Variance of the eigenvalues (divided by n, not n - 1)."""
     maximum: float
     """Largest eigenvalue."""
     top_share: float
@@ -29,16 +29,16 @@ class SpectrumStatistics:
     effective_rank: float
     """Exponential of the entropy of the eigenvalues' shares of the trace (Roy & Vetterli 2007), in [1, n]."""
     condition: float
-    """Largest over smallest eigenvalue; infinite where the smallest is rounding."""
+    """Largest over smallest eigenvalue; infinite if the smallest counts as zero."""
     median_to_mean: float
     """Median over mean: 1 for equal eigenvalues, near 0 where a few are huge."""
     tail_share: float
     """Share of the trace that lies outside the largest tenth of the eigenvalues."""
     resolved: float
-    """Share of the eigenvalues that stand out from rounding."""
+    """Share of the eigenvalues that are above rounding errors."""
 
     def as_dict(self) -> dict[str, float]:
-        """By name."""
+        """The numbers by name."""
         return asdict(self)
 
 
@@ -79,7 +79,7 @@ class Histogram:
     counts: Int[np.ndarray, " b"]
     """Eigenvalues in each bin."""
     below: int
-    """Eigenvalues below the first edge: rounding, or zero."""
+    """Number of eigenvalues below the first edge, which are rounding errors or zero."""
 
 
 def log_histogram(
@@ -89,8 +89,8 @@ def log_histogram(
 
     Args:
         values: the eigenvalues; one is above zero.
-        low: lower end; by default what rounding leaves of the largest.
-        high: upper end; by default the largest.
+        low: lower end of the axis; by default `RESOLVED` times the largest eigenvalue.
+        high: upper end of the axis; by default the largest eigenvalue.
         per_decade: bins in a factor of ten.
     """
     top = float(values.max()) if high is None else high

@@ -4,11 +4,11 @@ The gradient of a sample's output in a weight is an outer product, so a layer's 
 product, entry by entry, of two small Grams. Norms over the batch add a correction of low rank
 (`bn_field_plugin.ntk.coupling`).
 
-What is written out here is this structure, of which torch.func knows nothing: it goes back from each output
-through the whole batch, and its time grows with the square of the points (`benchmarks.ntk_speed`). Within a
+This structure is written out here because torch.func cannot use it: torch.func goes back from each output
+through the whole batch, so its time grows with the square of the points (`benchmarks.ntk_speed`). Within a
 layer, norms of single samples and cross norm are differentiated by torch.func over their formulas. Batch and
-global norm with held statistics are a scale and a shift, whose two products stand in
-`bn_field_plugin.ntk.row_norms`; `benchmarks.ntk_gradients` measures them against torch.func.
+global norm with held statistics are a scale and a shift, whose two products are written out in
+`bn_field_plugin.ntk.row_norms`; `benchmarks.ntk_gradients` measures these against torch.func.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.tape import Outer, Tape
 
 ROW_BYTES = 2**27
-"""Memory for a block of rows of the Jacobian."""
+"""Bytes of memory for a block of rows of the Jacobian."""
 
 
 class StructuredJacobian:
@@ -37,12 +37,12 @@ class StructuredJacobian:
     Args:
         mlp: the network; all its parameters are learned and its encoding has none. It is copied.
         points: the points, in the dtype to compute in.
-        statistics: whose statistics the norms over the batch use.
+        statistics: which statistics the norms over the batch use (see `Statistics`).
         tracker: shows progress.
 
     Attributes:
-        num_outputs: rows m, ordered by point, then output.
-        num_parameters: columns p, in the order of `named_parameters`.
+        num_outputs: number m of rows, which are ordered by point, then output.
+        num_parameters: number p of columns, which are in the order of `named_parameters`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class StructuredJacobian:
     @cached_property
     def _parts(self) -> tuple[dict[str, Outer], Coupling | None]:
         """Outer products, one for each parameter, and the coupling; made when first asked for."""
-        # The batch's statistics serve `frozen` too: it is the coupled case less the coupling.
+        # `frozen` uses the batch's statistics too: it is the case of `batch` without the coupling.
         tape = Tape(self._mlp, self._points, with_batch=self._statistics != "running")
         blocks, by_statistics = tape.outputs_backward()
         if self._statistics == "batch" and any(layer.num_statistics for layer in tape.layers):
@@ -71,12 +71,12 @@ class StructuredJacobian:
 
     @property
     def blocks(self) -> dict[str, Outer]:
-        """Gradients in each parameter, statistics held."""
+        """Gradients of the outputs in each parameter, with statistics held."""
         return self._parts[0]
 
     @property
     def coupling(self) -> Coupling | None:
-        """What the movement of the statistics adds; None where samples are not coupled."""
+        """The part of the Jacobian by way of the statistics; None where samples are not coupled."""
         return self._parts[1]
 
     @cached_property
@@ -85,12 +85,12 @@ class StructuredJacobian:
         return {name: (b.left.shape[2], b.right.shape[1]) for name, b in self.blocks.items()}
 
     def kernel(self) -> Float[Tensor, "m m"]:
-        """`J J^T`, from Grams of each layer."""
+        """`J J^T`, from the Gram matrices of each layer."""
         kernel = sample_kernel(self.blocks)
         return kernel if self.coupling is None else self.coupling.correct(kernel, self.blocks)
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "b p"]:
-        """Rows of the points from `start` to before `stop`."""
+        """Rows of the Jacobian for the points from `start` to before `stop`."""
         parts = []
         for name in self.names:
             left, right = self.blocks[name]
@@ -147,7 +147,7 @@ class StructuredJacobian:
 
 
 def sample_kernel(blocks: Mapping[str, Outer]) -> Float[Tensor, "m m"]:
-    """`J_0 J_0^T` of gradients that are outer products: for each parameter, a Gram times a Gram."""
+    """`J_0 J_0^T` of gradients that are outer products: for each parameter, two Gram matrices' product."""
     total: Tensor | None = None
     for left, right in blocks.values():
         n, k, c = left.shape
@@ -163,7 +163,7 @@ def sample_kernel(blocks: Mapping[str, Outer]) -> Float[Tensor, "m m"]:
 
 
 def _add_lower_gram(total: Float[Tensor, "p p"], rows: Float[Tensor, "b p"]) -> None:
-    """Add `rows.T @ rows` to the lower triangle of `total`, in panels; above it, blocks may be added too."""
+    """Add `rows.T @ rows` to the lower triangle of `total`, in panels; the upper triangle is undefined."""
     p = total.shape[0]
     size = max(512, -(-p // 16))
     for start in range(0, p, size):

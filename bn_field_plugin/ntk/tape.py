@@ -1,7 +1,7 @@
-"""A coordinate network at given points, ready to be gone through backwards, sample by sample.
+"""A coordinate network at given points, recorded for backward passes that are separate for each sample.
 
-Statistics of the batch count as variables here, so no sample sees another one: the gradient of a weight is
-the outer product of two rows, and is never formed.
+Statistics of the batch count as independent variables here, so no sample depends on another one: a sample's
+gradient in a weight is the outer product of two rows, and is never formed.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from bn_field_plugin.ntk.row_norms import NormGradients, RowNorm
 
 
 class Outer(NamedTuple):
-    """Gradients in one parameter of k quantities of each sample: `left[j, k]` outer `right[j]`."""
+    """Gradients of k quantities of each sample j in one parameter: `left[j, k]` outer `right[j]`."""
 
     left: Float[Tensor, "n k c"]
     right: Float[Tensor, "n d"]
 
 
 class LayerGradients(NamedTuple):
-    """What going back through one layer gives."""
+    """The gradients that a backward pass through one layer gives."""
 
     blocks: dict[str, Outer]
-    """By name of the parameter."""
+    """Gradients in the layer's parameters, by their names."""
     statistics: Float[Tensor, "n k s"] | None
-    """In the statistics of the layer's norm, where it gives them (see `RowNorm.through_affine`)."""
+    """Gradients in the statistics of the layer's norm; None where the norm does not give them row by row (see
+    `RowNorm.through_affine`)."""
     hidden: Float[Tensor, "n k d"] | None
-    """In the output of the layer before; None for the first."""
+    """Gradients in the output of the layer before; None for the first layer."""
 
 
 class LayerTape:
-    """One hidden layer at given inputs.
+    """One hidden layer at given inputs, recorded for backward passes.
 
     Args:
-        name: prefix of its parameters' names.
+        name: prefix of the names of the layer's parameters.
         layer: the layer.
-        inputs: what its linear map sees.
-        carried: how many of the last inputs are outputs of the layer before.
-        with_batch: the norm uses the statistics of these inputs.
+        inputs: inputs of the layer's linear map.
+        carried: number of inputs, the last ones, that are outputs of the layer before.
+        with_batch: whether the norm uses the statistics of these inputs.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class LayerTape:
             self.outputs = layer.norm(activated)
 
     def statistics_through(self, blocks: Mapping[str, Float[Tensor, "*rows c"]]) -> Tensor | None:
-        """Gradients in the norm's statistics from those in its scale and shift; None where it has none such.
+        """Gradients in the norm's statistics from those in its scale and shift; None if it has none.
 
         Args:
-            blocks: gradients by name of the parameter.
+            blocks: gradients in the layer's parameters, by their names.
         """
         if self.norm is None or not self.num_statistics:
             return None
@@ -81,11 +82,11 @@ class LayerTape:
 
     @property
     def num_statistics(self) -> int:
-        """Statistics of the batch that the layer's norm takes."""
+        """Number of statistics that the layer's norm takes over the batch."""
         return self.norm.num_statistics if self.norm is not None else 0
 
     def backward(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> LayerGradients:
-        """Gradients from those in the layer's outputs, for some of the samples."""
+        """Gradients in parameters, statistics and inputs, from those in the outputs, for some samples."""
         blocks: dict[str, Outer] = {}
         statistics = None
         slope = self.slope[rows, None, :]
@@ -101,28 +102,28 @@ class LayerTape:
         return LayerGradients(blocks | self.linear_blocks(product, rows), statistics, self.hidden(product))
 
     def linear_blocks(self, product: Float[Tensor, "b k c"], rows: slice) -> dict[str, Outer]:
-        """Gradients in weight and bias from those in the product."""
+        """Gradients in weight and bias from those in the linear map's product."""
         blocks = {f"{self.name}.linear.weight": Outer(product, self.inputs[rows])}
         if self.layer.linear.bias is not None:
             blocks[f"{self.name}.linear.bias"] = Outer(product, self.ones[rows])
         return blocks
 
     def hidden(self, product: Float[Tensor, "b k c"]) -> Float[Tensor, "b k d"] | None:
-        """Gradients in the layer before from those in the product."""
+        """Gradients in the outputs of the layer before, from those in the linear map's product."""
         return product @ self.layer.linear.weight[:, -self.carried :] if self.carried else None
 
     def source_slope(self) -> Float[Tensor, "n c"] | None:
-        """Derivative of the norm's input by the product, entry by entry; None where it is 1."""
+        """Derivative of the norm's input in the linear map's product, entry by entry; None where it is 1."""
         return None if self.layer.norm_first else self.slope
 
 
 class Tape:
-    """A network at given points.
+    """A network at given points, recorded for backward passes.
 
     Args:
         mlp: the network; all its parameters are learned, its encoding has none.
         points: the points.
-        with_batch: norms over the batch use the statistics of these points.
+        with_batch: whether norms over the batch use the statistics of these points.
     """
 
     @torch.no_grad()
@@ -140,7 +141,7 @@ class Tape:
         self.last = hidden
 
     def outputs_backward(self) -> tuple[dict[str, Outer], list[Tensor | None]]:
-        """Gradients of all outputs at all samples, statistics held.
+        """Gradients of all outputs at all samples, with statistics held.
 
         Returns:
             One block for each parameter, and the gradients in the statistics of each layer's norm.
@@ -166,12 +167,12 @@ class Tape:
 
         Args:
             top: the layer to begin with; -1 gives nothing.
-            cotangent: gradients in its outputs.
-            rows: the samples that they belong to.
+            cotangent: gradients in that layer's outputs.
+            rows: the samples to which they belong.
 
         Returns:
-            Blocks of all parameters of these layers, and the gradients in the statistics of those layers
-            whose norm gives them row by row.
+            Blocks of all parameters of these layers, and, for each layer, the gradients in the statistics of
+            its norm, where the norm gives them row by row.
         """
         blocks: dict[str, Outer] = {}
         statistics: list[Tensor | None] = [None] * len(self.layers)
