@@ -1,1 +1,1 @@
-"""What nerfstudio's viewer shows of a network: its spectrum and its statistics, live."""
+"""Additions to nerfstudio's viewer: a network's spectrum and statistics, shown while it trains."""

@@ -1,4 +1,4 @@
-"""A share of training time for looking at training."""
+"""A bound on the share of training time that looking at training may take."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 
 class TimeBudget:
-    """Tells when something may be done again without taking more than a share of the time.
+    """Tells when an action may be done again without taking more than a share of the time.
 
-    The time beside it pays for it at the rate `share`, in advance: it is due when its price, what it cost the
-    last time, has been saved. Only the first, whose price nobody knows, is on credit. No more than one price
-    is saved, so a pause of training brings no burst.
+    Time is saved at the rate `share` while the action is not done. The action is due when the seconds that it
+    took the last time have been saved; only the first time, when nobody knows its cost, it needs no savings.
+    No more than the cost of one action is saved, so a pause does not lead to a burst of actions.
 
     Args:
-        share: of the time beside it, in [0, 1); 0 means never.
-        shortest: seconds from one time to the next, at least.
-        clock: seconds.
+        share: seconds of the action for each second without it, in [0, 1); 0 means never.
+        shortest: least seconds from the end of one action to the next.
+        clock: function that tells the time in seconds.
     """
 
     def __init__(
@@ -25,16 +25,16 @@ class TimeBudget:
     ) -> None:
         self.share, self.shortest, self._clock = share, shortest, clock
         self.spent = 0.0
-        """Seconds taken so far."""
+        """Seconds that the action has taken so far."""
         self.elapsed = 0.0
-        """Seconds beside it so far."""
+        """Seconds without the action so far."""
         self.times = 0
-        """How often it was done."""
+        """How often the action was done."""
         self._saved = self._price = 0.0
         self._last = self._done = clock()
 
     def is_due(self) -> bool:
-        """Whether it may be done now; counts the time since the last call, or since it was done."""
+        """Whether the action may be done now; adds the time since the last call or action to the savings."""
         now = self._clock()
         passed, self._last = now - self._last, now
         self.elapsed += passed
@@ -44,7 +44,7 @@ class TimeBudget:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Take what the body does off what is saved."""
+        """Time the body as the action, and take its seconds off the savings."""
         start = self._clock()
         try:
             yield

@@ -16,11 +16,12 @@ from bn_field_plugin.errors import UserError, exit_on_user_error
 class ViewerOptions(ViewerConfig):
     """Options of nerfstudio's viewer, but for the number of rays, which is taken from the run.
 
-    nerfstudio has such a class too, in a module that loads all of nerfstudio: --help would take ten seconds.
+    nerfstudio's own class for this is in a module that loads all of nerfstudio, so --help would take ten
+    seconds.
     """
 
     num_rays_per_chunk: tyro.conf.Suppress[int] = -1
-    """Taken from the run."""
+    """Rays rendered at a time, which are taken from the run."""
 
 
 @dataclass
@@ -38,10 +39,10 @@ class View:
     """Port, host and other options of nerfstudio's viewer."""
 
     def main(self) -> None:
-        """Load both, and show them until Ctrl-C.
+        """Load both runs, and show them until Ctrl-C.
 
         Raises:
-            UserError: a run that is not there, of another package's method, or of other data.
+            UserError: a run is missing or of another package's method, or the two are of different data.
         """
         paths = [config_of(name, path) for name, path in (("A", self.a), ("B", self.b))]
 
@@ -63,11 +64,11 @@ def config_of(name: str, path: Path) -> Path:
     """The config.yml of a run.
 
     Args:
-        name: of the option.
-        path: the file, or its folder.
+        name: name of the option that gave the path, for messages.
+        path: the config.yml, or its folder.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no config.yml.
     """
     found = path / "config.yml" if path.is_dir() else path
     if not found.is_file():
@@ -81,8 +82,8 @@ def names_of(one: Any, other: Any) -> tuple[str, str]:
     """Short names that tell two runs apart: their methods, their norms, or A and B.
 
     Args:
-        one: nerfstudio's config of the first.
-        other: that of the second.
+        one: nerfstudio's config of the first run.
+        other: nerfstudio's config of the second run.
     """
     names: tuple[Callable[[Any], Any], ...] = (
         lambda config: config.method_name,
@@ -96,14 +97,14 @@ def names_of(one: Any, other: Any) -> tuple[str, str]:
 
 
 def check_comparable(one: Any, other: Any) -> None:
-    """Refuse what one camera cannot show.
+    """Check that one camera can show two pipelines.
 
     Args:
-        one: a pipeline.
-        other: another one.
+        one: the first pipeline.
+        other: the second pipeline.
 
     Raises:
-        UserError: one is not of this package, or they see other scenes.
+        UserError: one of them is not of this package, or their scenes differ.
     """
     for name, pipeline in (("A", one), ("B", other)):
         if not hasattr(pipeline, "norm_panel"):

@@ -12,8 +12,8 @@ from bn_field_plugin.nn.norms import RunningNorm
 def norm_drift(running: RunningNorm, exact: RunningNorm) -> float:
     """Root mean square change of a norm's normalised values if exact statistics replace its running ones.
 
-    Over the samples that the exact statistics (mean m, variance s^2) stand for, and over features, with
-    running mean r and variance v:
+    The mean is over features, and over the samples of which the exact statistics (mean m, variance s^2) were
+    taken. With running mean r and running variance v:
 
         drift^2 = mean of (m - r)^2 / (v + eps) + s^2 (1 / sqrt(v + eps) - 1 / sqrt(s^2 + eps))^2
 
@@ -22,7 +22,8 @@ def norm_drift(running: RunningNorm, exact: RunningNorm) -> float:
         exact: the same norm with exact statistics.
 
     Returns:
-        The drift, at least 0, in standard deviations; of cross norm, that of its features' statistics.
+        The drift, at least 0, in standard deviations. For cross norm, it is computed from the mean and
+        variance of each feature.
     """
     mean, var = exact.running_mean.double(), exact.running_var.double()
     held = running.running_var.double() + running.eps

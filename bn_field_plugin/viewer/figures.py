@@ -12,23 +12,23 @@ from jaxtyping import Float
 from bn_field_plugin.viewer.history import History
 
 ASPECT, TALL = 0.4, 0.54
-"""Height over width, of most plots and of those with a bar for each layer: viser 0.2.7 documents the inverse,
-and its page multiplies.
-"""
+"""Height over width of most plots, and of those with a bar for each layer. viser 0.2.7 documents its `aspect`
+as width over height, but its page multiplies the width by it."""
 BINS_PER_DECADE = 4
-"""Bars of the histogram in a factor of ten."""
+"""Bars of the histogram for each factor of ten."""
 MOST_TICKS = 6
-"""Ticks of a logarithmic axis."""
+"""Most ticks of a logarithmic axis."""
 INK, PAPER, GRID = "#c1c2c5", "#1a1b1e", "#373a40"
 COLORS = ("#ffd369", "#74c0fc", "#ff8787", "#8ce99a", "#b197fc", "#ffa94d", "#66d9e8", "#f783ac")
 
 
 def histogram(spectra: Mapping[str, Float[np.ndarray, " n"] | None], title: str) -> Any:
-    """Histograms of log10 of eigenvalues, each with a mark at its mean; empty where there are none.
+    """Histograms of log10 of eigenvalues, each with a mark at its mean; an empty plot without eigenvalues.
 
     Args:
-        spectra: by the name that tells it from the others; one alone needs none.
-        title: above the plot.
+        spectra: eigenvalues by the name that tells a spectrum from the others; with one spectrum it is not
+            shown.
+        title: title above the plot.
     """
     figure = _figure(title, "log10 eigenvalue", "count")
     for index, (name, values) in enumerate(spectra.items()):
@@ -37,7 +37,7 @@ def histogram(spectra: Mapping[str, Float[np.ndarray, " n"] | None], title: str)
     figure.update_layout(bargap=0.08, barmode="overlay")
     if len(spectra) > 1:
         figure.update_traces(opacity=0.65)
-        _add_legend(figure, x=1, xanchor="right", y=1, yanchor="bottom")  # the axis has a title below
+        _add_legend(figure, x=1, xanchor="right", y=1, yanchor="bottom")  # above: the axis' title is below
     return figure
 
 
@@ -46,10 +46,10 @@ def _add_histogram(figure: Any, values: Float[np.ndarray, " n"], name: str, colo
 
     found = log_histogram(values, per_decade=BINS_PER_DECADE)
     centers = np.log10(found.edges[:-1]) + 0.5 / BINS_PER_DECADE
-    first = int(np.flatnonzero(found.counts)[0])  # empty bins below it say nothing
+    first = int(np.flatnonzero(found.counts)[0])  # empty bins below the first full one are left out
     bars: dict[str, Any] = {"name": name, "legendgroup": name, "marker_color": color}
     figure.add_bar(x=centers[first:].tolist(), y=found.counts[first:].tolist(), **bars)
-    if found.below:  # one bar at the left, for what is rounding or zero
+    if found.below:  # one bar at the left, for eigenvalues that are rounding errors or zero
         left = float(centers[first]) - 1
         bars |= {"marker_color": GRID, "showlegend": False}
         figure.add_bar(x=[left], y=[found.below], width=1 / BINS_PER_DECADE, **bars)
@@ -62,11 +62,11 @@ def curves(history: History, names: Mapping[str, str], title: str, unit: str, lo
     """Curves over training steps.
 
     Args:
-        history: the numbers.
-        names: names of the curves to draw, each with its label.
-        title: above the plot.
-        unit: of the numbers.
-        log: logarithmic axis for the numbers.
+        history: numbers by step.
+        names: label of each curve to draw, by its name in the history.
+        title: title above the plot.
+        unit: unit of the numbers.
+        log: whether the numbers' axis is logarithmic.
     """
     figure = _figure(f"{title}, by step", "", unit)
     for index, (name, label) in enumerate(names.items()):
@@ -92,8 +92,8 @@ def log_ticks(values: Sequence[float]) -> list[float]:
         values: positive numbers.
 
     Returns:
-        Two to `MOST_TICKS` values, rising, the first below and the last above all `values`: 1, 2 and 5 times
-        powers of ten where these suffice, powers of ten otherwise; nothing where there are no values.
+        Two to `MOST_TICKS` rising values, the first below and the last above all `values`: 1, 2 and 5 times
+        powers of ten where that makes few enough, else powers of ten; an empty list without values.
     """
     if not values:
         return []
@@ -111,7 +111,7 @@ def log_ticks(values: Sequence[float]) -> list[float]:
 
 
 def bars(values: Mapping[str, float], title: str, unit: str) -> Any:
-    """One bar for each name."""
+    """A plot with one bar for each name."""
     figure = _figure(title, unit, "")
     figure.add_bar(
         x=list(values.values())[::-1], y=list(values)[::-1], orientation="h", marker_color=COLORS[1]
@@ -126,7 +126,7 @@ def _add_legend(figure: Any, **place: Any) -> None:
 
 
 def _figure(title: str, x: str, y: str) -> Any:
-    import plotly.graph_objects as go  # a second to import, and for viewers alone
+    import plotly.graph_objects as go  # imported here: it takes a second, and only viewers need it
 
     axis = {"gridcolor": GRID, "zeroline": False, "automargin": True}
     layout = go.Layout(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_POINTS = 400
-"""Points of a curve, at most: when there are more, every second one goes."""
+"""Most points of a curve. When there are more, every second one is dropped."""
 
 
 @dataclass
@@ -14,22 +14,22 @@ class History:
     """Numbers by step."""
 
     steps: list[int] = field(default_factory=list)
-    """Steps, rising."""
+    """Training steps, in rising order."""
     values: list[Mapping[str, float]] = field(default_factory=list)
     """Numbers at each step, by name; names may come and go."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add the numbers of a step, in place of those it has, where it is looked at again."""
+        """Add the numbers of a step; if the step has numbers already, they are replaced."""
         if self.steps and self.steps[-1] == step:
             self.values[-1] = dict(values)
             return
         self.steps.append(step)
         self.values.append(dict(values))
-        if len(self.steps) > MAX_POINTS:  # thin out the old ones, and keep the newest
+        if len(self.steps) > MAX_POINTS:  # drop every second point, but keep the newest
             del self.steps[1:-1:2], self.values[1:-1:2]
 
     def curve(self, name: str) -> tuple[list[int], list[float]]:
-        """Steps and numbers of one name."""
+        """The curve of one name: its steps, and its numbers at them."""
         found = [(s, v[name]) for s, v in zip(self.steps, self.values, strict=True) if name in v]
         return [step for step, _ in found], [value for _, value in found]
 

@@ -1,4 +1,4 @@
-"""Nerfstudio's viewer as our methods have it: the one place where it is changed, for our pipelines alone."""
+"""nerfstudio's viewer, changed for this package's pipelines: all changes to it are here."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from bn_field_plugin.viewer.rendering import ViewedModel
 from bn_field_plugin.viewer.resolution import Speed
 
 REFRESH = 11.0
-"""Seconds from one picture of an idle tab to the next while training, before what the steps between take."""
+"""Seconds from one picture of an idle tab to the next during training, if training took no time between."""
 STEPS_BEHIND = 5
-"""Training steps that the step shown may lag behind."""
+"""Number of training steps by which the step that is shown may lag behind."""
 POSES_SHARE = 0.01
-"""Of training time, for moving the cameras in the scene to where training has moved them."""
+"""Share of training time for moving the cameras in the scene to the poses that training has given them."""
 FIRST_VIEW_TRIES = 20
-"""How often a page that is still laid out is put before the scene again, at most."""
+"""How often, at most, the camera of a page that is still being laid out is put before the scene again."""
 PATIENCE = 5.0
-"""Seconds to wait for drawing threads at the end."""
+"""Seconds to wait at the end for the threads that draw."""
 
 
 class _Nobody:
-    """Draws nothing."""
+    """Stands for the drawing thread of a tab that has none, and draws nothing."""
 
     def action(self, action: RenderAction) -> None:
-        """Take a wish for a picture, and forget it."""
+        """Ignore a request for a picture."""
 
 
 class Renderers(dict[int, RenderStateMachine]):
-    """The drawing threads of all tabs: nerfstudio puts its own in, and ours take their place."""
+    """Drawing threads by tab; one of nerfstudio's that is put in is replaced by a `TileRenderer`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ever: list[TileRenderer] = []
-        """Also those of closed tabs, which may still be amid a tile."""
+        """All threads that still run, also those of closed tabs, which may not have finished their tile."""
 
     def __missing__(self, client: int) -> Any:
-        """Who draws for a tab that is just coming or going, when a choice in a panel asks all tabs."""
+        """Gives `_Nobody` for a tab that is just opening or closing, when a choice in a panel asks it."""
         return _Nobody()
 
     def __setitem__(self, client: int, machine: RenderStateMachine) -> None:
@@ -61,13 +61,14 @@ class Renderers(dict[int, RenderStateMachine]):
 class LiveViewer(Screen):
     """nerfstudio's viewer, with pictures in tiles and a first view that shows the scene.
 
-    Never made: `adopt` turns nerfstudio's into one, in ns-train as in ns-viewer.
+    No object of this class is made: `adopt` changes the class of nerfstudio's viewer, in ns-train and
+    ns-viewer.
     """
 
     render_statemachines: Renderers
 
     def begin(self, viewed: ViewedModel) -> None:
-        """Take nerfstudio's viewer over, as its constructor leaves it, to draw a model."""
+        """Set up what this class adds to nerfstudio's viewer, after the viewer's constructor has run."""
         self.viewed = viewed
         self.speed, self.moving_speed = Speed(), Speed()
         self._refresh, self._poses = TimeBudget(0.0, shortest=0.0), TimeBudget(POSES_SHARE)
@@ -77,7 +78,7 @@ class LiveViewer(Screen):
         self._step_told = -STEPS_BEHIND
         early, self.render_statemachines = self.render_statemachines, Renderers()
         for client, machine in early.items():
-            machine.running = False  # it waits for the viewer to be ready, and draws nothing before
+            machine.running = False  # ends nerfstudio's thread, which has not drawn yet
             self.render_statemachines[client] = machine
             self.render_statemachines[client].start()
         self.viser_server.on_client_connect(self.show_scene)
@@ -94,8 +95,9 @@ class LiveViewer(Screen):
     def show_scene(self, client: Any) -> None:
         """Put a new tab's camera where a training camera saw the whole scene.
 
-        A page that was open before the viewer was complete is laid out anew as the panel comes, and goes back
-        to where viser begins: it is put there again, unless its user has moved.
+        A page that was open before the viewer was complete is laid out anew when the panel appears, which
+        moves its camera back to viser's first place. So the camera is put before the scene again, unless the
+        user has moved it.
         """
         camera, tries = client.camera, FIRST_VIEW_TRIES
         begun = np.array(camera.position)
@@ -121,11 +123,12 @@ class LiveViewer(Screen):
             camera.fov = field_of_view(cameras, index, camera.aspect)
             camera.position = pose[:, 3] * VISER_NERFSTUDIO_SCALE_RATIO
             camera.look_at = target.double().numpy() * VISER_NERFSTUDIO_SCALE_RATIO
-            # Last, as it fixes the roll too, and keeps the distance to look at.
+            # The rotation is set last, because setting it also fixes the roll, and keeps the distance to
+            # `look_at`.
             camera.wxyz = (vtf.SO3.from_matrix(pose[:, :3]) @ vtf.SO3.from_x_radians(np.pi)).wxyz
 
     def init_scene(self, *arguments: Any, **options: Any) -> None:
-        """Draw the cameras as nerfstudio does, hidden: they would stand before the scene."""
+        """Add the training cameras as nerfstudio does, but hide them, as they would cover the scene."""
         super().init_scene(*arguments, **options)
         self.set_camera_visibility(False)
         self.hide_images.visible, self.show_images.visible = False, True
@@ -134,18 +137,18 @@ class LiveViewer(Screen):
 
     @property
     def trains(self) -> bool:
-        """Whether training goes on at present."""
+        """Whether training is running now."""
         return self.trainer is not None and self.trainer.training_state == "training"
 
     @property
     def refresh_seconds(self) -> float:
-        """Seconds of the clock that a picture may take, to come often enough in all idle tabs."""
+        """Wall clock seconds for a picture of an idle tab, so that all get theirs every `REFRESH` seconds."""
         share = self._share
         return REFRESH * share / (1 + share) / max(1, len(self.render_statemachines))
 
     @property
     def _share(self) -> float:
-        """Of the time beside it, for idle tabs: what the panel's "Train Util" leaves."""
+        """Share of time for pictures of idle tabs: the part that the panel's "Train Util" leaves."""
         return 1.0 - self.control_panel.train_util
 
     def may_refresh(self) -> bool:
@@ -155,14 +158,14 @@ class LiveViewer(Screen):
             return self._refresh.is_due()
 
     def paying(self) -> AbstractContextManager[None]:
-        """Take what the body does from the time for idle tabs."""
+        """Count the time of the body as time for idle tabs."""
         return self._refresh.spending()
 
     def update_scene(self, step: int, num_rays_per_batch: int | None = None) -> None:
-        """Note that a step is done, or that a checkpoint of a step is shown; never waits.
+        """Note that a training step is done, or that a checkpoint is shown, without waiting for pictures.
 
         Args:
-            step: its number.
+            step: number of the step, or of the checkpoint's step.
             num_rays_per_batch: not used.
         """
         self.step = step
@@ -175,18 +178,18 @@ class LiveViewer(Screen):
                 self.update_camera_poses()
 
     def update_step(self, step: int) -> None:
-        """Show the step."""
+        """Show the number of the step in the panel."""
         self._step_told = step
         super().update_step(step)
 
     def make_stats_markdown(self, step: int | None, res: str | None) -> str:
-        """The lines of step and resolution; None is what they were, also where two threads tell at a time."""
+        """The panel's lines of the latest step and resolution, whichever thread asks; `step` is not used."""
         if res is not None:
             self._resolution = res
         return super().make_stats_markdown(self.step, self._resolution)
 
     def training_complete(self) -> None:
-        """Show the last step; the tabs draw the final model as soon as they see that training has ended."""
+        """Show the last step. The tabs notice by themselves that training has ended, and draw the model."""
         super().training_complete()
         self.update_step(self.step)
         self.pause_train.visible = self.resume_train.visible = False
@@ -194,22 +197,22 @@ class LiveViewer(Screen):
     # ------------------------------------------------------------------------------------- the rest
 
     def offer_outputs(self, names: list[str]) -> None:
-        """Offer outputs to choose from, if they are others than before."""
+        """Offer outputs to choose from in the panel, if they differ from those offered before."""
         with self._guard:
             if tuple(names) == self._offered:
                 return
             self._offered = tuple(names)
-        # Nerfstudio takes the last for the split screen.
+        # nerfstudio takes the last output for the split screen.
         last = self.viewed.split_with
         self.control_panel.update_output_options(sorted(names, key=lambda name: name == last))
 
     def _end_on_interrupt(self) -> None:
-        """Let Ctrl-C end ns-viewer, which waits for it in a loop, without a traceback."""
+        """Let Ctrl-C end ns-viewer, which waits in a loop, without a traceback."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._end)
 
     def stop_drawing(self) -> None:
-        """End the drawing threads: one that still renders while Python goes down aborts it."""
+        """End the drawing threads: one that still renders while Python shuts down would abort the process."""
         machines = [machine for machine in self.render_statemachines.ever if machine.is_alive()]
         for machine in machines:
             machine.running = False
@@ -225,11 +228,11 @@ class LiveViewer(Screen):
 
 
 def adopt(viewer: Any, viewed: ViewedModel) -> None:
-    """Turn nerfstudio's viewer into ours, with all that its constructor has made; other objects stay.
+    """Turn nerfstudio's viewer object into a `LiveViewer`, keeping all that its constructor has made.
 
     Args:
-        viewer: nerfstudio's.
-        viewed: what it draws.
+        viewer: nerfstudio's viewer.
+        viewed: the model that it shall draw.
     """
     if type(viewer) is Viewer:
         viewer.__class__ = LiveViewer

@@ -1,4 +1,4 @@
-"""Where to look from at first: a training camera that holds the whole scene."""
+"""The viewer's first camera: a training camera whose picture holds the whole scene."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 ALMOST = 0.95
-"""Of the best camera's sight, which is as good: the first of those is taken."""
+"""Cameras whose sight is at least this share of the largest count as equally good; the first is taken."""
 
 
 def focus(cameras: Cameras) -> Float[Tensor, "3"]:
-    """The point that cameras look at: nearest to the axes of those that have it before them."""
+    """The point at which cameras look: the nearest to the axes of the cameras that have it before them."""
     poses = cameras.camera_to_worlds.detach().cpu().double()
     point = focus_of_attention(poses.float(), poses[:, :, 3].mean(0).float())
     return point if bool(point.isfinite().all()) else poses[:, :, 3].mean(0).float()
 
 
 def sights(cameras: Cameras, point: Float[Tensor, "3"]) -> Float[Tensor, " n"]:
-    """Radius of the largest ball around a point that each camera's picture holds; negative where it has none.
+    """Radius of the largest ball around a point that each camera's picture holds; negative if it holds none.
 
     Args:
         cameras: n cameras.
-        point: in their world.
+        point: the point in world coordinates.
     """
     poses = cameras.camera_to_worlds.detach().cpu()
     toward = point - poses[:, :, 3]
@@ -38,7 +38,7 @@ def sights(cameras: Cameras, point: Float[Tensor, "3"]) -> Float[Tensor, " n"]:
 
 
 def widest(cameras: Cameras) -> tuple[int, Float[Tensor, "3"]]:
-    """The camera that holds most around the point that all look at, and that point on its axis."""
+    """The camera that sees most around the point at which all look, and the point's place on its axis."""
     point = focus(cameras)
     found = sights(cameras, point)
     best = float(found.max())
@@ -53,7 +53,7 @@ def field_of_view(cameras: Cameras, index: int, aspect: float) -> float:
 
     Args:
         cameras: the cameras.
-        index: one of them.
+        index: number of the camera.
         aspect: width over height of the window.
     """
     wide, high = (float(s[index] / (2 * f[index])) for s, f in _sides(cameras))

@@ -1,4 +1,4 @@
-"""The panel in nerfstudio's viewer: spectrum, PSNR, drift, and whose statistics to render with."""
+"""The panel in nerfstudio's viewer: spectrum, PSNR, drift, and the choice of statistics to render with."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bn_field_plugin.viewer.source import Source
 from bn_field_plugin.viewer.twin import twin
 
 PSNR_MEMORY = 0.9
-"""Weight of the steps before in the PSNR that is shown, a running mean over some ten steps."""
+"""Weight of earlier steps in the PSNR that is shown, which is a running mean over about ten steps."""
 
 EXACT_SHARE = 0.05
-"""Of training time, for making statistics exact where pictures with these are looked at."""
+"""Share of training time for making statistics exact, while pictures with exact statistics are shown."""
 
 HINT = (
     "Statistics of the norms that pictures are rendered with. running: the model's own; exact: made exact "
@@ -34,26 +34,27 @@ HINT = (
 class NormPanel(ViewerControl):
     """Shows the network of a pipeline in the viewer, and costs nothing where there is no viewer.
 
-    nerfstudio finds it on the pipeline and hands over its viewer (`_setup`), which becomes ours by that.
-    During training, `after_step` redraws as often as a share of training time allows. It holds the train lock
-    then, as do nerfstudio's render threads and callbacks, so that nothing here runs at the same time.
+    nerfstudio finds the panel on the pipeline and hands over its viewer (`_setup`), which then becomes a
+    `LiveViewer`. During training, `after_step` redraws as often as a share of training time allows. It is
+    called with the train lock held, as are the render threads and the callbacks of choices, so no two of them
+    run at the same time.
 
     Args:
         source: the pipeline.
-        share: of training time for looking at the network, in [0, 1).
+        share: share of training time for looking at the network, in [0, 1).
     """
 
     viewer: Any = None
-    """Nerfstudio's, once there is one."""
+    """nerfstudio's viewer, once there is one."""
 
     def __init__(self, source: Source, share: float) -> None:
         self._source = source
         self.budget = TimeBudget(share)
-        """What of training time was spent here."""
+        """Training time that the panel has taken, and may take."""
         self.history = History()
         """PSNR in dB (`psnr`), and the largest drift of the norms of each network, by the network's name."""
         self.step = 0
-        """The last training step seen."""
+        """The last training step that the panel was told of."""
         self._psnr: Tensor | float | None = None
         self._handles: dict[str, Any] = {}
         self._exact: tuple[tuple[int, bool], Buffers] | None = None
@@ -65,31 +66,31 @@ class NormPanel(ViewerControl):
         self._exact_budget = TimeBudget(EXACT_SHARE, shortest=0.0)
 
     def compare(self, other: NormPanel, names: tuple[str, str]) -> None:
-        """Show another pipeline beside this one: its pictures in the split screen, its plots over these.
+        """Show another pipeline beside this one: its pictures in the split screen, its curves in the plots.
 
         Args:
-            other: the other pipeline's panel, which is on no page itself.
-            names: short ones, of this and of the other.
+            other: the other pipeline's panel, which itself is on no page.
+            names: short names of this and of the other pipeline.
         """
         self._shown = {names[0]: self, names[1]: other}
 
     # ---------------------------------------------------------------------- called by the viewer
 
     def _setup(self, viewer: Any) -> None:
-        """Take the viewer over, put the panel on its page, and look at once where nothing trains."""
+        """Adopt the viewer, put the panel on its page, and look at the network at once if nothing trains."""
         super()._setup(viewer)
         viewed = self._viewed_model()
         viewer.get_model = lambda: viewed
         name_real_port(viewer)
         adopt(viewer, viewed)
-        # In sight when the page opens: after step and resolution, before the tabs of controls.
+        # Between step and resolution and the tabs of controls, where it is in sight when the page opens.
         with viewer.viser_server.gui.add_folder("Network", order=viewer.stats_markdown.order + 0.5):
             self._fill(viewer.viser_server.gui)
         if viewer.trainer is None:
             self.refresh()
 
     def _viewed_model(self) -> ViewedModel:
-        """What the viewer draws: this model, beside another one where there are two."""
+        """The model that the viewer draws: this one, beside another one where two are compared."""
 
         def view_of(panel: NormPanel, beside: tuple[str, ViewedModel] | None = None) -> ViewedModel:
             return ViewedModel(
@@ -108,7 +109,7 @@ class NormPanel(ViewerControl):
         return view_of(self)
 
     def _fill(self, gui: Any) -> None:
-        """Make the choices and plots that make sense for this model."""
+        """Make the choices and plots for this model; for instance, none of drift without norms."""
         fields = list(probe.networks(self._source.model))
         has_norms = any(running_norms(panel._source.model) for panel in self._shown.values())
         if has_norms:
@@ -116,7 +117,7 @@ class NormPanel(ViewerControl):
         if fields:
             import bn_field_plugin.ntk.spectra  # noqa: F401  here, so that the first look need not wait for it
 
-            self._shown_field = fields[-1]  # the one that renders
+            self._shown_field = fields[-1]  # the last field is the one that renders
             if len(fields) > 1:
                 hint = "The field whose kernel is shown."
                 self._add_choice("field", gui, "Spectrum of", tuple(fields), fields[-1], hint)
@@ -130,7 +131,7 @@ class NormPanel(ViewerControl):
     def _add_choice(
         self, name: str, gui: Any, label: str, options: tuple[str, ...], value: str, hint: str
     ) -> None:
-        """Make a choice that is followed under the train lock, and by a new picture."""
+        """Add a choice to the panel; a change is handled under the train lock, and redraws the picture."""
         handle = self._handles[name] = gui.add_dropdown(label, options, value, hint=hint)
 
         def follow(_: Any) -> None:
@@ -143,7 +144,7 @@ class NormPanel(ViewerControl):
     # ---------------------------------------------------------------------- called during training
 
     def note_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Take the PSNR of a training step, if the step tells it."""
+        """Take the PSNR of a training step into the running mean, if the metrics contain it."""
         if not self._handles or "psnr" not in metrics:
             return
         psnr = metrics["psnr"]
@@ -152,7 +153,7 @@ class NormPanel(ViewerControl):
         self._psnr = PSNR_MEMORY * before + (1 - PSNR_MEMORY) * psnr
 
     def after_step(self, step: int) -> None:
-        """Redraw after a training step, if it is due."""
+        """Redraw after a training step, if the budget allows it."""
         self.step = step
         if self._handles and self.budget.is_due():
             with self.budget.spending():
@@ -162,12 +163,12 @@ class NormPanel(ViewerControl):
 
     @property
     def statistics(self) -> Statistics:
-        """Whose statistics pictures are rendered with."""
+        """The statistics with which pictures are rendered."""
         handle = self._handles.get("statistics")
         return "running" if handle is None else cast(Statistics, handle.value)
 
     def refresh(self) -> None:
-        """Look at the network, and draw what was found."""
+        """Look at the network, and update the plots."""
         for panel in self._shown.values():
             look = panel._look_at(self._shown_field)
         psnr = {} if self._psnr is None else {"psnr": float(self._psnr)}
@@ -182,7 +183,7 @@ class NormPanel(ViewerControl):
         self._handles["status"].content = self.status
 
     def _look_at(self, field: str | None) -> probe.Look:
-        """Look at this pipeline's network; at its last field, where it has none of that name."""
+        """Look at this pipeline's network: at the field of that name, else at the last field."""
         if self._rays is None:
             num = probe.PATIENT_RAYS if self.viewer.trainer is None else probe.PROBE_RAYS
             self._rays = self._source.fixed_rays(num)
@@ -193,7 +194,7 @@ class NormPanel(ViewerControl):
 
     @property
     def status(self) -> str:
-        """What the plots say, in lines of markdown."""
+        """The main numbers of the plots, in lines of markdown."""
         lines = [f"**Shown:** {self._problem}"] if self._problem else []
         for name, panel in self._shown.items():
             lines += [f"{name} {line}" if name else line for line in panel._findings()]
@@ -203,7 +204,7 @@ class NormPanel(ViewerControl):
         return "\n\n".join(lines)
 
     def _findings(self) -> list[str]:
-        """What was found of this pipeline's network, in lines of markdown."""
+        """The findings of the latest look at this pipeline's network, in lines of markdown."""
         found, lines = self._look, []
         if found is not None and found.problem:
             lines.append(f"**No spectrum:** {found.problem}")
@@ -221,10 +222,10 @@ class NormPanel(ViewerControl):
         return lines
 
     def exact(self) -> Buffers:
-        """Exact statistics of the weights as they are, over the rays that evaluation takes.
+        """Exact statistics for the present weights, over the rays that evaluation would use.
 
-        While training goes on, which waits for it: over fewer rays, and anew as often as a share of its time
-        allows.
+        Training has to wait for them. So while it runs, they are taken over fewer rays, and only as often as
+        a share of training time allows.
         """
         trainer = None if self.viewer is None else self.viewer.trainer
         trains = trainer is not None and trainer.training_state == "training"
@@ -238,7 +239,7 @@ class NormPanel(ViewerControl):
         return self._exact[1]
 
     def _chosen(self) -> Set[str]:
-        """Names of the outputs that are looked at."""
+        """Names of the outputs that the viewer shows at present."""
         control = self.viewer.control_panel
         return {control.output_render, *([control.split_output_render] if control.split else [])}
 
@@ -248,7 +249,7 @@ class NormPanel(ViewerControl):
             self._handles["status"].content = self.status
 
     def _choice_changed(self) -> None:
-        """Look anew where another field was chosen; the viewer renders anew in any case."""
+        """Look at the network again if another field was chosen; the viewer renders again in any case."""
         handle = self._handles.get("field")
         if handle is not None and handle.value != self._shown_field:
             self._shown_field = handle.value
@@ -278,7 +279,7 @@ class NormPanel(ViewerControl):
 
 
 def short_name(norm: str) -> str:
-    """The name of a norm without the words that all have."""
+    """The name of a norm without the words that the names of all norms contain."""
     words = norm.removeprefix("field_").split(".")
     return ".".join(word for word in words if word not in ("layers", "norm", "mlp"))
 
@@ -293,9 +294,9 @@ def worst_of_networks(drift: Mapping[str, float]) -> dict[str, float]:
 
 
 def name_real_port(viewer: Any) -> None:
-    """Say at which port the viewer is, where another program has the one that was asked for.
+    """Say at which port the viewer is, if another program uses the port that was asked for.
 
-    viser takes the next free one then, and nerfstudio still names the one that was asked for.
+    viser then takes the next free port, but nerfstudio's message names the one that was asked for.
     """
     asked, real = viewer.config.websocket_port, viewer.viser_server.get_port()
     if asked is None or asked == real:

@@ -24,23 +24,23 @@ from bn_field_plugin.viewer.twin import twin
 PROBE_POINTS = 96
 """Points at which the kernel is taken."""
 PROBE_RAYS = 128
-"""Training rays on which the points lie, and over which drift is measured while training runs. So few differ
-from all by some hundredths of a standard deviation, which drift cannot fall below.
-"""
+"""Training rays on which the probe points lie, and over which drift is measured while training runs.
+Statistics of so few rays differ from those of all by some hundredths of a standard deviation, below which
+drift cannot fall."""
 PATIENT_RAYS = 512
-"""Training rays over which drift is measured where nothing trains, so that there is time for more."""
+"""Training rays over which drift is measured when nothing trains, so that there is more time."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was found."""
+    """The results of one look at a network."""
 
     eigenvalues: Float[np.ndarray, " n"] | None
-    """Of the kernel of one field's density, the largest first; None where there is no kernel."""
+    """Eigenvalues of the kernel of one field's density, the largest first; None without a kernel."""
     drift: dict[str, float]
     """Drift of each norm (see `norm_drift`), by name, in standard deviations."""
     problem: str = ""
-    """Why there is no kernel."""
+    """Why there is no kernel, in a sentence; empty if there is one, or none was asked for."""
 
 
 def networks(model: nn.Module) -> dict[str, list[CoordinateMLP]]:
@@ -51,15 +51,16 @@ def networks(model: nn.Module) -> dict[str, list[CoordinateMLP]]:
 
 
 def quantity(field: nn.Module) -> str:
-    """What the first output of a field's first network gives."""
+    """Name of the quantity that the first output of a field's first network gives: density or distance."""
     return "distance" if isinstance(field, SDFField) else "density"
 
 
 def look(source: Source, rays: RayBundle, field: str | None) -> Look:
-    """Look at the model of a pipeline as it is, and leave it so.
+    """Look at the model of a pipeline, without changing it.
 
-    The kernel is that of the density (before its exponential) or distance in the parameters of its network,
-    at samples along the rays as training draws them, with the running statistics held.
+    The kernel is that of the density (before its exponential) or of the distance, in the parameters of the
+    network that gives it. It is taken at samples along the rays as training draws them, with the running
+    statistics held.
 
     Args:
         source: the pipeline.
@@ -70,7 +71,7 @@ def look(source: Source, rays: RayBundle, field: str | None) -> Look:
     if field is not None:
         try:
             values = density_eigenvalues(*density_inputs(source, twin(source.model), rays, field))
-        except UserError as error:  # training that has diverged
+        except UserError as error:  # for instance because training has diverged
             problem = str(error)
     exact = twin(source.model).train()
     if calibrate(exact, [rays], lambda batch: source.pass_as_in_training(exact, batch)):
@@ -82,13 +83,13 @@ def look(source: Source, rays: RayBundle, field: str | None) -> Look:
 def density_inputs(
     source: Source, model: Any, rays: RayBundle, field: str
 ) -> tuple[CoordinateMLP, Float[Tensor, "n d"]]:
-    """The network of a field that gives density or distance, and inputs of it from samples along rays.
+    """The network of a field that gives density or distance, and inputs of it, from samples along rays.
 
-    It is the network that the field calls first, and its first output.
+    It is the network that the field calls first; density or distance is its first output.
 
     Args:
         source: the pipeline.
-        model: a twin of its model; it is left in training mode.
+        model: a twin of the pipeline's model; it is left in training mode.
         rays: training rays.
         field: name of the field.
 
@@ -117,9 +118,9 @@ def density_eigenvalues(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Flo
     """Eigenvalues of the kernel of a network's first output with running statistics, largest first.
 
     Raises:
-        UserError: outputs that are not finite, or as of `bn_field_plugin.ntk.spectrum`.
+        UserError: the outputs are not finite, or `bn_field_plugin.ntk.spectrum` raises it.
     """
-    from bn_field_plugin.ntk import spectrum  # the heaviest import here, and for viewers alone
+    from bn_field_plugin.ntk import spectrum  # imported here: it takes long, and only viewers need it
 
     one = first_output(mlp).eval()
     with torch.no_grad():
@@ -130,7 +131,7 @@ def density_eigenvalues(mlp: CoordinateMLP, points: Float[Tensor, "n d"]) -> Flo
 
 
 def first_output(mlp: CoordinateMLP) -> CoordinateMLP:
-    """A copy of a network without its outputs but the first."""
+    """A copy of a network that has only the first of its outputs."""
     one = copy.deepcopy(mlp)
     one.config = dataclasses.replace(mlp.config, out_dim=1)
     one.output.out_features = 1

@@ -24,37 +24,38 @@ from bn_field_plugin.viewer.resolution import NOTHING, Speed, after, is_at_once,
 from bn_field_plugin.viewer.tiles import Mosaic, Size, camera_of, next_tile
 
 REST = 0.2
-"""Seconds without a move after which the camera rests."""
+"""Seconds without a move after which the camera counts as resting."""
 PARTIAL = 1.0
 """Seconds after which an unfinished picture is shown."""
 TRIAL = Size(16, 16)
-"""The tile by which speed is learnt, for nobody to see."""
+"""Size of the tile by which speed is measured, which is not shown."""
 POLL = 0.05
-"""Seconds between two looks at what there is to do."""
+"""Seconds between two checks whether there is something to draw."""
 SMALL = 256
-"""Pixels of a width at which a picture is few bytes anyway; of fewer bytes, it would lose its colours."""
+"""Width in pixels up to which a picture is sent in full quality: it is small anyway, and stronger compression
+would spoil its colours."""
 DEPTH = "gl_z_buf_depth"
-"""Nerfstudio's name for the depth that hides things behind the scene; not to be chosen as an output."""
+"""nerfstudio's name for the depth by which the scene hides things behind it; no output to choose."""
 
 
 class Screen(Viewer):
-    """What a drawing thread needs of the viewer, beside what nerfstudio's has."""
+    """The interface of the viewer for a drawing thread, beyond that of nerfstudio's viewer."""
 
     viewed: ViewedModel
-    """What is drawn."""
+    """The model that is drawn."""
     speed: Speed
-    """Of pictures with all their samples."""
+    """Speed of pictures with all their samples."""
     moving_speed: Speed
-    """Of pictures in a move, with fewer."""
+    """Speed of pictures with fewer samples, drawn while the camera moves."""
 
     @property
     def trains(self) -> bool:
-        """Whether training goes on at present."""
+        """Whether training is running now."""
         raise NotImplementedError
 
     @property
     def refresh_seconds(self) -> float:
-        """Seconds of the clock that a picture may take, to come often enough in all idle tabs."""
+        """Wall clock seconds for a picture of an idle tab, so that all idle tabs get theirs in time."""
         raise NotImplementedError
 
     def may_refresh(self) -> bool:
@@ -62,19 +63,19 @@ class Screen(Viewer):
         raise NotImplementedError
 
     def paying(self) -> AbstractContextManager[None]:
-        """Take what the body does from the time for idle tabs."""
+        """Count the time of the body as time for idle tabs."""
         raise NotImplementedError
 
     def offer_outputs(self, names: list[str]) -> None:
-        """Offer outputs to choose from, if they are others than before."""
+        """Offer outputs to choose from in the panel, if they differ from those offered before."""
         raise NotImplementedError
 
 
 class TileRenderer(RenderStateMachine):
-    """Draws what one tab looks at: small while the camera moves, then sharper, then anew as training goes on.
+    """Draws the pictures of a tab: small while the camera moves, then sharper, then again during training.
 
-    Each picture is made of tiles, and the train lock is given back after each. A picture that is no longer
-    wanted, and any picture of a closed tab, ends with the tile under way.
+    Each picture is made of tiles, and the train lock is released after each tile. If a picture is no longer
+    wanted, or its tab is closed, drawing ends after the present tile.
     """
 
     viewer: Screen
@@ -94,7 +95,7 @@ class TileRenderer(RenderStateMachine):
     # -------------------------------------------------------------- called by the viewer's other threads
 
     def action(self, action: RenderAction) -> None:
-        """Take a new camera, or the same one with other choices of the panel."""
+        """Take a request for a picture: with a new camera, or with new choices in the panel."""
         with self._guard:
             if self._wanted is None or not same_view(self._wanted, action.camera_state):
                 self._is_new_view, self._moved = True, time.monotonic()
@@ -112,8 +113,8 @@ class TileRenderer(RenderStateMachine):
                 self.render_trigger.clear()
 
     def _draw_next(self) -> bool:
-        """Draw the next picture; tells whether there was one to draw."""
-        if self._wanted is None:  # moves from before the viewer was ready are lost
+        """Draw the next picture, and return whether there was one to draw."""
+        if self._wanted is None:  # requests from before the viewer was ready are lost
             self.action(RenderAction("move", self.viewer.get_camera_state(self.client)))
         with self._guard:
             camera, version, is_new_view = self._wanted, self._version, self._is_new_view
@@ -124,13 +125,13 @@ class TileRenderer(RenderStateMachine):
         if is_new_view:
             self._picture, self._shown, self._is_seen = None, NOTHING, False
         elif version != self._drawn and self._picture is not None:
-            self._send(self._picture)  # what needs no rendering is there at once
+            self._send(self._picture)  # a choice that needs no new rendering is shown at once
             self._shown = NOTHING
         elif self._was_training and not trains:
-            self._shown = NOTHING  # a picture of several steps
+            self._shown = NOTHING  # its tiles were drawn at different training steps
         self._drawn, self._was_training = version, trains
         for speed, thin in ((viewer.moving_speed, True), (viewer.speed, False)):
-            while speed.is_unknown and self.running:  # else the first tile might take long
+            while speed.is_unknown and self.running:  # without a known speed, the first tile might take long
                 self._part(get_camera(camera, TRIAL.height, TRIAL.width), TRIAL, thin, is_paid=False)
         clock = viewer.refresh_seconds if trains else math.inf
         full = resting(viewer.speed, most, clock)
@@ -154,15 +155,15 @@ class TileRenderer(RenderStateMachine):
         is_moving: bool = False,
         is_refresh: bool = False,
     ) -> bool:
-        """Draw one picture, unless it is given up; tells whether it was finished.
+        """Draw one picture, and return whether it was finished rather than given up.
 
         Args:
             state: the camera.
-            version: of what is wanted.
-            size: of the picture.
-            thin: with fewer samples.
-            is_moving: to its end, so that there is something to see of each move.
-            is_refresh: at the rate that the viewer's budget allows.
+            version: number of the request that the picture answers.
+            size: size of the picture.
+            thin: whether to take fewer samples.
+            is_moving: whether to finish it despite newer requests, so that each move shows something.
+            is_refresh: whether its tiles wait for the viewer's budget for idle tabs.
         """
         viewer = self.viewer
         if not viewer.render_tab_state.preview_render and viewer.include_time:
@@ -201,13 +202,13 @@ class TileRenderer(RenderStateMachine):
         return True
 
     def _part(self, camera: Cameras, size: Size, thin: bool, is_paid: bool) -> dict[str, Tensor] | None:
-        """Draw one tile when it is its turn, and learn from how long it takes.
+        """Draw one tile when the train lock is free, and measure its time for `Speed`.
 
         Args:
-            camera: that of the tile.
-            size: of the tile.
-            thin: with fewer samples.
-            is_paid: from the time for idle tabs.
+            camera: camera of the tile.
+            size: size of the tile.
+            thin: whether to take fewer samples.
+            is_paid: whether its time counts as time for idle tabs.
 
         Returns:
             The outputs, or None if the tab was closed while waiting.
@@ -225,7 +226,7 @@ class TileRenderer(RenderStateMachine):
         return outputs
 
     def _render(self, camera: Cameras, thin: bool) -> dict[str, Tensor]:
-        """Outputs of a camera, on the CPU, with what nerfstudio's panel asks for."""
+        """Outputs of a camera, on the CPU, with crop, background and depth as nerfstudio's panel has them."""
         panel, model = self.viewer.control_panel, self.viewer.viewed
         camera = camera.to(model.device)
         box, background = None, cast(AbstractContextManager[None], contextlib.nullcontext())
@@ -238,14 +239,14 @@ class TileRenderer(RenderStateMachine):
             if panel.layer_depth and "depth" in outputs:
                 directions = camera.generate_rays(camera_indices=0, obb_box=box).directions
                 points = directions * outputs["depth"].to(directions)
-                # Along the camera's z axis, which points backwards.
+                # Depth along the camera's z axis, which points backwards.
                 outputs[DEPTH] = -(points @ camera.camera_to_worlds[0, :3, 2:3])
         return {name: value.cpu() for name, value in outputs.items() if isinstance(value, Tensor)}
 
     def _send(self, outputs: dict[str, Tensor], thin: bool = False) -> None:
-        """Show a picture in the tab; a large thin one, which is soon gone, in fewer bytes."""
+        """Show a picture in the tab; a large thin one, which is soon replaced, is compressed more."""
         self.viewer.offer_outputs([name for name in outputs if name != DEPTH])
-        self.output_keys = cast(Any, set(outputs))  # nothing left for nerfstudio to offer
+        self.output_keys = cast(Any, set(outputs))  # so that nerfstudio does not offer the outputs again
         panel = self.viewer.control_panel
         chosen = {panel.output_render, *([panel.split_output_render] if panel.split else [])}
         if self.running and chosen <= outputs.keys():
@@ -254,7 +255,7 @@ class TileRenderer(RenderStateMachine):
 
 
 def same_view(one: CameraState, other: CameraState) -> bool:
-    """Whether two cameras see the same."""
+    """Whether two states of a camera give the same picture."""
     settings = ("fov", "aspect", "camera_type", "time")
     return all(getattr(one, name) == getattr(other, name) for name in settings) and bool(
         torch.equal(one.c2w, other.c2w)

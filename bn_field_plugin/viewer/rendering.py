@@ -18,20 +18,19 @@ from bn_field_plugin.viewer import probe
 from bn_field_plugin.viewer.twin import twin
 
 Statistics = Literal["running", "exact", "batch"]
-"""Whose statistics a picture is rendered with: the model's running ones; exact ones over training rays; or
-those of each chunk of rays, which make a pixel depend on its neighbours, as in training.
-"""
+"""Statistics with which a picture is rendered: the model's running ones; exact ones over training rays; or
+those of each chunk of rays, which make a pixel depend on its neighbours, as in training."""
 
 OF = " of "
-"""Stands between an output and the name of the model it is of, where there are two."""
+"""Words between the name of an output and that of its model, where there are two models."""
 EXTRA_OUTPUTS = ("density", "drift")
 """`density`: log10 of 1 + the largest density on the ray, density in 1 / scene unit. `drift`: mean over the
 colours of |rgb with batch statistics - rgb with running statistics|, in [0, 1].
 """
 
 THIN = 3
-"""A thin picture takes one sample of that many. A picture of bn-nerf-small then differs from the full one at
-27 dB; of four, at 23 dB, and edges fray.
+"""A thin picture takes one of every three samples. Its PSNR against the full picture is then 27 dB for
+bn-nerf-small; with one of four it is 23 dB, and edges fray.
 """
 
 Buffers = dict[str, Tensor]
@@ -59,23 +58,23 @@ def render(
     thin: bool = False,
     **options: Any,
 ) -> dict[str, Tensor]:
-    """Render a camera, and leave the model as it is.
+    """Render a camera, without changing the model.
 
     Args:
-        model: of nerfstudio, in any mode.
+        model: a model of nerfstudio, in any mode.
         camera: the camera.
-        statistics: whose statistics to use.
+        statistics: the statistics to use.
         wanted: which of `EXTRA_OUTPUTS` to compute; the others are zero.
-        exact: gives exact statistics, where they are asked for.
-        thin: with a third of the samples along each ray, in some third of the time.
-        options: of `get_outputs_for_camera`.
+        exact: function that gives exact statistics; called only if they are asked for.
+        thin: take a third of the samples along each ray, which needs about a third of the time.
+        options: further arguments of `get_outputs_for_camera`.
 
     Returns:
-        The model's outputs, [height, width, c], and `EXTRA_OUTPUTS`, [height, width, 1]: `density` of a model
-        that has one, `drift` of a model whose norms keep statistics.
+        The model's outputs, [height, width, c], and `EXTRA_OUTPUTS`, [height, width, 1]: `density` if the
+        model has one, `drift` if its norms keep statistics.
 
     Raises:
-        UserError: a chunk with a single sample in the scene has no batch statistics.
+        UserError: batch statistics are asked for, and a chunk has only one sample in the scene.
     """
 
     def outputs_with(statistics: Statistics, density: bool = False) -> dict[str, Tensor]:
@@ -88,7 +87,7 @@ def render(
         elif statistics == "exact" and exact is not None:
             shown.load_state_dict(exact(), strict=False)
             for mlp in (m for m in shown.modules() if isinstance(m, CoordinateMLP)):
-                mlp.inference = None  # shared with the model, and holds its statistics
+                mlp.inference = None  # it is shared with the model, and holds the model's statistics
         if density:
             _add_density(shown)
         found: dict[str, Tensor] = shown.get_outputs_for_camera(camera, **options)
@@ -104,12 +103,12 @@ def render(
                 outputs if statistics == name else outputs_with(name) for name in ("batch", "running")
             )
             extra["drift"] = (batch["rgb"] - running["rgb"]).abs().mean(dim=-1, keepdim=True)
-    # After the colours: nerfstudio takes the last output for its split screen.
+    # The extra outputs come second, not last, because nerfstudio takes the last output for its split screen.
     return {"rgb": outputs.pop("rgb"), **extra, **outputs}
 
 
 def take_fewer_samples(model: torch.nn.Module) -> None:
-    """Let the samplers of a twin of a model take one sample of three, for pictures that are soon gone."""
+    """Let the samplers of a twin of a model take one of three samples, for pictures of a moving camera."""
     for sampler in (module for module in model.modules() if isinstance(module, Sampler)):
         for name, value in vars(sampler).items():
             if name.startswith("num_") and "samples" in name:
@@ -120,13 +119,13 @@ def take_fewer_samples(model: torch.nn.Module) -> None:
 
 
 def _density_fields(model: torch.nn.Module) -> list[Any]:
-    """Fields that give density."""
+    """Fields of a model that give density."""
     fields = [module for module in model.modules() if isinstance(module, Field)]
     return [field for field in fields if probe.quantity(field) == "density"]
 
 
 def _add_density(model: Any) -> None:
-    """Let a twin of a model add `density`, if need be from the samples of the field that it asks last."""
+    """Let a twin of a model output `density`: by itself, or from the samples of the field called last."""
     if hasattr(model, "density_wanted"):
         model.density_wanted = True
         return
@@ -156,18 +155,18 @@ def _noting(forward: Callable[..., Any], latest: list[Tensor]) -> Callable[..., 
 
 
 class ViewedModel:
-    """Stands where nerfstudio's viewer expects the model, and renders what the panel asks for.
+    """Takes the model's place in nerfstudio's viewer, and renders what the panel asks for.
 
-    The viewer's threads switch it to evaluation and back; the model itself stays as training has it.
+    The viewer's threads switch this object to evaluation and back, so the model stays in training mode.
 
     Args:
-        model: gives the model.
-        statistics: gives the statistics to render with.
-        chosen: gives the names of the outputs that are looked at.
-        exact: gives exact statistics.
-        tell: is told what stands in the way of a picture, or an empty line.
-        beside: name and view of another model, for the other half of a split screen: its outputs bear the
-            name.
+        model: function that gives the model.
+        statistics: function that gives the statistics to render with.
+        chosen: function that gives the names of the outputs that are shown.
+        exact: function that gives exact statistics.
+        tell: function that is told why a picture could not be rendered as asked, or an empty line.
+        beside: name and view of another model, for the other half of a split screen; its outputs have the
+            name appended to theirs.
     """
 
     training = False
@@ -197,26 +196,26 @@ class ViewedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         device: torch.device = self._model().device
         return device
 
     @property
     def rays_together(self) -> int | None:
-        """Rays that are to be rendered in one tile, since they share statistics; None for any number."""
+        """Number of rays to render in one tile, because they share batch statistics; None for any number."""
         if self._statistics() != "batch" and not any("drift" in name for name in self._chosen()):
             return None
         chunk: int = self._model().config.eval_num_rays_per_chunk
         return chunk
 
     def eval(self) -> None:
-        """Nothing: pictures are always rendered in evaluation mode."""
+        """Do nothing: pictures are always rendered in evaluation mode."""
 
     def train(self) -> None:
-        """Nothing, as `eval`."""
+        """Do nothing: pictures are always rendered in evaluation mode."""
 
     def get_outputs_for_camera(self, camera: Any, **options: Any) -> dict[str, Tensor]:
-        """Render a camera; with running statistics where a chunk has no batch statistics."""
+        """Render a camera; with running statistics if those that are chosen cannot be had."""
         if self._beside is None:
             return self._outputs(camera, self._chosen(), options)
         name, other = self._beside
@@ -226,7 +225,7 @@ class ViewedModel:
         if theirs or not self._blank:
             found = other._outputs(camera, theirs, options)
             self._blank = {output: torch.zeros_like(value[:1, :1]) for output, value in found.items()}
-        else:  # nobody looks at it, but the outputs to choose from stay the same
+        else:  # the other model is not shown, so zeros stand for its outputs, which can still be chosen
             sides = outputs["rgb"].shape[:2]
             found = {output: value.expand(*sides, -1) for output, value in self._blank.items()}
         return outputs | {f"{output}{suffix}": value for output, value in found.items()}

@@ -1,4 +1,4 @@
-"""How large a picture may be, from how fast pictures have been."""
+"""The size that a picture may have, from the measured speed of earlier ones."""
 
 from __future__ import annotations
 
@@ -7,44 +7,46 @@ import math
 from bn_field_plugin.viewer.tiles import Size
 
 READABLE, LEAST = 96, 24
-"""Pixels of a width at which a picture can be made out, and of the slowest methods' pictures of a move."""
+"""Widths in pixels: at which a picture is recognisable, and least for a moving camera in slow methods."""
 NOTHING = Size(0, 0)
 """The size of no picture, or of one that is to be drawn anew."""
 TILE_SECONDS = 0.2
-"""Of one tile, for which training waits."""
+"""Seconds that one tile should take, for which training waits."""
 LONGEST_TILE = 0.6
-"""Seconds of a tile whose rays belong together."""
+"""Most seconds for a tile whose rays must be rendered together."""
 MOVING_SECONDS = 0.28
-"""Of a picture while the camera moves."""
+"""Seconds that a picture should take while the camera moves."""
 READABLE_SECONDS = 1.0
-"""Of the same at most, to make it readable."""
+"""Most seconds that it may take if it would not be recognisable otherwise."""
 RESTING_SECONDS = 2.5
-"""Of the first picture after that: of the clock or of processors, whichever are more."""
+"""Seconds that the first picture of a resting camera should take: of wall clock, or of all processors
+together if these are more."""
 TRIALS = 2
-"""Tiles before speed is known: the first makes ready what the library makes only once."""
+"""Tiles before speed counts as known: the first one includes work that libraries do only once."""
 WEIGHT = 0.3
-"""Of the last tile in the running means of speed."""
+"""Weight of the last tile in the running means of speed."""
 
 
 class Speed:
-    """Seconds that a ray takes, as running means over the tiles rendered."""
+    """Seconds that a ray takes, as running means over tiles."""
 
     def __init__(self) -> None:
         self.clock = self.work = math.inf
-        """Seconds of the clock a ray, and of processors where these are more."""
+        """Seconds for each ray: `clock` of wall clock; `work` of all processors together, or of wall clock if
+        that is more."""
         self._noted = 0
 
     @property
     def is_unknown(self) -> bool:
-        """Whether too little was measured."""
+        """Whether too few tiles were measured."""
         return self._noted < TRIALS
 
     def note(self, rays: int, clock: float, processors: float) -> None:
-        """Take what a tile took.
+        """Take the time of a tile into the means.
 
         Args:
-            rays: of the tile.
-            clock: seconds of the clock.
+            rays: number of rays of the tile.
+            clock: seconds of wall clock.
             processors: seconds of all processors together.
         """
         clock, work = clock / rays, max(clock, processors) / rays
@@ -56,10 +58,10 @@ class Speed:
         self._noted += 1
 
     def tile_rays(self, together: int | None = None) -> int:
-        """Rays of a tile.
+        """Number of rays for the next tile.
 
         Args:
-            together: so many, whatever the speed, unless training would wait too long for them.
+            together: rays that must be in one tile; ignored if training would wait for them too long.
         """
         if together is not None and together * self.clock <= LONGEST_TILE:
             return together
@@ -71,7 +73,7 @@ def largest(aspect: float, max_res: int) -> Size:
 
     Args:
         aspect: width over height.
-        max_res: pixels.
+        max_res: pixels of the longer side.
     """
     height, width = max_res, int(max_res * aspect)
     if width > max_res:
@@ -80,12 +82,12 @@ def largest(aspect: float, max_res: int) -> Size:
 
 
 def holding(rays: float, most: Size, least: int = READABLE) -> Size:
-    """A size with the proportions of another, and about as many rays as asked for.
+    """A size with the proportions of another one, and about as many rays as asked for.
 
     Args:
-        rays: asked for.
-        most: the size that it may have at most.
-        least: pixels of its width at least, unless `most` has fewer.
+        rays: number of rays.
+        most: the largest size, with the proportions to keep.
+        least: least width in pixels, unless `most` has fewer.
     """
     scale = math.sqrt(max(rays, 0.0) / most.rays)
     scale = min(1.0, max(scale, least / most.width))
@@ -101,12 +103,12 @@ def moving(speed: Speed, most: Size) -> Size:
 
 
 def resting(speed: Speed, most: Size, clock: float = math.inf) -> Size:
-    """The size of the first picture when the camera rests, in at most `clock` seconds of the clock."""
+    """The size of a resting camera's first picture, which takes at most `clock` seconds of wall clock."""
     return holding(min(RESTING_SECONDS / speed.work, clock / speed.clock), most)
 
 
 def is_at_once(size: Size, speed: Speed) -> bool:
-    """Whether a picture is fast enough for a moving camera."""
+    """Whether a picture of this size is fast enough for a moving camera."""
     return size.rays * speed.clock <= MOVING_SECONDS
 
 
@@ -114,15 +116,16 @@ def after(shown: Size, speed: Speed, most: Size, clock: float = math.inf) -> Siz
     """The size of the next picture of a view whose camera rests.
 
     Args:
-        shown: the size that is shown, with all samples.
-        speed: measured.
-        most: the size of the last picture.
-        clock: seconds that pictures may take where training pays for them, which then go no further.
+        shown: size of the picture that is shown, if it has all samples.
+        speed: speed of pictures with all samples.
+        most: size of the sharpest picture.
+        clock: seconds of wall clock that pictures may take while training runs; then the sharpest is not
+            drawn.
 
     Returns:
-        None where the view is finished.
+        The size, or None where the view is finished.
     """
     full = resting(speed, most, clock)
-    if 2 * shown.rays < full.rays:  # less is no news
+    if 2 * shown.rays < full.rays:  # a picture that is hardly larger would show nothing new
         return full
     return most if math.isinf(clock) and shown.rays < most.rays else None

@@ -1,4 +1,4 @@
-"""What the panel needs of a pipeline."""
+"""The interface that a pipeline has for the panel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Source(Protocol):
         ...
 
     def fixed_rays(self, num: int) -> RayBundle:
-        """That many rays of training pixels; the same in each process that reads the same data."""
+        """`num` rays of training pixels; every process that reads the same data draws the same."""
         ...
 
     def pass_as_in_training(self, model: Any, rays: RayBundle) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in tiles, so that training can go on between two of them."""
+"""Pictures in tiles, so that training can go on between two tiles."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tile:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the picture."""
+        """The tile's rows and columns in the picture."""
         rows = slice(self.top, self.top + self.size.height)
         return rows, slice(self.left, self.left + self.size.width)
 
@@ -42,13 +42,13 @@ class Tile:
 def next_tile(size: Size, done: int, rays: int) -> Tile:
     """The tile after the first `done` rays of a picture, in the order of rows.
 
-    A tile is some whole rows, or a part of a row where a row has more than `rays`. That may be another number
-    each time, as speed is measured.
+    A tile is some whole rows, or a part of a row if a row has more than `rays` pixels. `rays` may change from
+    tile to tile, as speed is measured.
 
     Args:
-        size: of the picture.
-        done: rays of the tiles before, fewer than the picture has.
-        rays: of the tile at most, at least 1.
+        size: size of the picture.
+        done: number of rays in the tiles before, fewer than the picture has.
+        rays: largest number of rays of the tile, at least 1.
     """
     top, left = divmod(done, size.width)
     rows = min(rays // size.width, size.height - top)
@@ -61,8 +61,8 @@ def camera_of(camera: Cameras, tile: Tile) -> Cameras:
     """The camera whose whole picture is a tile of another one's; without lens distortion, like the viewer's.
 
     Args:
-        camera: one camera.
-        tile: of its picture.
+        camera: the camera of the whole picture.
+        tile: a tile of that picture.
     """
     return Cameras(
         camera_to_worlds=camera.camera_to_worlds,
@@ -79,20 +79,20 @@ def camera_of(camera: Cameras, tile: Tile) -> Cameras:
 
 
 class Mosaic:
-    """A picture in the making: finished tiles over a coarser picture of the same view, where there is one.
+    """An unfinished picture: its tiles so far, over a coarser picture of the same view, where there is one.
 
     Args:
-        size: of the picture.
-        before: outputs of the coarser picture, each (height, width, c).
+        size: size of the picture.
+        before: outputs of the coarser picture, each (height, width, c), or None.
     """
 
     def __init__(self, size: Size, before: Mapping[str, Tensor] | None = None) -> None:
         self.size = size
         self.done = 0
-        """Rays of the finished tiles."""
+        """Number of rays in the finished tiles."""
         self._before = before
         self.outputs: dict[str, Tensor] = {}
-        """Each (height, width, c), on the CPU; empty before the first tile."""
+        """Outputs of the picture so far, each (height, width, c), on the CPU; empty before the first tile."""
 
     @property
     def is_whole(self) -> bool:
@@ -100,7 +100,7 @@ class Mosaic:
         return self.done == self.size.rays
 
     def add(self, tile: Tile, outputs: Mapping[str, Any]) -> None:
-        """Paste the outputs of the next tile; what is no tensor is left out, as nerfstudio does."""
+        """Paste the outputs of the next tile; outputs that are no tensors are left out, as in nerfstudio."""
         for name, value in outputs.items():
             if isinstance(value, Tensor):
                 if name not in self.outputs:
@@ -109,7 +109,7 @@ class Mosaic:
         self.done += tile.size.rays
 
     def _background(self, name: str, like: Tensor) -> Tensor:
-        """What stands where no tile is yet: the coarser picture, stretched."""
+        """Values for the parts without a tile: the coarser picture, stretched, or zeros."""
         before = None if self._before is None else self._before.get(name)
         if before is None or before.shape[-1] != like.shape[-1]:
             return torch.zeros(self.size.height, self.size.width, like.shape[-1], dtype=like.dtype)

@@ -16,10 +16,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def twin(module: ModuleT) -> ModuleT:
     """A copy that shares all weights, and keeps statistics, modes and settings of its own.
 
-    Whatever is done to the copy but training leaves `module` as it was, also where it is cut short half-way:
-    nerfstudio interrupts a render at any line. The copy's norms do not join other processes, which do
-    not take part. Making one takes a few milliseconds; it follows the weights as they are trained, but
-    nothing else that training replaces, so make a new one for each look.
+    Nothing that is done to the copy changes `module`, except training it. That holds even if a render is
+    interrupted at any line, as nerfstudio does. The copy's norms do not join their batches with other
+    processes, as these take no part. Making a copy takes a few milliseconds. It follows the weights as they
+    are trained, but not other objects that training replaces, so make a new one for each look.
     """
     shared: dict[int, Any] = {}
     for part in module.modules():
@@ -27,7 +27,7 @@ def twin(module: ModuleT) -> ModuleT:
         if not isinstance(part, RunningNorm):
             tensors += part._buffers.values()
         shared |= {id(tensor): tensor for tensor in tensors if tensor is not None}
-        for name in ("config", "inference"):  # settings; a kernel that the library would have to make anew
+        for name in ("config", "inference"):  # settings, and a kernel of tiny-cuda-nn that is slow to make
             if name in vars(part):
                 shared[id(vars(part)[name])] = vars(part)[name]
     found = copy.deepcopy(module, shared)
