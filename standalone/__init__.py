@@ -1,1 +1,1 @@
-"""Images, shapes and spectra on the same coordinate networks as the radiance fields; each a command line."""
+"""Command lines for images, shapes and spectra, on the coordinate networks that radiance fields use too."""

@@ -1,6 +1,7 @@
-"""Adam for a CPU, without the start of `torch.optim`: that imports torch's compiler, which takes 1.5 seconds.
+"""Adam for a CPU, without `torch.optim`, whose first use imports torch's compiler, which takes 1.5 seconds.
 
-Meant for fits of seconds. The step is torch's own fused one; `torch.optim.Adam` is the oracle.
+It is meant for fits of a few seconds. A step calls torch's own fused kernel; tests compare it with
+`torch.optim.Adam`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from torch import Tensor
 
 
 class FusedAdam:
-    """Adam (Kingma & Ba 2015) of real parameters on a CPU, one pass over each.
+    """Adam (Kingma & Ba 2015) of real parameters on a CPU; a step passes over each parameter once.
 
     Args:
-        parameters: what is optimised.
-        lr: learning rate; `param_groups[0]["lr"]` changes it, as in `torch.optim`.
-        betas: shares of the moments that a step keeps.
+        parameters: the parameters to optimise.
+        lr: learning rate; it can be changed by `param_groups[0]["lr"]`, as in `torch.optim`.
+        betas: shares of the first and of the second moment that a step keeps.
         eps: added to the root of the second moment.
     """
 
@@ -66,15 +67,15 @@ class FusedAdam:
                 parameter.grad.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments and numbers of steps."""
+        """Moments and numbers of steps of all parameters."""
         return {"first": self._first, "second": self._second, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take those of a checkpoint.
+        """Take the moments and numbers of steps of a checkpoint.
 
         Raises:
-            KeyError: it is of another optimizer.
-            ValueError: it is of other parameters.
+            KeyError: the state is of another optimizer.
+            ValueError: the state is of other parameters.
         """
         for name, ours in self.state_dict().items():
             for mine, theirs in zip(ours, state[name], strict=True):

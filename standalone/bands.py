@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 EDGES = (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Edges of the bands in cycles per pixel, an octave each; the limit is 1/2 along an axis, 0.71 diagonally."""
+"""Edges of the bands in cycles per pixel, at steps of an octave. The highest frequency of an image is 1/2
+along an axis, and 0.71 diagonally."""
 
 NAMES = tuple(
     f"{'0' if low == 0 else f'1/{round(1 / low)}'}-{'max' if high == 1 else f'1/{round(1 / high)}'}"
@@ -20,8 +21,8 @@ NAMES = tuple(
 def band_energies(image: Shaped[np.ndarray, "h w c"]) -> Float64[np.ndarray, " bands"]:
     """Sum of squares of an image in each band.
 
-    By the orthonormal cosine transform, which, unlike Fourier's, does not take the image's borders for edges.
-    The bands together hold the sum of squares of the image.
+    Frequencies are those of the orthonormal cosine transform, which, unlike Fourier's, does not take the
+    image's borders for edges. All bands together have the sum of squares of the image.
     """
     from scipy.fft import dctn
 
@@ -36,7 +37,7 @@ def band_energies(image: Shaped[np.ndarray, "h w c"]) -> Float64[np.ndarray, " b
 
 
 def band_errors(truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w c"]) -> dict[str, float]:
-    """Energy of the error over the energy of the truth in each band: 1 is nothing learned, 0 is perfect.
+    """Energy of the error over that of the truth in each band: 1 where nothing is learned, 0 where all is.
 
     A band in which the truth has no energy is left out.
     """

@@ -1,4 +1,4 @@
-"""Checkpoints of fits: written whole, read without running code that a file might bring along."""
+"""Checkpoints of fits: written whole, and read without running code that a file might contain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the one before stays until the new one is whole.
+    """Write a checkpoint; an earlier file of that name stays until the new one is whole.
 
     Args:
         path: the file.
@@ -37,7 +37,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read a checkpoint that `save_checkpoint` wrote.
 
     Raises:
-        UserError: no such file, a damaged one, or one of another kind or of a newer version.
+        UserError: the file is missing, damaged, of another kind, or of a newer version.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: fit first, or give the folder of an earlier fit")

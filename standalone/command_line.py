@@ -25,17 +25,18 @@ from standalone.presets import Options, as_arguments, load_preset, preset_path
 from standalone.time_limit import command_begins
 
 CONFIG = "config.yaml"
-"""File of a fit's options in its folder, which --resume reads."""
+"""Name of the file in a fit's folder that keeps its options, for --resume."""
 
 MARKERS = (
     tyro.conf.OmitArgPrefixes,
     tyro.conf.OmitSubcommandPrefixes,
     tyro.conf.PositionalMetavarFromFieldName,
 )
-"""Options of nested groups have no prefix; positional ones are called by their names."""
+"""Settings of tyro: options of nested groups have no prefix, and positional options are shown by their
+names."""
 
 NOT_IN_PRESETS = ("config", "resume")
-"""Options that choose a preset, and so cannot stand in one."""
+"""Options that choose a preset, and so cannot be in one."""
 
 
 class Command(Protocol):
@@ -47,13 +48,13 @@ class Command(Protocol):
 
 
 class Commands(Mapping[str, type[Command]]):
-    """Commands by name, whose module is loaded when one of them is asked for.
+    """Commands by name. Their module is loaded only when one of them is asked for.
 
-    A program's --help would else load torch and much beside, to say one sentence of each command.
+    Otherwise a program's --help would load torch and more, only to show one sentence about each command.
 
     Args:
-        module: full name of the module of all of them.
-        classes: names of their classes there, by the commands' names.
+        module: full name of the module that defines all of them.
+        classes: name of each command's class in that module, by the command's name.
     """
 
     def __init__(self, module: str, classes: Mapping[str, str]) -> None:
@@ -69,7 +70,7 @@ class Commands(Mapping[str, type[Command]]):
         return len(self.classes)
 
     def stand_in(self, name: str) -> type:
-        """A class without options, with the docstring of a command as its source has it; loads nothing."""
+        """A class without options that has a command's docstring, read from the source without loading it."""
         found = importlib.util.find_spec(self.module)
         assert found is not None and found.origin is not None
         source = ast.parse(Path(found.origin).read_text(encoding="utf-8"))
@@ -81,24 +82,24 @@ class Commands(Mapping[str, type[Command]]):
 class CommandLine:
     """A program of several commands.
 
-    A command with an option `config` takes a YAML file of options, over which the command line has the last
-    word; one whose `resume` is a folder takes the options that an earlier call left there (`CONFIG`).
+    If a command has an option `config`, that is a YAML file of options; those on the command line override
+    it. If its option `resume` is a folder, it takes the options that an earlier call left there (`CONFIG`).
     """
 
     prog: str
     """Name of the program."""
     description: str
-    """What it is for, in its --help."""
+    """Purpose of the program, for its --help."""
     commands: Commands
     """Commands by name."""
     positional: str
-    """The option that stands on the command line without a name, as presets call it."""
+    """Name, in presets, of the option that has no name on the command line."""
 
     def run(self, args: Sequence[str] | None = None) -> None:
-        """Entry point: mistakes and Ctrl-C end it with one line.
+        """Entry point of the program. Mistakes of the user and Ctrl-C end it with one line.
 
         Args:
-            args: the command line; that of the process by default.
+            args: words of the command line; by default those of the process.
         """
         is_process = args is None
         command_begins(with_process=is_process)
@@ -112,11 +113,11 @@ class CommandLine:
                 gc.freeze()  # Python would look through all objects twice before the process ends
 
     def parse(self, args: Sequence[str]) -> Command:
-        """The command that a command line asks for.
+        """The command that a command line asks for, with its options.
 
         Raises:
-            UserError: a preset that cannot be used.
-            SystemExit: after a message, for other mistakes and for --help.
+            UserError: a preset cannot be used.
+            SystemExit: after a message, for other mistakes; also for --help.
         """
         name = args[0] if args else ""
         choices: list[Any] = []
@@ -142,7 +143,7 @@ class CommandLine:
         return sorted(names, key=lambda name: name != self.positional)
 
     def _preset(self, name: str, args: Sequence[str]) -> Command | None:
-        """The command as --config or --resume has it, or None without either."""
+        """The command with the options that --config or --resume gives, or None without both."""
         fields = {field.name: field for field in dataclasses.fields(self.commands[name])}  # type: ignore[arg-type]
         config = _value(args, "--config") if "config" in fields else None
         resumes = "resume" in fields and fields["resume"].type is not bool
@@ -159,7 +160,7 @@ class CommandLine:
         return self._command(name, preset_path(config, self.prog.removeprefix("bn-")))
 
     def _command(self, name: str, path: Path) -> Command:
-        """A command whose options are those of a file."""
+        """A command with the options of a preset file."""
         options = load_preset(path, self.option_names(self.commands[name]))
         command = self._quietly(name, options)
         if command is not None:
@@ -172,7 +173,7 @@ class CommandLine:
         raise UserError(f"the config {path}: its options do not go together; see {self.prog} {name} --help")
 
     def _quietly(self, name: str, options: Options) -> Command | None:
-        """The command with the options, None where they are wrong."""
+        """The command with given options, or None if they are wrong; prints nothing."""
         arguments = as_arguments(options, self.positional)
         silence = io.StringIO()
         with contextlib.redirect_stderr(silence), contextlib.redirect_stdout(silence):
@@ -200,7 +201,7 @@ def modules_are_no_garbage() -> Iterator[None]:
 
 @contextlib.contextmanager
 def user_errors_of_files() -> Iterator[None]:
-    """Turn what the system says about files, as of a full disk, into a `UserError`."""
+    """Turn the system's errors about files, such as a full disk, into a `UserError`."""
     try:
         yield
     except OSError as error:
@@ -212,7 +213,7 @@ def user_errors_of_files() -> Iterator[None]:
 
 
 def _value(args: Sequence[str], flag: str) -> str | None:
-    """What follows a flag on a command line."""
+    """The value of a flag on a command line; None without the flag."""
     for index, argument in enumerate(args):
         if argument == flag and index + 1 < len(args):
             return args[index + 1]

@@ -1,7 +1,7 @@
-"""The doors of the commands: each loads its program when it is called, and names the extra it is without.
+"""Entry points of all commands, which load a program when it is called, or name the extra that it lacks.
 
-The core installs with torch alone, and every extra brings what some commands need (pyproject.toml). A command
-whose packages are absent ends with one line that says how to install them.
+The core of this package needs only torch. Each extra in pyproject.toml brings packages that some commands
+need. A command whose packages are absent ends with one line that says how to install them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from bn_field_plugin.errors import UserError, exit_on_user_error
 
 
 class Door(NamedTuple):
-    """Where a command's program is, and what it needs."""
+    """The module of a command, and the extra that it needs."""
 
     module: str
-    """The module with its `main`."""
+    """Name of the module that has the command's `main`."""
     extra: str
-    """The extra of this package that brings what it imports."""
+    """The extra of this package that brings the packages which the module imports."""
 
 
 DOORS = {
@@ -33,7 +33,7 @@ DOORS = {
 """All commands by name."""
 
 BROUGHT_BY_ANOTHER = {"bn-ntk": {"nerfstudio": "nerf", "torchmetrics": "nerf"}}
-"""Packages that a command needs for some of its work only, with the extra that brings them."""
+"""By command, packages that it needs for a part of its work only, each with the extra that brings it."""
 
 
 def enter(command: str) -> None:
@@ -52,46 +52,46 @@ def enter(command: str) -> None:
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if not package or importlib.util.find_spec(package) is not None:
-                raise  # a module is missing inside a package that is there: an error to look into
+                raise  # the package is installed but lacks a module, which is no mistake of the user
             raise UserError(missing(command, package)) from error
 
 
 def missing(command: str, package: str) -> str:
-    """What to tell about a package that a command cannot import.
+    """The message for a package that a command cannot import.
 
     Args:
-        command: its name, one of `DOORS`.
-        package: the package's name in an import.
+        command: name of the command, one of `DOORS`.
+        package: name of the package in an import.
     """
     extra = BROUGHT_BY_ANOTHER.get(command, {}).get(package, DOORS[command].extra)
     return f"{command} needs {package}, which is not installed: pip install 'bn-field-plugin[{extra}]'"
 
 
 def export() -> None:
-    """`bn-export`."""
+    """Entry point of `bn-export`."""
     enter("bn-export")
 
 
 def image() -> None:
-    """`bn-image`."""
+    """Entry point of `bn-image`."""
     enter("bn-image")
 
 
 def ntk() -> None:
-    """`bn-ntk`."""
+    """Entry point of `bn-ntk`."""
     enter("bn-ntk")
 
 
 def shape() -> None:
-    """`bn-shape`."""
+    """Entry point of `bn-shape`."""
     enter("bn-shape")
 
 
 def sweep() -> None:
-    """`bn-sweep`."""
+    """Entry point of `bn-sweep`."""
     enter("bn-sweep")
 
 
 def view() -> None:
-    """`bn-view`."""
+    """Entry point of `bn-view`."""
     enter("bn-view")

@@ -1,7 +1,8 @@
 """The fitting loop of all tasks: a coordinate network, batches, a loss and a budget.
 
-A fit that is stopped, by Ctrl-C or by force, goes on from its last checkpoint; with a budget in steps, the
-same number of threads and the same machine it ends in the very same network.
+A fit that was stopped, by Ctrl-C or by force, can go on from its last checkpoint. With a budget in steps, on
+the same machine and with as many threads, it then ends with exactly the network of a fit that was not
+stopped.
 """
 
 from __future__ import annotations
@@ -29,29 +30,30 @@ from standalone.sampling import Sampler
 from standalone.time_limit import TimeLimit
 
 Loss = Callable[[Float[Tensor, "n o"], Float[Tensor, "n o"]], Float[Tensor, ""]]
-"""From outputs and targets to a scalar."""
+"""Function that gives a scalar loss from outputs and targets."""
 
 STEPS_BETWEEN_READS = 20
-"""Steps after which the loss is read from a GPU; a CPU's is read at each."""
+"""Steps between two reads of the loss from a GPU, which make it wait; on a CPU the loss is read at each
+step."""
 
 CALLBACKS_SHARE = 0.05
-"""Share of the time so far that callbacks on the way may take, where a whole command has a time limit."""
+"""Share of the time so far that callbacks during the fit may take, where a whole command has a time limit."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to fit: steps, seconds, until a time, or whichever is spent first.
+    """How long to fit: a number of steps, of seconds, or until a time; whichever is reached first.
 
     Raises:
-        UserError: none is given, or one is not above 0.
+        UserError: none of them is given, or one is not above 0.
     """
 
     steps: int | None = None
     """Optimisation steps."""
     seconds: float | None = None
-    """Time for the steps themselves, evaluations apart."""
+    """Seconds for the steps themselves, without evaluations."""
     limit: TimeLimit | None = None
-    """When the fit must have ended, its callbacks and the last of them included."""
+    """Time by which the fit must have ended, with all its callbacks, also those after the last step."""
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None and self.limit is None:
@@ -62,7 +64,7 @@ class Budget:
             raise UserError(f"--time-limit is {self.seconds}: it must be a number of seconds above 0")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of steps and seconds that is spent, 1 or more where one is spent; the limit apart."""
+        """Share of steps or seconds that is spent, the larger one; 1 or more at the end. Ignores `limit`."""
         by_steps = step / self.steps if self.steps is not None else 0.0
         by_time = seconds / self.seconds if self.seconds is not None else 0.0
         return max(by_steps, by_time)
@@ -70,41 +72,41 @@ class Budget:
 
 @dataclass(frozen=True)
 class Callback:
-    """Something to do between two steps; the time it takes is not the fit's, but within its limit."""
+    """Something to do between two steps. Its time counts within the fit's limit, but not as its seconds."""
 
     function: Callable[[FitState], Mapping[str, float]]
-    """Gets the state; what it returns goes into the history and the progress line."""
+    """Called with the state; the numbers that it returns are put into the history and the progress line."""
     every: int
-    """Steps between two calls; the last step calls it too. Where the budget has a limit, calls that would
-    take more than `CALLBACKS_SHARE` of the time so far are left out."""
+    """Steps between two calls; it is also called after the last step. If the budget has a limit, calls that
+    would take more than `CALLBACKS_SHARE` of the time so far are left out."""
     seconds: float = 0.0
-    """What a call is expected to take, before one has been timed."""
+    """Expected seconds of a call, for use until one has been timed."""
 
 
 @dataclass(frozen=True)
 class CheckpointOptions:
-    """Where a fit keeps its state."""
+    """Where and how often a fit saves its state."""
 
     path: Path
     """The file; each save replaces it."""
     every_seconds: float = 30.0
-    """Least time between two saves; the end and an interrupt save too."""
+    """Least seconds between two saves; the state is also saved at the end and at an interrupt."""
     resume: bool = False
-    """Go on from the file; without one, begin."""
+    """Whether to go on from the file, if it exists."""
     identity: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
-    """What makes a fit this fit: a checkpoint with another identity is refused."""
+    """The options that define the fit: a checkpoint with other ones is refused."""
 
 
 @dataclass
 class FitState:
-    """Where a fit stands."""
+    """The state of a fit between two steps."""
 
     network: CoordinateMLP
     """The network, in training mode."""
     step: int = 0
-    """Steps taken."""
+    """Number of steps taken."""
     seconds: float = 0.0
-    """Time they took, callbacks and checkpoints apart."""
+    """Seconds that the steps took, without callbacks and checkpoints."""
     loss: float = math.nan
     """The latest loss that was read."""
     history: list[dict[str, float]] = field(default_factory=list)
@@ -128,20 +130,21 @@ def fit(
     Args:
         network: the network, on its device.
         sampler: gives the batches, on the same device.
-        loss: of a batch's outputs and targets.
+        loss: loss of a batch's outputs and targets.
         optimization: optimizers and schedule; the schedule ends with the budget.
-        budget: steps, seconds or a limit; within a limit, one step at least is taken.
-        callbacks: what to do at given steps, such as evaluations.
-        checkpoint: where to keep the state, and whether to go on from there.
-        compiled: run the training passes through torch.compile.
-        progress: shows how far it is.
+        budget: steps, seconds or a limit; at least one step is taken, however short the limit is.
+        callbacks: actions at given steps, such as evaluations.
+        checkpoint: where to save the state, and whether to go on from there.
+        compiled: whether to run the training passes through torch.compile.
+        progress: shows how far the fit is.
 
     Returns:
-        The final state. The running statistics of `network` still lag: see `finished`.
+        The final state. The running statistics of `network` are not exact for its final weights: see
+        `finished`.
 
     Raises:
-        UserError: the loss is not finite, or the checkpoint does not fit.
-        FitInterrupted: Ctrl-C; the checkpoint has been written.
+        UserError: the loss is not finite, or the checkpoint belongs to another fit.
+        FitInterrupted: Ctrl-C was pressed; the checkpoint has been written.
     """
     run = _Run(network, sampler, loss, optimization, budget, checkpoint, callbacks)
     if checkpoint is not None and checkpoint.resume and checkpoint.path.exists():
@@ -157,12 +160,12 @@ def finished(
     batches: Iterable[Any],
     forward: Callable[[CoordinateMLP, Any], Any] = CoordinateMLP.__call__,
 ) -> CoordinateMLP:
-    """A folded copy for inference, with statistics that are exact over given points; `network` is kept.
+    """A folded copy for inference, with statistics that are exact over given points; keeps `network`.
 
     Args:
         network: the network as it was trained.
         batches: all training points, in any split.
-        forward: applies a network to a batch, where that is more than a call.
+        forward: function that applies a network to a batch; by default it just calls the network.
     """
     network = copy.deepcopy(network)
     calibrate(network, batches, lambda batch: forward(network, batch))
@@ -170,16 +173,16 @@ def finished(
 
 
 class _LimitClock:
-    """How much of a limit is spent: from the first step to the last one that leaves time for the callbacks.
+    """Measures how much of a time limit is spent, leaving time for the callbacks after the last step.
 
-    Without a limit, nothing is ever spent.
+    Without a limit, the share that is spent is always 0.
 
     Args:
-        limit: when all must have ended.
-        callbacks: called on the way, and once more after the last step.
+        limit: time by which all must have ended, or None.
+        callbacks: called during the fit, and once more after the last step.
 
     Attributes:
-        began: seconds of the command, and of earlier ones that the fit goes on from, before the first step.
+        began: value of `elapsed` before the first step.
         step: seconds that the latest step took.
     """
 
@@ -193,36 +196,36 @@ class _LimitClock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the command, and of earlier ones that the fit goes on from."""
+        """Seconds since the command began, and those of earlier commands that the fit resumed."""
         return 0.0 if self._limit is None else self._earlier + self._limit.clock()
 
     @property
     def progress(self) -> float:
-        """Share of the time for steps that is spent: 1 where the next step would end too late."""
+        """Share of the time for steps that is spent: 1 or more if the next step would end too late."""
         if self._limit is None:
             return 0.0
         end = self._limit.end - sum(self._costs) - self.step / 2
         return (self.elapsed - self.began) / (end - self.began) if end > self.began else 1.0
 
     def has_time_for(self, index: int) -> bool:
-        """Whether a callback may be called on the way."""
+        """Whether callbacks so far, with one more call of this one, stay within `CALLBACKS_SHARE`."""
         if self._limit is None:
             return True
         return self._spent + self._costs[index] <= CALLBACKS_SHARE * (self.elapsed - self.began)
 
     def note(self, index: int, seconds: float) -> None:
-        """Remember what a call took."""
+        """Note how many seconds a call of a callback took."""
         self._costs[index] = seconds
         self._spent += seconds
 
     def go_on(self, elapsed: float, began: float) -> None:
-        """Count what earlier commands took."""
+        """Count the time of earlier commands, whose checkpoint the fit resumes."""
         if self._limit is not None:
             self._earlier, self.began = elapsed, began
 
 
 class _Run:
-    """One fit: what changes from step to step, and its checkpoint."""
+    """One fit: its changing state, the parts that a step needs, and its checkpoint."""
 
     def __init__(
         self,
@@ -276,7 +279,7 @@ class _Run:
         self.save()
 
     def step(self, forward: Callable[[Tensor], Tensor]) -> None:
-        """Take one step; the network is left as it was where the loss that was read is not finite."""
+        """Take one step; if the loss is read and is not finite, raise and leave the network unchanged."""
         state = self.state
         factor = self.optimization.factor(state.step, self.progress, self.budget.steps)
         coordinates, targets = self.sampler.next_batch()
@@ -293,11 +296,11 @@ class _Run:
         state.step += 1
 
     def call(self) -> dict[str, float]:
-        """Call the callbacks that are due, all of them after the last step, and note what they return."""
+        """Call the callbacks that are due (at the end all of them), and note their numbers in the history."""
         state, every = self.state, list(enumerate(self.callbacks))
         due = [i for i, one in every if state.step % one.every == 0 and self.clock.has_time_for(i)]
         metrics = self.take(due)
-        if self.progress >= 1:  # also where only the calls have taken the rest of the time
+        if self.progress >= 1:  # the fit ends here, perhaps because the calls took the rest of the time
             rest = [i for i, _ in every if i not in due]
             metrics |= self.take(rest)
             due += rest
@@ -308,7 +311,7 @@ class _Run:
         return metrics
 
     def take(self, due: Sequence[int]) -> dict[str, float]:
-        """Call callbacks by their numbers."""
+        """Call and time the callbacks with the given indices; returns all numbers that they return."""
         metrics: dict[str, float] = {}
         for index in due:
             start = time.perf_counter()
@@ -342,10 +345,10 @@ class _Run:
         )
 
     def restore(self, options: CheckpointOptions) -> None:
-        """Go on from a checkpoint.
+        """Set the state to that of a checkpoint.
 
         Raises:
-            UserError: it belongs to another fit, or cannot be read.
+            UserError: the checkpoint belongs to another fit, or cannot be read.
         """
         saved = load_checkpoint(options.path, self.device)
         theirs, ours = saved.get("identity", {}), dict(options.identity)

@@ -1,4 +1,4 @@
-"""Ctrl-C: it ends a fit between two steps, where all is sound, and a command without a traceback."""
+"""Handling of Ctrl-C: a fit ends between two steps, in a consistent state; a command without traceback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ INTERRUPTED = 130
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C ended a fit in order: its last state is in the checkpoint, if it keeps one."""
+    """Ctrl-C ended a fit between two steps; its last state is in the checkpoint, if the fit keeps one."""
 
 
 class Interrupts:
-    """Whether Ctrl-C has been pressed."""
+    """Tells whether Ctrl-C has been pressed."""
 
     requested = False
 
@@ -27,7 +27,7 @@ class Interrupts:
 def deferred_interrupts() -> Iterator[Interrupts]:
     """Note the first Ctrl-C instead of raising; a second one stops at once.
 
-    Outside the main thread, which alone receives signals, nothing is changed.
+    Only the main thread receives signals; in other threads, nothing is changed.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():
@@ -51,10 +51,10 @@ def exit_on_interrupt(hint: str = "") -> Iterator[None]:
     """Turn Ctrl-C into one line on standard error and exit status 130, without a traceback.
 
     Args:
-        hint: what to do to go on.
+        hint: words on how to go on later, for the end of the line.
 
     Raises:
-        SystemExit: with status `INTERRUPTED`, when the body was interrupted.
+        SystemExit: with status `INTERRUPTED`, if Ctrl-C interrupted the body.
     """
     try:
         yield

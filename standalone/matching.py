@@ -1,4 +1,4 @@
-"""Networks to compare, at one size or at one number of parameters."""
+"""Options of networks to compare, all of one size or with equal numbers of parameters."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ STANDARD = (
     *("mlp", "pemlp-5", "fourier", "siren", "finer", "wire", "gauss", "hash"),
     *("pemlp-5+batch", "siren+batch", "hash+batch"),
 )
-"""The field's standard set: the networks that papers compare, and three of them with batch norm."""
+"""The standard set: the networks that papers on coordinate networks compare, and three of them with batch
+norm."""
 
 STANDARD_SIZE = Size(64, 3)
-"""Units and layers of the standard set, where nobody says otherwise: the sizes at which the learning rates of
-SIREN, FINER, WIRE and Gauss were searched. The ten layers of Fig 2 of Cai et al. would hold them back."""
+"""Default units and layers of the standard set: the size at which the learning rates of SIREN, FINER, WIRE
+and Gauss were searched. With the ten layers of Fig 2 of Cai et al., these networks would do worse."""
 
 TOLERANCE = 0.05
-"""Share by which numbers of parameters that count as equal may differ."""
+"""Largest relative difference of two numbers of parameters that count as equal."""
 
 TABLE_SHARE = 0.7
-"""Most of the parameters that the tables of a hash grid may take, where their size is chosen."""
+"""Largest share of the parameters for the tables of a hash grid, where their size is chosen to match."""
 
 WIDEST = 4096
-"""Most units that are tried."""
+"""Largest width that is tried."""
 
 
 def contenders(
     variants: Sequence[Variant], size: NetworkOptions, in_dim: int, out_dim: int, *, equal: bool
 ) -> list[NetworkOptions]:
-    """Options of the networks of a comparison, each of which can be built.
+    """Options of the networks of a comparison, after a check that each can be built.
 
     Args:
         variants: the networks.
-        size: options of all; networks with a size of their own, as `hash`, keep that.
+        size: options of all networks; those with a size of their own, such as `hash`, keep that.
         in_dim: number of coordinates.
         out_dim: number of outputs.
-        equal: give each the width that has about as many parameters as `mlp` of this size.
+        equal: give each network the width with about as many parameters as `mlp` has at this size.
 
     Raises:
-        UserError: a network that cannot be built, or has no width with so many parameters.
+        UserError: a network cannot be built, or has no width with that number of parameters.
     """
     found = []
     target = 0
@@ -62,12 +63,12 @@ def contenders(
 
 
 def matched(options: NetworkOptions, parameters: int, in_dim: int, out_dim: int) -> NetworkOptions:
-    """The network with the width whose number of parameters is nearest to a given one.
+    """Options of a network with the width at which its number of parameters is nearest to a given one.
 
     Args:
-        options: the network; its width is replaced, and so is the size of a hash grid's tables, unless its
-            name says it.
-        parameters: numbers to learn.
+        options: options of the network. The width is replaced, and so is the size of a hash grid's tables,
+            unless the network's name gives it.
+        parameters: number of parameters to come near to.
         in_dim: number of coordinates.
         out_dim: number of outputs.
 
@@ -96,7 +97,7 @@ def matched(options: NetworkOptions, parameters: int, in_dim: int, out_dim: int)
 
 
 def _with_tables(options: NetworkOptions, parameters: int, in_dim: int, out_dim: int) -> NetworkOptions:
-    """A hash grid with the largest tables that leave the network behind it its share."""
+    """Options with the largest tables of a hash grid that take at most `TABLE_SHARE` of the parameters."""
     encoding = options.config(in_dim, out_dim).encoding
     if not isinstance(encoding, HashGridEncodingConfig) or options.network != "hash":
         return options

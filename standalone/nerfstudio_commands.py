@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 EXPERIMENT, TIMESTAMP = "run", "0"
-"""Names in nerfstudio's output paths, fixed so that a caller finds its run."""
+"""Experiment and timestamp in nerfstudio's output paths, which are fixed so that a caller finds its run."""
 
 NEVER = str(10**9)
-"""Steps between two events that are not to happen."""
+"""Value for options that give the steps between two events, by which the events never happen."""
 
 LOG_LINES = 20
 """Lines of a failed command's log that are shown."""
 
 POLL_SECONDS = 0.2
-"""How often a running command is looked at, so that an interrupt reaches the caller between two looks."""
+"""Seconds between two checks of a running command. Between checks, an interrupt can reach the caller."""
 
 
 class CommandFailed(SystemExit):
-    """A command ended with an error: ends the program with the last lines of its log, unless it is caught."""
+    """A command failed. Uncaught, this ends the program with the last lines of the command's log."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class TrainedRun:
     """A finished training run."""
 
     config: Path
-    """Its config.yml."""
+    """The run's config.yml."""
     seconds: float
-    """Wall clock of the whole command, start of Python and loading of data included."""
+    """Wall clock seconds of the whole command, with the start of Python and the loading of data."""
 
 
 def run_command(
@@ -48,7 +48,7 @@ def run_command(
 ) -> float:
     """Run one of nerfstudio's commands; its output goes to a log file.
 
-    An interrupted caller takes the command with it.
+    If the caller is interrupted, the command is stopped too.
 
     Args:
         args: command and arguments; the command is taken from the running Python's environment.
@@ -70,7 +70,8 @@ def run_command(
     start = time.perf_counter()
     with log.open("w") as stream:
         try:
-            # In a session of its own: Ctrl-C is the caller's, lest a stopped training pass for a whole one.
+            # The command runs in a session of its own, so that Ctrl-C reaches the caller only. Otherwise
+            # training would end in order at Ctrl-C, and pass for a finished one.
             process = subprocess.Popen(
                 command,
                 stdout=stream,
@@ -173,7 +174,7 @@ def share_done(log: Path) -> float:
 
 
 def is_ours(method: str) -> bool:
-    """Whether a method is one of this package's."""
+    """Whether a method belongs to this package."""
     from importlib.metadata import entry_points
 
     entries = entry_points(group="nerfstudio.method_configs", name=method)
@@ -183,11 +184,11 @@ def is_ours(method: str) -> bool:
 def without_lpips(folder: Path) -> dict[str, str]:
     """Variables with which nerfstudio's own methods start offline.
 
-    They load AlexNet for LPIPS and stop where it can be neither found nor fetched. Here they find one with
-    random weights, so that LPIPS of theirs means nothing and must not be reported.
+    nerfstudio's methods load AlexNet for LPIPS, and stop if it can be neither found nor downloaded. With
+    these variables they find one with random weights. Its LPIPS means nothing and must not be reported.
 
     Args:
-        folder: where to keep it (233 MB); nothing is written where the real one is at hand.
+        folder: folder for that AlexNet (233 MB); nothing is written if the real one is present.
     """
     from bn_field_plugin.lpips import LPIPS_WEIGHTS, has_lpips
 

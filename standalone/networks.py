@@ -31,19 +31,18 @@ NormLayers = Literal["all", "ends"]
 """Which hidden layers have the norm: all, or the first and the last one alone."""
 
 NORMED_BEHIND_ENDS = ("siren", "finer")
-"""Networks whose norm stands, unless asked otherwise, behind the activations of the first and of the last
-hidden layer. In all layers, and before the sines, it costs time and quality (`benchmarks.bn_network_search`).
-"""
+"""Networks whose norm by default stands behind the activation, and only in the first and the last hidden
+layer. In all layers, and before the sines, it costs time and quality (`benchmarks.bn_network_search`)."""
 
 T = TypeVar("T")
 
 
 def by_norm(*chosen: T, others: T) -> dict[NormName, T]:
-    """What figures draw each norm with.
+    """Something for each norm, such as the line with which figures draw it.
 
     Args:
-        chosen: that of none, batch, layer, global and cross norm.
-        others: that of norms which have come since.
+        chosen: values of none, batch, layer, global and cross norm, in this order.
+        others: value of all further norms.
     """
     names = cast(tuple[NormName, ...], tuple(NORMS))
     return {name: chosen[index] if index < len(chosen) else others for index, name in enumerate(names)}
@@ -60,24 +59,25 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """Networks that share a name, but for a number in it."""
+    """A group of networks whose names differ in a number only."""
 
     usage: str
-    """How their names are spelt, in messages and --help."""
+    """The names, as messages and --help spell them."""
     pattern: str
-    """What their names match; a group is the number."""
+    """Regular expression that the names match; a group is the number."""
     parts: Callable[[str | None, int], dict[str, Any]]
-    """From the number and the coordinates of a point to fields of `CoordinateMLPConfig`."""
+    """Function that gives fields of `CoordinateMLPConfig`, from the number in the name, or None, and the
+    number of coordinates."""
     label: Callable[[str], str] = str.upper
-    """From a name to the one in figures and tables."""
+    """Function that gives the name in figures and tables, from the name of a network."""
     size: Size | None = None
-    """Their size unless asked otherwise; None is that of the command."""
+    """Default size of the networks; None for that of the command."""
     activation: type[Activation] = Relu
-    """Their activation."""
+    """Activation of the networks."""
     placement: Placement = "before"
-    """Where their norm stands unless asked otherwise."""
+    """Default place of the norm."""
     norm_layers: NormLayers = "all"
-    """Which hidden layers have it unless asked otherwise."""
+    """Hidden layers that have the norm by default."""
 
 
 def _positional(octaves: str | None, in_dim: int) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _hash(log2_rows: str | None, in_dim: int) -> dict[str, Any]:
 
 
 def _of_activation(name: str, kind: type[Activation]) -> Family:
-    """The network that is known by an activation."""
+    """The family of the network that is named after an activation."""
     network = kind.network or name
     return Family(
         network,
@@ -115,11 +115,12 @@ HASH_GRIDS = {
     2: HashGridEncodingConfig(8, 2, base_resolution=16, finest_resolution=512, log2_table_size=16),
     3: HashGridEncodingConfig(8, 2, base_resolution=8, finest_resolution=128, log2_table_size=15),
 }
-"""The grids of `hash` by the number of coordinates: 380,000 numbers for pictures, 320,000 for shapes."""
+"""Hash grids of `hash` by the number of coordinates: 380,000 parameters for pictures, 320,000 for shapes."""
 
 HASH_NORM_EPS = {2: 1e-1, 3: 1e-1}
-"""What norms behind these grids add to the variance: features start with a variance of 1e-9, and a smaller
-number lets the norm blow up what is noise until the tables have learned."""
+"""Numbers, by the number of coordinates, that norms behind these grids add to the variance. Features start
+with a variance of 1e-9; with a smaller number, the norm would amplify their noise until the tables have
+learned."""
 
 FAMILIES = (
     Family("mlp", "mlp", lambda _number, _in_dim: {}),
@@ -139,10 +140,10 @@ FAMILIES = (
     ),
     *(_of_activation(name, kind) for name, kind in ACTIVATIONS.items() if kind.network is not None),
 )
-"""All networks."""
+"""The families of all networks."""
 
 USAGE = ", ".join(family.usage for family in FAMILIES)
-"""The names of all networks."""
+"""The names of all networks, as messages and --help spell them."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Variant:
     """A network of the comparisons: an encoding with an activation, and a norm."""
 
     network: str
-    """A name of one of `FAMILIES`."""
+    """Name of a network of one of `FAMILIES`."""
     norm: NormName = "none"
     """Norm of the hidden layers."""
 
@@ -171,7 +172,7 @@ class Variant:
         """Read `NETWORK` or `NETWORK+NORM`; `bn` stands for `batch`.
 
         Raises:
-            UserError: an unknown network or norm.
+            UserError: the network or the norm is unknown.
         """
         network, plus, norm = text.strip().lower().partition("+")
         if not plus:
@@ -180,12 +181,12 @@ class Variant:
 
     @property
     def family(self) -> Family:
-        """The networks that share its name."""
+        """The family to which the network belongs."""
         return _family(self.network)[0]
 
     @property
     def own_init(self) -> Initialisation | None:
-        """The initialisation that belongs to the network; None where any does."""
+        """The initialisation that belongs to the network; None if it has none of its own."""
         return "paper" if self.family.activation.network is not None else None
 
     @property
@@ -211,20 +212,20 @@ class Variant:
         init: Initialisation | None = None,
         options: Mapping[str, float] | None = None,
     ) -> CoordinateMLPConfig:
-        """The network of given sizes.
+        """The network's config at a given size.
 
         Args:
             in_dim: number of coordinates.
             out_dim: number of outputs.
             width: units of each hidden layer.
             depth: number of hidden layers.
-            placement: norm before or after the activation; None is that of the network.
-            norm_layers: which hidden layers have the norm; None is what the network has.
-            init: initialisation; None is that of the network.
-            options: those of its activation, as fields of `CoordinateMLPConfig`.
+            placement: norm before or after the activation; None for the network's default.
+            norm_layers: hidden layers that have the norm; None for the network's default.
+            init: initialisation; None for the network's default.
+            options: options of the activation, as fields of `CoordinateMLPConfig`.
 
         Raises:
-            UserError: the network does not take so many coordinates, or an option.
+            UserError: the network does not take this number of coordinates, or one of the options.
         """
         family, number = _family(self.network)
         parts = family.parts(number, in_dim)
@@ -254,7 +255,7 @@ def parse_variants(names: Sequence[str]) -> list[Variant]:
     """Networks by name, each once.
 
     Raises:
-        UserError: an unknown name, or none at all.
+        UserError: a name is unknown, or there is none.
     """
     variants = list(dict.fromkeys(Variant.parse(name) for name in names))
     if not variants:
@@ -263,10 +264,10 @@ def parse_variants(names: Sequence[str]) -> list[Variant]:
 
 
 def _family(network: str) -> tuple[Family, str | None]:
-    """The family of a name, and the number in it.
+    """The family of a network's name, and the number in the name, or None.
 
     Raises:
-        UserError: an unknown name.
+        UserError: the name is unknown.
     """
     for family in FAMILIES:
         if found := re.fullmatch(family.pattern, network):

@@ -21,9 +21,9 @@ class LearningRates(NamedTuple):
     """Peak learning rates of a network."""
 
     hidden: float
-    """Of the matrices between hidden layers."""
+    """Rate of the matrices between hidden layers."""
     rest: float
-    """Of every other parameter."""
+    """Rate of all other parameters."""
 
 
 LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
@@ -58,28 +58,29 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
         "hash and norm": LearningRates(3e-2, 3e-2),
     },
 }
-"""Learning rates by optimizer and network, from `benchmarks.image_learning_rates`: norm, none, and siren with
-Adam. Muon's of siren and finer are from `benchmarks.bn_network_search` at 4 layers, where 1e-2 serves SIREN
-better still; ten layers do not bear that, and here are the rates that serve both.
+"""Learning rates by optimizer and kind of network. Those of the kinds norm and none, and of siren with Adam,
+are from `benchmarks.image_learning_rates`. Muon's rates of siren and finer are from
+`benchmarks.bn_network_search` at 4 layers. There 1e-2 is better still for SIREN, but too much for ten layers:
+these rates suit both depths.
 
-The others are from short searches with Muon on pictures that no table reports: scikit-image's left
+The other rates are from short searches with Muon on pictures that no table reports: scikit-image's left
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
 3e-3, 1e-2, 2e-2, 4e-2 (SIREN with norm: 5e-4, 2e-3, 5e-3, 1.2e-2, 3e-2), one seed; hash grids on its rocket
 at 256x256, 100 steps of 8,192 pixels, factors of 2 and 3. With Adam, two rates around Muon's were tried in
-the same way, but for FINER above 3e-3, real WIRE and hash grids.
+the same way; not tried were FINER above 3e-3, real WIRE and hash grids.
 """
 
 
 MUON_TO_THE_END = ("sine", "finer")
-"""Activations whose output matrix goes with those between hidden layers: Adam's steps at the rate that serves
-the biases of sines are too long for it, and Muon's are a fifth of them. It is 0.6 dB on pictures after 200
-steps, with and without norm."""
+"""Activations for which Muon also trains the output matrix. At the rate that suits the biases of sines,
+Adam's steps are too long for that matrix, and Muon's are a fifth as long. It gains 0.6 dB on pictures after
+200 steps, with and without norm."""
 
 BETAS, EPS = (0.9, 0.99), 1e-15
-"""Of Adam."""
+"""Betas and eps of Adam."""
 
 WARMUP_SHARE = 0.1
-"""Largest share of a budget in seconds over which the learning rates rise."""
+"""Largest share of the budget over which the learning rates rise."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class OptimizationConfig:
     """Optimizers of a fit and their schedule: a linear warmup, then a cosine decay over the budget."""
 
     optimizer: OptimizerName = "muon"
-    """Of the matrices between hidden layers; all other parameters take Adam, and hash grids Adam alone."""
+    """Optimizer of the matrices between hidden layers; all other parameters take Adam, and networks on hash
+    grids take Adam alone."""
     lr: float | None = None
     """Peak learning rate of Adam; by default the network's own."""
     hidden_lr: float | None = None
@@ -98,10 +100,10 @@ class OptimizationConfig:
     """Share of the peak learning rates that is left at the end."""
 
     def check(self) -> None:
-        """Look at the numbers, which a command line hands over unseen.
+        """Check the ranges of the numbers, which a command line does not check.
 
         Raises:
-            UserError: one is out of its range.
+            UserError: a number is out of its range.
         """
         for name in ("lr", "hidden_lr"):
             rate = getattr(self, name)
@@ -126,7 +128,7 @@ class OptimizationConfig:
         Args:
             step: steps taken so far.
             progress: share of the budget that is spent, in [0, 1].
-            steps: the budget in steps, where it is one.
+            steps: the budget in steps; None if the budget is a time.
         """
         warmup = self.warmup_steps if steps is None else min(self.warmup_steps, steps // 10)
         rise = min(1.0, max((step + 1) / (warmup + 1), progress / WARMUP_SHARE if steps is None else 0.0))
@@ -135,7 +137,7 @@ class OptimizationConfig:
 
 
 def _kind(network: CoordinateMLPConfig) -> str:
-    """Kind of a network in `LEARNING_RATES`: its name, with its norm where that has rates of its own."""
+    """Kind of a network in `LEARNING_RATES`: its name, or whether it has a norm, or both of them."""
     name = ACTIVATIONS[network.activation].network
     if isinstance(network.encoding, HashGridEncodingConfig):
         name = "hash"
@@ -146,7 +148,7 @@ def _kind(network: CoordinateMLPConfig) -> str:
 
 
 def hidden_matrices(network: CoordinateMLP) -> list[Tensor]:
-    """The matrices between hidden layers, also where they are parametrized; with sines the last one, too."""
+    """The matrices that Muon trains: between hidden layers, and the last for `MUON_TO_THE_END`."""
     linears = network.linears[1:]
     if network.config.activation not in MUON_TO_THE_END:
         linears = linears[:-1]
@@ -157,7 +159,7 @@ class ScheduledOptimizers:
     """The optimizers of a network, stepped and scheduled together.
 
     Args:
-        network: its parameters are optimised.
+        network: the network whose parameters are optimised.
         config: optimizers and schedule.
 
     Raises:
@@ -207,7 +209,8 @@ class ScheduledOptimizers:
 
 
 def _adam(parameters: list[Tensor], lr: float, is_grid: bool) -> torch.optim.Adam | FusedAdam:
-    # One pass over each parameter instead of ten: a quarter of the time for the tables of a hash grid.
+    # The fused kernel passes over each parameter once instead of ten times, which takes a quarter of the time
+    # for the tables of a hash grid.
     fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters)
     if fused and is_grid:
         return FusedAdam(parameters, lr, BETAS, EPS)
@@ -215,5 +218,5 @@ def _adam(parameters: list[Tensor], lr: float, is_grid: bool) -> torch.optim.Ada
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Numbers that a network learns."""
+    """Number of parameters that a network learns."""
     return sum(p.numel() for p in network.parameters())

@@ -1,4 +1,4 @@
-"""Options that every fit takes: the network, the run."""
+"""Groups of options that every fit takes: for the network, and for the run."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import dataclasses
@@ -36,22 +36,22 @@ class NetworkOptions:
     finer, and all in all others."""
     norm_eps: float | None = None
     """Added to the variance by the norm; by default 1e-5, and 1e-1 behind a hash grid, whose features start
-    as noise that the norm would blow up."""
+    as noise that the norm would amplify."""
     omega: float | None = None
     """Frequency of siren and finer (30) or of wire and wire-real (20)."""
     finer_bias: float | None = None
-    """Biases of the first layer of finer start uniformly in +- this (1)."""
+    """Biases of the first layer of finer start uniformly between minus this and plus this (1)."""
     wire_scale: float | None = None
     """Scale of the window of wire and wire-real (10)."""
     gauss_sigma: float | None = None
     """Standard deviation of the activation of gauss (0.05)."""
 
     usual_size: ClassVar[Size] = Size(64, 5)
-    """Size where none is given and the network has none of its own."""
+    """Size of networks that have no default of their own, if no size is given."""
 
     @property
     def size(self) -> Size:
-        """Width and depth, the usual ones where they are not given."""
+        """Width and depth: the given ones, else the usual ones."""
         usual = self.variant.family.size or self.usual_size
         return Size(
             usual.width if self.width is None else self.width,
@@ -60,7 +60,7 @@ class NetworkOptions:
 
     @property
     def activation_options(self) -> dict[str, float]:
-        """Those of the activation's options that are given."""
+        """The options of the activation that are given."""
         given = {name: getattr(self, name) for name in OPTIONS}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -68,7 +68,7 @@ class NetworkOptions:
         """The network's config.
 
         Raises:
-            UserError: an unknown name, or an option of another network.
+            UserError: the name is unknown, or an option belongs to another network.
         """
         config = self.variant.config(
             in_dim,
@@ -90,7 +90,7 @@ class NetworkOptions:
         return Variant(self.network, self.norm)
 
     def build(self, in_dim: int, out_dim: int, seed: int) -> CoordinateMLP:
-        """Make the network; the global generator is left alone.
+        """Make the network, without changing torch's global random numbers.
 
         Args:
             in_dim: number of coordinates.
@@ -98,7 +98,7 @@ class NetworkOptions:
             seed: seed of the initial weights.
 
         Raises:
-            UserError: an unknown name, a size below 1, or an option of another network.
+            UserError: the name is unknown, a size is below 1, or an option belongs to another network.
         """
         config = self.config(in_dim, out_dim)
         with torch.random.fork_rng(devices=[]):
@@ -124,10 +124,10 @@ class RunOptions:
     """Run training passes through torch.compile; needs a C++ compiler and takes a while to begin."""
 
     def limit(self) -> TimeLimit | None:
-        """The time limit as one of the running command.
+        """The time limit, counted from the start of the running command; None without one.
 
         Raises:
-            UserError: a time limit that is not above 0.
+            UserError: the time limit is not above 0.
         """
         if self.time_limit is None:
             return None
@@ -135,14 +135,14 @@ class RunOptions:
         return TimeLimit(self.time_limit).reserving(ENDING_SECONDS)
 
     def budget(self, default_steps: int, limit: TimeLimit | None = None) -> Budget:
-        """Steps or time to spend.
+        """The budget of the fit, in steps or time.
 
         Args:
-            default_steps: steps where neither steps nor a time limit are given.
-            limit: when the fit must have ended; without one, the time limit is that of the steps alone.
+            default_steps: steps if neither steps nor a time limit are given.
+            limit: time by which the fit must have ended; if None, the time limit applies to the steps alone.
 
         Raises:
-            UserError: a number out of its range.
+            UserError: a number is out of its range.
         """
         if self.eval_every < 1:
             raise UserError(f"--eval-every is {self.eval_every}: it must be at least 1")
@@ -154,7 +154,7 @@ class RunOptions:
         """The device to compute on.
 
         Raises:
-            UserError: CUDA is asked for and absent.
+            UserError: CUDA is asked for, but absent.
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: there is no CUDA device here; use --device cpu")

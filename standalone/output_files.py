@@ -1,4 +1,4 @@
-"""Names of files that commands write: never those of files that are there, unless that is asked for."""
+"""Names of files that commands write. No existing file is overwritten unless the user asks for it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bn_field_plugin.errors import UserError
 
 
 def output_file(asked: Path | None, usual: Path, overwrite: bool) -> Path:
-    """Where a command writes its file.
+    """The path to which a command writes its file.
 
     Args:
-        asked: the file that the user named; None without a name.
-        usual: the file without a name; where it is there, the next one with a number: `photo-2.png`.
-        overwrite: take the place of a file that is there.
+        asked: the file that the user named, or None.
+        usual: the file if the user named none; if it exists, a number is added: `photo-2.png`.
+        overwrite: whether to replace an existing file.
 
     Raises:
-        UserError: a file that the user named is there.
+        UserError: the file that the user named exists.
     """
     path = asked or usual
     if overwrite or not path.exists():

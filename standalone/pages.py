@@ -1,6 +1,6 @@
-"""Pages of HTML that need nothing beside them: plots to zoom into, and tables.
+"""Self-contained HTML pages with tables and with plots to zoom into.
 
-plotly lies in each page, some 5 MB, so that it opens anywhere and stays what it is.
+Each page contains plotly, about 5 MB, so that it opens without a network and never changes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from standalone.networks import by_norm
 from standalone.report import Cell, cell_text
 
 DASHES = by_norm("dash", "solid", "dashdot", "dot", "longdashdot", others="longdash")
-"""Line of each norm, as plotly calls what `standalone.plots.LINE_STYLES` has."""
+"""Line of each norm, by plotly's names: the same lines as in `standalone.plots.LINE_STYLES`."""
 
 MOST_PIXELS = 3_000_000
-"""Of all pictures of a plot together: larger ones are shrunk, so that a page stays below some 15 MB."""
+"""Most pixels of all pictures of a plot together. Larger pictures are shrunk, so that a page has at most
+about 15 MB."""
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222 }
@@ -44,11 +45,11 @@ class Part(ABC):
     """A part of a page."""
 
     title: str
-    """Above it."""
+    """Heading above the part."""
 
     @abstractmethod
     def lines(self) -> list[str]:
-        """What is under the title, as HTML."""
+        """The HTML lines under the title."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Plot(Part):
     """A plot of a page."""
 
     figure: Any
-    """Of plotly."""
+    """Figure of plotly."""
     note: str = ""
     """A sentence under the title."""
 
     def lines(self) -> list[str]:
-        """The note, and what draws the plot."""
+        """HTML lines of the note and of the plot."""
         zooms = self.figure.layout.dragmode == "pan"
         options = {"responsive": True, "displaylogo": False, "scrollZoom": zooms}
         drawn = self.figure.to_html(full_html=False, include_plotlyjs=False, config=options)
@@ -73,10 +74,10 @@ class Table(Part):
     """A table of a page."""
 
     rows: Sequence[Mapping[str, Cell]]
-    """As of `standalone.report.write_table`."""
+    """One mapping from column to cell for each row, as `standalone.report.write_table` takes them."""
 
     def lines(self) -> list[str]:
-        """The table."""
+        """HTML lines of the table."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         rows = [[cell_text(row.get(column)) for column in columns] for row in self.rows]
         lines = ["".join(f"<th>{html.escape(column)}</th>" for column in columns)]
@@ -89,21 +90,21 @@ class Line:
     """A line of a plot."""
 
     name: str
-    """In the legend, which shows each name once."""
+    """Name in the legend, which shows each name once."""
     x: Sequence[float] | np.ndarray
-    """Where."""
+    """Horizontal coordinates of the points."""
     y: Sequence[float] | np.ndarray
-    """What; nan where there is nothing."""
+    """Values at the points; nan leaves a gap."""
     color: str
-    """As of HTML."""
+    """Colour, as HTML writes it."""
     dash: str = "solid"
-    """As of plotly."""
+    """Style of the line, by plotly's name."""
     hover: str = "%{x}: %{y:.4g}"
-    """What is said of a point, as plotly's hovertemplate has it."""
+    """Text on a point under the mouse, as a hovertemplate of plotly."""
     more: Sequence[float] | np.ndarray | None = None
-    """A third number of each point, for `hover`: `%{customdata}` there."""
+    """A third number of each point, which `hover` shows by `%{customdata}`."""
     is_histogram: bool = False
-    """Whether x are the middles of bins and y counts: drawn as steps."""
+    """Whether the line is a histogram, with middles of bins as x and counts as y; it is drawn as steps."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,11 @@ class Heat:
     """A map of numbers above zero, coloured by their logarithms."""
 
     x: Sequence[float] | np.ndarray
-    """Where its columns are."""
+    """Coordinates of the columns."""
     y: Sequence[str]
-    """Names of its rows, from the bottom."""
+    """Names of the rows, from the bottom."""
     values: Float[np.ndarray, "y x"]
-    """The numbers."""
+    """The numbers, row by row."""
 
 
 def write_page(
@@ -125,10 +126,10 @@ def write_page(
 
     Args:
         path: the file.
-        title: of the page.
-        parts: what is on it, from top to bottom.
-        command: the command line that makes it.
-        notes: sentences at the end.
+        title: title of the page.
+        parts: plots and tables of the page, from top to bottom.
+        command: the command line that makes the page.
+        notes: sentences at the end of the page.
     """
     from plotly.offline import get_plotlyjs
 
@@ -148,7 +149,7 @@ def write_page(
 
 
 def shades(number: int) -> list[str]:
-    """Colours of things in an order, from dark to light."""
+    """Colours, from dark to light, for a number of things in an order."""
     from matplotlib import colormaps, colors
 
     return [str(colors.to_hex(colormaps["viridis"](index / max(1, number - 1)))) for index in range(number)]
@@ -163,15 +164,15 @@ def line_panels(
     log: str = "",
     height: int = 340,
 ) -> Any:
-    """A plot of one or more panels of lines, with one legend for all: a click there hides a line in each.
+    """A plot of panels of lines with one legend, where a click hides the lines of a name in all panels.
 
     Args:
-        panels: the lines by the panel's title.
-        x: title of the panels' x axes, one for all or one for each.
-        y: the same of the y axes.
-        columns: panels side by side, at most.
-        log: which axes are logarithmic: none, "x", "y" or "xy".
-        height: of a row of panels, in pixels.
+        panels: the lines of each panel, by its title.
+        x: titles of the panels' x axes, one for all or one for each.
+        y: titles of the panels' y axes, one for all or one for each.
+        columns: largest number of panels side by side.
+        log: logarithmic axes: "" for none, "x", "y" or "xy".
+        height: height of a row of panels, in pixels.
     """
     figure = _grid(list(panels), columns, height, horizontal=0.07)
     seen: set[str] = set()
@@ -200,7 +201,7 @@ def line_panels(
         figure.update_yaxes(title_text=y[index % len(y)], row=row, col=column)
     for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
         if axis in log:
-            update(type="log", tickformat="~g")  # else 0.05 would read "5"
+            update(type="log", tickformat="~g")  # plotly would else write 0.05 as "5"
     figure.update_layout(hovermode="closest")
     return figure
 
@@ -211,13 +212,13 @@ def heat_panels(
     """Maps side by side, on one scale of colours.
 
     Args:
-        panels: by the panel's title.
+        panels: the map of each panel, by its title.
         x: title of the x axes.
         y: title of the first y axis of each row.
-        legend: what the numbers are.
-        low: number of the darkest colour, as are all below.
-        high: number of the brightest.
-        columns: panels side by side, at most.
+        legend: name of the numbers, beside the scale of colours.
+        low: number with the darkest colour, which all numbers below have too.
+        high: number with the brightest colour.
+        columns: largest number of panels side by side.
     """
     figure = _grid(list(panels), columns, 300)
     columns = min(columns, len(panels))
@@ -246,13 +247,13 @@ def heat_panels(
 def picture_panels(
     panels: Mapping[str, Mapping[str, UInt8[np.ndarray, "h w c"]]], *, columns: int = 3, width: int = 1240
 ) -> Any:
-    """Pictures of one size side by side, whose zoom is one: the wheel zooms, dragging moves all of them.
+    """Pictures of one size side by side, which the mouse zooms (wheel) and moves (dragging) together.
 
     Args:
-        panels: by the panel's title, what it can show by name: all panels have the same names, and where
-            there is more than one, buttons choose among them. 1 (grey), 3 or 4 channels.
-        columns: panels side by side, at most.
-        width: of all of them, in pixels.
+        panels: by the panel's title, its pictures by name, with 1 (grey), 3 or 4 channels. All panels have
+            pictures of the same names; if there are several, buttons choose one name for all panels.
+        columns: largest number of panels side by side.
+        width: width of the whole plot, in pixels.
     """
     names = list(next(iter(panels.values())))
     columns = min(columns, len(panels))
@@ -300,11 +301,11 @@ def _grid(
     """An empty plot with a panel for each title.
 
     Args:
-        titles: above the panels.
-        columns: panels side by side, at most.
-        height: of a panel, in pixels.
-        vertical: pixels between two rows.
-        horizontal: share of the width between two columns.
+        titles: titles above the panels.
+        columns: largest number of panels side by side.
+        height: height of a panel, in pixels.
+        vertical: gap between two rows, in pixels.
+        horizontal: gap between two columns, as a share of the width.
     """
     from plotly.subplots import make_subplots
 
@@ -332,8 +333,8 @@ def data_uri(image: UInt8[np.ndarray, "h w c"], shrink: int = 1) -> str:
     """A picture as PNG in a data URI.
 
     Args:
-        image: 8-bit, of 1 (grey), 3 or 4 channels.
-        shrink: by what whole number its sides are divided.
+        image: 8-bit picture of 1 (grey), 3 or 4 channels.
+        shrink: whole number by which the picture's sides are divided.
     """
     from PIL import Image
 

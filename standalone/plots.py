@@ -1,4 +1,4 @@
-"""Figures: one look for all, made without a display and written whole."""
+"""Figures of matplotlib with one look, made without a display and written whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LineStyle = str | tuple[int, tuple[int, ...]]
 """A line style as matplotlib takes it."""
 
 CHART_DPI = 120
-"""Dots per inch of figures, unless asked otherwise."""
+"""Default number of dots per inch of figures."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -49,7 +49,7 @@ OTHER_COLORS = ("#8c8c8c", "#4d4d4d", "#b07aa1", "#9c755f")
 """Colours of all other networks, chosen by name."""
 
 LINES_IN_PANEL = 8
-"""Most lines whose names have room in a panel."""
+"""Largest number of lines in a panel whose names fit into the panel."""
 
 LINE_STYLES: dict[NormName, LineStyle] = by_norm(
     "--", "-", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), others=(0, (8, 2))
@@ -85,7 +85,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = CHART_DPI, palette: bool 
         figure: the figure.
         path: the file; its folder is made if absent.
         dpi: pixels in an inch, for pictures made of pixels.
-        palette: as a PNG of 256 colours, which keeps pictures in it small.
+        palette: write a PNG of 256 colours, whose file is small even if the figure contains pictures.
     """
     with replacing(path) as temporary:
         if not palette:
@@ -101,7 +101,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = CHART_DPI, palette: bool 
 
 
 def name_lines(figure: Figure, panel: Any) -> None:
-    """Put the names of a panel's lines into it, or beside all panels where so many would hide the lines."""
+    """Put the legend of a panel's lines into the panel, or beside all panels if it would hide the lines."""
     handles, labels = panel.get_legend_handles_labels()
     if len(labels) > LINES_IN_PANEL:
         figure.legend(handles, labels, loc="outside right upper", fontsize=7)
@@ -111,7 +111,7 @@ def name_lines(figure: Figure, panel: Any) -> None:
 
 def color(variant: Variant) -> str:
     """Colour of a network, whatever its norm."""
-    for name in (variant.network, variant.network.partition("-")[0]):  # hash-8 is a hash grid like any other
+    for name in (variant.network, variant.network.partition("-")[0]):  # hash-8 has the colour of hash
         if name in COLORS:
             return COLORS[name]
     return OTHER_COLORS[sum(variant.network.encode()) % len(OTHER_COLORS)]

@@ -1,4 +1,4 @@
-"""Options in YAML files: presets of experiments, and the record that a fit leaves of its own."""
+"""Options in YAML files: presets of experiments, and the file in which a fit records its own options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def preset_path(name: str, program: str) -> Path:
         program: `image`, `shape` or `sweep`.
 
     Raises:
-        UserError: a bare name that is neither.
+        UserError: `name` is neither a file nor a preset.
     """
     path = Path(name)
     if path.name != name or path.suffix or path.is_file():
@@ -45,7 +45,7 @@ def load_preset(path: Path, known: Sequence[str]) -> Options:
         known: names of the options of the command.
 
     Raises:
-        UserError: no such file, no such mapping, or an option that the command does not have.
+        UserError: the file is missing, holds no such mapping, or an option that the command does not have.
     """
     import yaml
 
@@ -72,11 +72,11 @@ def load_preset(path: Path, known: Sequence[str]) -> Options:
 
 
 def as_arguments(options: Mapping[str, Scalar | Sequence[Scalar]], positional: str) -> list[str]:
-    """The command line that sets the options; None leaves an option at its default.
+    """Words of a command line that sets the options; an option that is None is left at its default.
 
     Args:
-        options: by name.
-        positional: the option that stands on the command line without a name.
+        options: values by the option's name.
+        positional: name of the option that has no name on the command line.
     """
     first, arguments = [], []
     for name, value in options.items():

@@ -14,12 +14,12 @@ REFRESH_SECONDS = 0.2
 
 
 class FitProgress:
-    """Shows step, loss, metrics and the time left; a context manager.
+    """A context manager that shows step, loss, metrics and the time left.
 
     Args:
-        description: what is being fitted.
+        description: words for what is being fitted.
         metrics: names of the metrics to show, with their units, e.g. `{"psnr": "dB"}`.
-        console: where to; standard error by default.
+        console: console to write to; standard error by default.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class FitProgress:
         Args:
             step: steps taken.
             progress: share of the budget that is spent, in [0, 1].
-            seconds: time spent on them.
+            seconds: seconds that these steps took.
             loss: the latest loss.
-            metrics: the latest metrics, where they have just been taken.
+            metrics: metrics, if they were evaluated after this step.
         """
         if metrics:
             self._latest |= {name: metrics[name] for name in self.metrics if name in metrics}

@@ -1,4 +1,4 @@
-"""The command behind a result, from the options that it ran with."""
+"""The command line that reproduces a result, made from the options of the run."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 PLACES = frozenset({"output_dir", "resume", "config", "view"})
-"""Options that say where and how a command ran, and leave its numbers alone."""
+"""Options that say where and how a command ran, without an effect on its numbers."""
 
 
 def command_behind(words: str, options: Any, leave_out: Collection[str] = ()) -> str:
     """A command that gives the same numbers: its words, and each option that is not the default.
 
     Args:
-        words: the command with what it is given by position, such as `bn-image compare astronaut`.
-        options: the dataclass that its command line is parsed to.
-        leave_out: further fields to leave out, those given by position among them.
+        words: the command with its positional options, such as `bn-image compare astronaut`.
+        options: the dataclass of the command's options.
+        leave_out: further fields to leave out, such as the positional ones in `words`.
     """
     return " ".join([words, *(shlex.quote(word) for word in _given(options, PLACES | set(leave_out)))])
 
 
 def _given(options: Any, leave_out: Collection[str], default: Any = None) -> Iterator[str]:
-    """Words for the fields that differ from a default, by default that of the class."""
+    """Words of a command line for the fields that differ from those of `default`, or of their class."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         usual = _default(field) if default is None else getattr(default, field.name)

@@ -1,4 +1,4 @@
-"""What every result shares: facts about the machine, tables as Markdown and JSON."""
+"""Functions for results of all kinds: facts about the machine, and tables as Markdown, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def machine_facts() -> dict[str, str]:
     """Hardware, threads and versions behind a measurement, as short strings.
 
     Keys: `cpu`, `cores` (those that this process may use), `threads` (of torch), `gpu`, `python`, `torch`,
-    `nerfstudio`; an absent part reads "none".
+    `nerfstudio`; the value is "none" for a part that is absent.
     """
     return {
         "cpu": _cpu_model(),
@@ -60,12 +60,12 @@ def write_table(
     Args:
         name: file name without ending.
         title: heading of the table.
-        command: the command line that makes it.
+        command: the command line that makes the table.
         rows: one mapping from column to cell for each row; floats are shown with 4 significant digits in the
             Markdown and kept whole in the JSON.
-        facts: `machine_facts()` and whatever else belongs to the measurement (seed, minutes, rounds, ...).
+        facts: `machine_facts()` and further facts about the measurement (seed, minutes, rounds, ...).
         notes: sentences under the table.
-        folder: where to write; made if absent.
+        folder: folder of the two files; made if absent.
 
     Returns:
         Path of the Markdown file.
@@ -92,13 +92,13 @@ def write_table(
 
 
 def versions() -> dict[str, str]:
-    """Versions behind a result."""
+    """Versions of Python, torch and nerfstudio, to record with a result."""
     packages = ("torch", "numpy", "bn-field-plugin")
     return {"python": platform.python_version(), **{name: _version_of(name) for name in packages}}
 
 
 def device_name(device: torch.device) -> str:
-    """Name of the processor that a device is."""
+    """Name of the processor or GPU behind a torch device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_cpu_model()}"
 
 
@@ -114,7 +114,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as a compressed .npz file, complete or not at all.
 
-    Made in memory: numpy's archive prints a traceback of its own where the disk is full.
+    The file's content is made in memory, because numpy's archive prints a traceback if the disk is full.
     """
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
@@ -122,12 +122,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the result of a command, in one line."""
+    """Print the result of a command as one line."""
     print(text, flush=True)
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell as tables show it: floats with 4 significant digits, nothing for None."""
+    """A cell as tables show it: floats have 4 significant digits, and None is empty."""
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
@@ -141,7 +141,7 @@ def _version_of(package: str) -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -150,7 +150,7 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    # A virtual machine may hide the model's name behind a general one: family and model number tell it apart.
+    # A virtual machine may give a general name for the processor; family and model number then identify it.
     fields = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
     name = fields.get("model name") or platform.machine()
     if "cpu family" not in fields:

@@ -1,4 +1,4 @@
-"""Folders of results that hold those of one run: no files of another beside the numbers of this one."""
+"""Folders of results that hold the files of one run only, never a mixture of two runs."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from bn_field_plugin.files import write_whole
 
 try:
     import fcntl
-except ImportError:  # Windows: two commands that begin at once may choose one folder
+except ImportError:  # Windows has no fcntl: there, two commands that begin at once may choose the same folder
     fcntl = None  # type: ignore[assignment]
 
 RECORD = "input.json"
-"""File that says what a folder's results are of."""
+"""Name of the file that records from which input a folder's results come."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What results are of."""
+    """The input from which results come."""
 
     name: str
-    """Its name, which the folder gets."""
+    """Name of the input, after which the folder is named."""
     path: str | None
-    """Where it lay; None for what is built in."""
+    """Path of the input; None if it is built in."""
     checksum: str
-    """SHA-256 of the file, or the name of what is built in."""
+    """SHA-256 of the file, or the name of a built-in input."""
 
     @staticmethod
     def of(path: Path | None, built_in: str) -> Source:
         """The input of a command.
 
         Args:
-            path: the file; None for what is built in.
-            built_in: name of that.
+            path: the file; None for a built-in input.
+            built_in: name of the built-in input.
 
         Raises:
             UserError: the file cannot be read.
@@ -60,42 +60,44 @@ class Source:
 class Results:
     """The results of one command.
 
-    Before a run, its folder is cleared of what an earlier one of the same command and input has left. Those
-    of another input stay: a default folder gets a number then, one that was asked for is refused.
+    Before a run, files that an earlier run of the same command and input left in the folder are removed.
+    Results of another input stay: if they are in the default folder, a folder with a number is taken instead;
+    if they are in a folder that the user named, it is refused.
     """
 
     command: str
-    """As `bn-image fit`."""
+    """Name of the command, such as `bn-image fit`."""
     files: Sequence[str]
     """Patterns of all files that the command may write, relative to the folder."""
     kept: Sequence[str] = ()
-    """Those that a resumed run goes on from."""
+    """Patterns of the files with which a resumed run goes on."""
 
     def begin(self, folder: Path, source: Source, *, chosen: bool, resume: bool = False) -> Path:
-        """Take a folder for a run, and clear it.
+        """Choose a folder for a run, record its input, and remove files of earlier runs.
 
         Args:
-            folder: where the results belong.
-            source: what they are of.
+            folder: folder for the results.
+            source: input of the run.
             chosen: whether the user named the folder.
-            resume: go on with what an earlier run has left there.
+            resume: whether to go on with the files that an earlier run has left in the folder.
 
         Returns:
-            The folder; where it is not `chosen` and holds results of another input, one with a number.
+            The folder, or one with a number if it is not `chosen` and holds results of another input.
 
         Raises:
-            UserError: a chosen folder holds other results, or the input has changed since.
+            UserError: a chosen folder holds results of another input, or the input of a resumed run has
+                changed.
             OSError: the folder cannot be written to.
         """
         with _one_at_a_time(folder.parent):
             found = self._chosen(folder, source, resume) if chosen else self._numbered(folder, source)
             record = {"command": self.command, "input": source.path or source.name, "sha256": source.checksum}
             write_whole(found / RECORD, json.dumps(record, indent=2) + "\n")
-            self._clear(found, resume)  # last: where nothing can be written, nothing is lost
+            self._clear(found, resume)  # last, so that nothing is lost if the record cannot be written
         return found
 
     def _numbered(self, folder: Path, source: Source) -> Path:
-        """The folder with results of this input, else the first one that is free."""
+        """Of the numbered folders: the one with results of this input, else the first without results."""
         free, number = None, 1
         while True:
             candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
@@ -109,7 +111,7 @@ class Results:
             number += 1
 
     def _chosen(self, folder: Path, source: Source, resume: bool) -> Path:
-        """The folder, if no other results are in it."""
+        """The folder that the user named; it is refused if it holds results of another input."""
         record, owner = _record(folder), self._owner(folder)
         if owner is None or owner == (self.command, source.checksum) or (resume and not record):
             return folder
@@ -125,7 +127,7 @@ class Results:
         )
 
     def _owner(self, folder: Path) -> tuple[str, str] | None:
-        """Command and checksum of the results in a folder; None without results, empty words for unknown."""
+        """Command and checksum of the results in a folder; None without results, empty words if unknown."""
         record = _record(folder)
         if record:
             return str(record.get("command")), str(record.get("sha256"))
@@ -143,7 +145,7 @@ class Results:
 
 
 def _record(folder: Path) -> dict[str, object]:
-    """What a folder says that it is of; empty where it says nothing."""
+    """The record of a folder's input; an empty dict if there is none that can be read."""
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -153,7 +155,7 @@ def _record(folder: Path) -> dict[str, object]:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let one process at a time choose among the folders in another one."""
+    """Lock a folder, so that only one process at a time chooses among the folders in it."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:

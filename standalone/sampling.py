@@ -1,4 +1,4 @@
-"""Where a fit's batches come from: all points at once, or parts of them, epoch after epoch."""
+"""The batches of a fit: all points at once, or parts of them, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor
 from bn_field_plugin.errors import UserError
 
 Batch = tuple[Float[Tensor, "n d"], Float[Tensor, "n o"]]
-"""Coordinates and the targets at them."""
+"""Coordinates of points, and the targets at them."""
 
 
 class Sampler(Protocol):
-    """Gives batches, and can be stopped and resumed between any two."""
+    """Gives batches; its state can be saved and restored between any two of them."""
 
     def next_batch(self) -> Batch:
         """The next coordinates and targets."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the sampler stands: plain values and tensors."""
+        """The sampler's state, as plain values and tensors."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where a sampler of the same kind stood."""
+        """Take the state of a sampler of the same kind."""
         ...
 
 
 class FullBatch:
-    """Always the same points.
+    """Gives all points in every batch.
 
     Args:
         coordinates: all points.
@@ -44,25 +44,25 @@ class FullBatch:
         self.batch = (coordinates, targets)
 
     def next_batch(self) -> Batch:
-        """All points."""
+        """All points and their targets."""
         return self.batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """An empty state: all batches are equal."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Do nothing: all batches are equal."""
 
 
 class EpochBatches(ABC):
-    """Batches that together are all points once in an epoch, and others in the next; sizes equal to within 1.
+    """Batches that contain each point once in an epoch; their sizes differ by at most 1, and epochs differ.
 
     Args:
         size: number of points.
-        batch_size: most points of a batch.
-        gather: makes the batch of given indices.
-        seed: seed of what is drawn in each epoch.
+        batch_size: largest number of points in a batch.
+        gather: function that makes the batch from indices of points.
+        seed: seed of the random numbers that choose the batches.
 
     Raises:
         UserError: a batch size below 2, for which batch statistics do not exist.
@@ -86,14 +86,14 @@ class EpochBatches(ABC):
 
     @abstractmethod
     def _draw(self, generator: torch.Generator) -> None:
-        """Draw what chooses an epoch's batches."""
+        """Draw the random numbers that determine the batches of an epoch."""
 
     @abstractmethod
     def _indices(self, number: int) -> Int[Tensor, " n"]:
-        """Points of the epoch's batch of a number."""
+        """Indices of the points in the batch with the given number in the epoch."""
 
     def next_batch(self) -> Batch:
-        """The next batch of the epoch, or the first of the next one."""
+        """The next batch of the epoch, or the first of the next epoch."""
         if self._next == self.num_batches:
             self._start_epoch()
         self._next += 1
@@ -104,7 +104,7 @@ class EpochBatches(ABC):
         return {"epoch": self._epoch_state, "next": self._next}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Draw what the epoch began with again, and go on in it."""
+        """Draw the random numbers of the saved epoch again, and go on with its next batch."""
         self._generator.set_state(state["epoch"].cpu())
         self._start_epoch()
         self._next = int(state["next"])
@@ -123,11 +123,11 @@ class ShuffledBatches(EpochBatches):
 
 
 class SpreadBatches(EpochBatches):
-    """One point of each run of neighbours, in order: every batch is spread evenly over all points.
+    """Batches that are spread evenly over all points: each has one point of every run of neighbours.
 
-    Runs have as many points as an epoch has batches. Each takes its points in an order of its own, which is
-    random from epoch to epoch: from a random one on, in steps that have no divisor in common with their
-    number. Nothing but a start and a step of each run is kept.
+    A run has as many points as an epoch has batches. In each epoch, every run goes through its points in a
+    random order of its own: it starts at a random point and takes steps whose length has no divisor in common
+    with the number of points in the run. So only a start and a step are stored for each run.
     """
 
     def _draw(self, generator: torch.Generator) -> None:

@@ -36,7 +36,7 @@ RESULTS = Results(
     ),
     kept=("checkpoints/*.pt",),
 )
-"""What a comparison leaves in its folder."""
+"""The files that a comparison writes into its folder."""
 
 PANEL_INCHES = 2.1
 """Side of a panel of the figure."""
@@ -72,12 +72,12 @@ def compare(
 
     Args:
         picture: the picture.
-        networks: the networks, no two of one name.
-        run: budget and seed, the same for all.
-        optimization: optimizers; learning rates that are not given are each network's own.
-        folder: keeps the checkpoints.
-        resume: go on from them.
-        limit: when the command must have ended; each network has an equal share of the time.
+        networks: the networks, all with different names.
+        run: budget and seed of each fit.
+        optimization: optimizers; where no learning rates are given, each network has its own.
+        folder: folder for the checkpoints.
+        resume: whether to go on from the checkpoints.
+        limit: time by which the command must have ended; each network has an equal share of it.
     """
     if limit is not None:
         limit = limit.reserving(rehearse_writing(picture) * len(networks))
@@ -179,11 +179,11 @@ def draw_comparison(
     zoom: Zoom,
     dpi: int = 100,
 ) -> None:
-    """Panels in the manner of Fig 2: a row for each norm, a column for each network, the truth in front.
+    """Draw panels as in Fig 2: a row for each norm, a column for each network, and the truth before them.
 
-    Networks that do not fill such rows follow one another instead, `PANELS_IN_ROW` in a row.
+    If the networks do not fill such rows, they are put one after the other, `PANELS_IN_ROW` in a row.
 
-    Written as a PNG of 256 colours, which keeps it small.
+    The figure is written as a PNG of 256 colours, which makes its file small.
     """
     networks = list(dict.fromkeys(variant.network for variant in ours))
     norms = list(dict.fromkeys(variant.norm for variant in ours))

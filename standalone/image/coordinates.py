@@ -1,4 +1,4 @@
-"""Where pixels lie: centres on the longer side spread over [-1, 1], the shorter side in proportion."""
+"""Coordinates of pixels' centres: in [-1, 1] along the longer side, and in proportion along the shorter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bn_field_plugin.errors import UserError
 from standalone.image.readers.decoded import MAX_PIXELS
 
 CHUNK = 2**16
-"""Points that are evaluated at a time."""
+"""Number of points that are evaluated at a time."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SampleGrid:
     square whatever the aspect ratio. All sums and products are single operations in fp64.
 
     Raises:
-        UserError: no samples, too many, or an empty window.
+        UserError: there are no samples, too many, or the window is empty.
     """
 
     height: int
@@ -82,7 +82,7 @@ class SampleGrid:
         return axis(left, width, columns, self.width), axis(top, height, rows, self.height)
 
     def ranges(self, chunk: int = CHUNK) -> list[tuple[int, int]]:
-        """Starts and ends of runs of points, row by row, that together are all of them."""
+        """Starts and ends of consecutive runs of points, counted row by row, which cover all points."""
         return [(start, min(start + chunk, self.num_points)) for start in range(0, self.num_points, chunk)]
 
     def points(self, start: int, stop: int) -> Float64[np.ndarray, "n 2"]:

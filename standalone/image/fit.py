@@ -40,17 +40,17 @@ class ImageFit:
     network: CoordinateMLP
     """The final network, with exact statistics, folded, in evaluation mode."""
     pixels: Shaped[np.ndarray, "h w c"]
-    """Its reconstruction, at the picture's depth."""
+    """The network's reconstruction of the picture, at the picture's depth."""
     psnr: float
     """PSNR in dB of the reconstruction on 8-bit clamped output."""
     parameters: int
-    """Numbers that the network learned."""
+    """Number of parameters that the network learned."""
     steps: int
-    """Steps taken."""
+    """Number of steps taken."""
     seconds: float
-    """Time they took, evaluations apart."""
+    """Seconds that the steps took, without evaluations."""
     history: list[dict[str, float]]
-    """Evaluations on the way: `step`, `seconds`, `loss`, `psnr` and `band ...`."""
+    """Evaluations during the fit: `step`, `seconds`, `loss`, `psnr` and `band ...`."""
 
 
 def fit_image(
@@ -71,10 +71,11 @@ def fit_image(
         network: the network.
         run: budget, batches, seed and device.
         optimization: optimizers and schedule.
-        checkpoint: file to keep the state in.
-        resume: go on from that file, where it exists.
-        show_progress: show a bar.
-        limit: when all of this must have ended; without it, the run's time limit is that of the steps alone.
+        checkpoint: file for the fit's state; None for none.
+        resume: whether to go on from that file, if it exists.
+        show_progress: whether to show a progress bar.
+        limit: time by which fit and evaluations must have ended; without it, the run's time limit applies to
+            the steps alone.
 
     Raises:
         UserError: options out of their ranges, a diverging fit, a checkpoint of another fit.
@@ -107,8 +108,9 @@ def fit_network(
         run: budget, batches, seed and device.
         optimization: optimizers and schedule.
         checkpoint: where to keep the state, and whether to go on from there.
-        label: what the progress bar calls it; None for no bar.
-        limit: when all of this must have ended; without it, the run's time limit is that of the steps alone.
+        label: words before the progress bar; None for no bar.
+        limit: time by which fit and evaluations must have ended; without it, the run's time limit applies to
+            the steps alone.
 
     Raises:
         UserError: options out of their ranges, a diverging fit, a checkpoint of another fit.
@@ -135,7 +137,7 @@ def fit_network(
         compiled=run.compile,
         progress=FitProgress(label, {"psnr": "dB"}) if label is not None else None,
     )
-    release_freed_memory()  # what the steps held, before the metrics ask for more
+    release_freed_memory()  # memory of the steps is returned before the metrics need more
     final, pixels = evaluation.final(state)
     return ImageFit(
         network=final,
@@ -151,7 +153,7 @@ def fit_network(
 def _identity(
     picture: Picture, network: NetworkOptions, run: ImageRunOptions, optimization: OptimizationConfig
 ) -> dict[str, str | int | float | bool | None]:
-    """What a checkpoint must share with the fit that resumes from it: all but the length of the run."""
+    """The options that a fit and the checkpoint it resumes must share: all but the length of the run."""
     return {
         "image": hashlib.sha256(picture.pixels.tobytes()).hexdigest()[:16],
         "size": f"{picture.width}x{picture.height}x{picture.channels}",

@@ -45,7 +45,7 @@ CHANNELS: dict[FormatName, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The values that a network's outputs -1 and 1 stand for."""
+    """The pixel values for which a network's outputs -1 and 1 stand."""
 
     low: float
     """Black: 0, or the least value of a float image that leaves [0, 1]."""
@@ -64,7 +64,7 @@ class ValueRange:
         return np.floor(values + 0.5).astype(depth) if depth in INTEGERS else values.astype(depth)
 
     def to_8bit(self, values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-        """Pixel values of any depth as 8-bit ones over the same range, clamped, rounded half up."""
+        """Pixel values of any depth as 8-bit values, with the range as 0 to 255, clamped, rounded half up."""
         unit = (values.astype(np.float64) - self.low) / (self.high - self.low)
         return np.floor(np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
@@ -84,7 +84,8 @@ class Picture:
     profile: bytes | None = None
     """ICC profile of the values, where the file had one."""
     notes: tuple[str, ...] = ()
-    """What reading converted or left out, each as the end of a sentence that begins with the file's name."""
+    """Notes on what reading converted or left out, each as the end of a sentence that begins with the file's
+    name."""
 
     @property
     def depth(self) -> DepthName:
@@ -128,7 +129,7 @@ class Picture:
             return ValueRange(0.0, 1.0)
         if high > low:
             return ValueRange(low, high)
-        reach = max(1.0, abs(low) * 2.0**-20)  # that 32 bits tell apart, as encoded files store it
+        reach = max(1.0, abs(low) * 2.0**-20)  # so that low and high differ in fp32
         limit = float(np.finfo(self.pixels.dtype).max)
         return ValueRange(max(low - reach, -limit), min(low + reach, limit))
 
@@ -160,11 +161,11 @@ def picture_of(data: bytes, name: str, longer_side: int | None = None) -> Pictur
 
     Args:
         data: the content.
-        name: what messages call it.
-        longer_side: as of `read_picture`.
+        name: name of the file in messages.
+        longer_side: shrink the picture to this longer side, as in `read_picture`.
 
     Raises:
-        UserError: as of `read_picture`.
+        UserError: the content cannot be read, as in `read_picture`.
     """
     try:
         read, kind = decode_file(data, longer_side)
@@ -175,14 +176,15 @@ def picture_of(data: bytes, name: str, longer_side: int | None = None) -> Pictur
 
 
 def checked(picture: Picture, name: str) -> Picture:
-    """`picture`, if it can be fitted.
+    """Return `picture` after a check that it can be fitted.
 
     Args:
         picture: the picture.
         name: what messages call it.
 
     Raises:
-        UserError: no pixels, too many, an unsupported number of channels or depth, values not finite.
+        UserError: the picture has no pixels, too many, an unsupported number of channels or depth, or values
+            that are not finite.
     """
     pixels = picture.pixels
     if pixels.size == 0:
@@ -203,7 +205,7 @@ def format_of(path: Path) -> FormatName:
     """The format that a file's ending names.
 
     Raises:
-        UserError: the ending of another format, or none.
+        UserError: the file has no ending, or that of another format.
     """
     for name, suffixes in SUFFIXES.items():
         if path.suffix.lower() in suffixes:
@@ -216,7 +218,7 @@ def check_holds(path: Path, depth: DepthName, channels: int) -> FormatName:
     """The format that a file's ending names, if it holds values of that depth and that many channels.
 
     Raises:
-        UserError: it does not; the message names endings that do.
+        UserError: the format does not hold them; the message names endings that do.
     """
     name = format_of(path)
     if depth in DEPTHS[name] and channels in CHANNELS[name]:
@@ -250,7 +252,7 @@ def encoded_picture(picture: Picture) -> bytes:
 
 
 def in_format(picture: Picture, kind: FormatName) -> Picture:
-    """The picture for a file of another format: where only one of them is EXR, alpha means another thing."""
+    """The picture for a file of another format. EXR's colours are multiplied by alpha, others are not."""
     pixels = picture.pixels
     if picture.channels == 4 and (kind == "exr") != (picture.format == "exr"):
         pixels = associated(pixels) if kind == "exr" else unassociated(pixels)
@@ -258,7 +260,7 @@ def in_format(picture: Picture, kind: FormatName) -> Picture:
 
 
 def check_side(longer_side: int | None) -> None:
-    """Look at the longer side that a picture is to be shrunk to.
+    """Check the longer side to which a picture is to be shrunk.
 
     Raises:
         UserError: a number below 2.
@@ -270,7 +272,7 @@ def check_side(longer_side: int | None) -> None:
 def shrunk(picture: Picture, longer_side: int | None) -> Picture:
     """The picture with its longer side reduced to a number of pixels, by averaging over areas.
 
-    Colours count by their alpha: what is transparent does not show at the edges of what is not.
+    Colours are weighted by their alpha, so that the colours of transparent pixels do not show at edges.
 
     Args:
         picture: the picture.

@@ -12,7 +12,7 @@ from bn_field_plugin.lpips import has_lpips
 from standalone.image.similarity import similarity
 
 LPIPS_SIDE = 32
-"""Shortest side that AlexNet takes."""
+"""Length in pixels of the shortest side of an image that AlexNet, and so LPIPS, can take."""
 
 Image8 = UInt8[np.ndarray, "h w c"]
 """8-bit pixels."""
@@ -35,7 +35,7 @@ def image_metrics(truth: Image8, ours: Image8) -> dict[str, float | None]:
 
     Returns:
         `psnr` in dB, `ssim` and `ms_ssim` (None where the image is too small for their windows), and `lpips`,
-        which is there only where AlexNet's weights are at hand and the image has colours. The alpha channel
+        which is present only if AlexNet's weights are and the image has colours. The alpha channel
         counts as one more channel, but not for LPIPS.
     """
     found: dict[str, float | None] = {"psnr": psnr(truth, ours), **similarity(truth, ours)._asdict()}

@@ -1,4 +1,4 @@
-"""What a fit leaves in its folder: pictures, curves, numbers."""
+"""The files that a fit writes into its folder: pictures, curves, numbers."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ RESULTS = Results(
     ),
     kept=(CHECKPOINT, CONFIG),
 )
-"""What a fit leaves in its folder."""
+"""The files that a fit writes into its folder."""
 REHEARSED_ROWS = 64
 """Rows of a picture by which the time of writing the results is estimated."""
 CHARTS = 4
-"""What the charts, the page's plots and the encoded file take, in empty charts."""
+"""Estimated time of charts, the page's plots and the encoded file, in units of the time of an empty chart."""
 
 
 def write_fit(
@@ -62,7 +62,7 @@ def write_fit(
     """Write all results of a fit but its checkpoint and options.
 
     Args:
-        folder: where to.
+        folder: folder for the files.
         picture: the picture.
         result: the fit.
         variant: network and norm.
@@ -105,21 +105,21 @@ def write_fit(
 def rehearse_writing(picture: Picture) -> float:
     """Seconds that metrics, pictures and charts of a fit will take.
 
-    Estimated from some rows of the picture and an empty chart, which also load what is needed for them.
+    They are estimated by writing some rows of the picture and an empty chart, which also loads the libraries.
     """
     rows = min(picture.height, REHEARSED_ROWS)
     part = dataclasses.replace(picture, pixels=picture.pixels[:rows])
     truth = ImageTask(part).to_8bit(part.pixels)
-    encoded_picture(Picture(error_map(truth[:1], truth[:1]), "png"))  # what only the first call does
+    encoded_picture(Picture(error_map(truth[:1], truth[:1]), "png"))  # first, untimed: loads libraries
     with Timed() as by_rows:
         image_metrics(truth, truth)
         encoded_picture(part)
         error = error_map(truth, truth[::-1])
         encoded_picture(Picture(error, "png"))
-        for shown in (truth, truth, error):  # on the page, which shrinks large ones
+        for shown in (truth, truth, error):  # the page's pictures, of which it shrinks large ones
             data_uri(shown)
-    new_figure()  # what loads matplotlib
-    line_panels({"": []}, ("",), ("",))  # and plotly
+    new_figure()  # loads matplotlib
+    line_panels({"": []}, ("",), ("",))  # loads plotly
     with Timed() as by_charts:
         new_figure(1, 2)[0].savefig(io.BytesIO(), dpi=CHART_DPI)
     return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
@@ -163,7 +163,7 @@ def draw_bands(history: Sequence[Mapping[str, float]], bands: Sequence[str], pat
 
 
 def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: ImageRunOptions) -> float | None:
-    """Write the image in half precision; bits per pixel, or None for a network that it cannot hold."""
+    """Write the image in half precision; returns bits per pixel, or None if the format cannot hold it."""
     try:
         data = encode_network(picture, result.network, PrecisionOptions("fp16"), run).data
     except UserError:
@@ -173,13 +173,13 @@ def _write_encoded(path: Path, picture: Picture, result: ImageFit, run: ImageRun
 
 
 def psnr_as_written(truth: Image8, reconstruction: Picture) -> float:
-    """PSNR of the pixels that are read back from the file of a lossy format."""
+    """PSNR in dB of a reconstruction after writing it in a lossy format and reading it back."""
     written = picture_of(encoded_picture(reconstruction), "the reconstruction")
     return psnr(truth, written.value_range().to_8bit(written.pixels))
 
 
 def _without_infinity(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a perfect PSNR is null."""
+    """Replace an infinite PSNR, of a perfect reconstruction, by None, because JSON has no infinity."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in metrics.items()

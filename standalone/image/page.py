@@ -1,4 +1,4 @@
-"""The pages of a fit and of a comparison: the image beside what networks made of it, to zoom into."""
+"""The pages of a fit and of a comparison, in which image and reconstructions are shown side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZOOM = "The wheel zooms, dragging moves, a double click shows all; a pixel under
 """How to use the pictures."""
 
 History = Sequence[Mapping[str, float]]
-"""Evaluations of a fit on the way."""
+"""Evaluations during a fit, one row for each."""
 
 
 def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
@@ -48,8 +48,8 @@ def write_fit_page(
         truth: the image.
         ours: its reconstruction.
         variant: the network.
-        history: evaluations on the way.
-        metrics: by name.
+        history: evaluations during the fit.
+        metrics: metrics by name.
     """
     panels = {
         "image": {"": truth},
@@ -84,9 +84,9 @@ def write_comparison_page(
         path: the file.
         truth: the image.
         ours: the reconstructions.
-        histories: evaluations on the way.
+        histories: evaluations during the fits.
         rows: the table, with one row for each network in the order of `ours`.
-        command: the command line that makes it.
+        command: the command line that makes the page.
         notes: sentences under the table.
     """
     shown, error = "reconstructions", "errors"
@@ -109,12 +109,12 @@ def write_comparison_page(
 
 
 def psnr_text(value: Cell) -> str:
-    """PSNR in words; None is that of equal pictures."""
+    """PSNR as text; None stands for the infinite PSNR of equal pictures."""
     return "no error" if value is None or value == float("inf") else f"{value:.2f} dB"
 
 
 def progress(histories: Mapping[Variant, History]) -> list[Plot]:
-    """PSNR against steps and against seconds; nothing where there were no evaluations."""
+    """Plots of PSNR against steps and against seconds; an empty list without evaluations."""
     panels = {
         title: [
             Line(

@@ -26,16 +26,16 @@ Planes = Float64[np.ndarray, "c h w"]
 """Channels of an image, values in [0, 1]."""
 
 Smaller = Float64[np.ndarray, "c h2 w2"]
-"""What is made of such channels with fewer rows and columns."""
+"""Results from an image's channels, with fewer rows and columns."""
 
 
 class Similarity(NamedTuple):
     """Similarities of two images; None where they are too small for the window."""
 
     ssim: float | None
-    """At the images' own scale."""
+    """Similarity at the images' own scale."""
     ms_ssim: float | None
-    """Over five scales."""
+    """Similarity over five scales."""
 
 
 def similarity(truth: Shaped[np.ndarray, "h w c"], ours: Shaped[np.ndarray, "h w c"]) -> Similarity:

@@ -1,4 +1,4 @@
-"""Images as fitting tasks: coordinates and targets, reconstructions, evaluations on the way."""
+"""Images as fitting tasks: coordinates and targets, reconstructions, evaluations during a fit."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from standalone.sampling import Batch, FullBatch, Sampler, SpreadBatches
 from standalone.time_limit import Timed
 
 FULL_BATCH = 2**16
-"""Most pixels that are fitted all at once unless asked for: 256 x 256."""
+"""Most pixels of an image that by default is fitted with all pixels in each batch: 256 x 256."""
 
 BATCH_SIZE = 2**14
-"""Pixels of a batch, where not all are fitted at once: many steps come farther than exact ones."""
+"""Default pixels of a batch in larger images: many steps on parts come farther than a few on all pixels."""
 
 CHUNK = 2**16
-"""Pixels that are looked at a time, where that is not training."""
+"""Number of pixels that go through the network at a time outside of training."""
 
 REHEARSED_PIXELS = 2**15
-"""Pixels by which the time of an evaluation is estimated."""
+"""Number of pixels with which the time of an evaluation is estimated."""
 
 PREVIEW_PIXELS = 2**19
-"""Most pixels that an evaluation on the way looks at."""
+"""Most pixels of an image of which an evaluation during the fit looks at all."""
 
 PREVIEW_SIDE = 512
-"""Sides of the centre that it looks at in larger images."""
+"""Longest side of the central part that an evaluation during the fit looks at in larger images."""
 
 BAND = "band "
-"""What the names of the errors by frequency band begin with in the history."""
+"""First part of the names, in the history, of the errors by frequency band."""
 
 Evaluator = Callable[[CoordinateMLP, Float[Tensor, "n 2"]], Float[Tensor, "n o"]]
-"""Applies a network to coordinates."""
+"""Function that applies a network to coordinates."""
 
 
 class ImageTask:
@@ -50,7 +50,7 @@ class ImageTask:
 
     Args:
         picture: the picture.
-        device: where the network is.
+        device: device of the network.
     """
 
     def __init__(self, picture: Picture, device: torch.device | str = "cpu") -> None:
@@ -79,7 +79,8 @@ class ImageTask:
         """All pixels at once, or batches that are spread over them at random.
 
         Args:
-            batch_size: pixels of a batch; None is all of them up to `FULL_BATCH`, else `BATCH_SIZE`.
+            batch_size: pixels of a batch; None for all pixels if they are at most `FULL_BATCH`, else
+                `BATCH_SIZE`.
             seed: seed of the batches.
 
         Raises:
@@ -108,7 +109,7 @@ class ImageTask:
         return self.value_range.to_8bit(pixels)
 
     def rehearse(self, network: CoordinateMLP) -> float:
-        """Seconds that finishing and reconstructing will take, estimated from a part of the pixels."""
+        """Estimate, from a part of the pixels, the seconds that `finished` and `reconstruct` will take."""
         count = min(REHEARSED_PIXELS, self.grid.num_points)
 
         def work(pixels: int) -> None:
@@ -116,7 +117,7 @@ class ImageTask:
             with torch.no_grad():
                 folded(self.grid.tensor(0, pixels, self.device))
 
-        work(min(count, 64))  # what only the first call does
+        work(min(count, 64))  # an untimed call, which does the work that only first calls do
         with Timed() as timed:
             work(count)
         return timed.seconds * self.grid.num_points / count
@@ -142,13 +143,13 @@ def sample_pixels(
 
 
 class Evaluation:
-    """An evaluation on the way: PSNR and errors by band of the folded network with exact statistics.
+    """An evaluation during the fit: PSNR and errors by band of the folded network with exact statistics.
 
-    Of an image with more than `PREVIEW_PIXELS` it looks at the centre only, with statistics over as many
-    pixels, evenly spread; the final evaluation is over all.
+    In an image with more than `PREVIEW_PIXELS` it looks at the centre only, with statistics over as many
+    pixels, spread evenly over the image. The final evaluation is over all pixels.
 
     Args:
-        task: the picture.
+        task: the task that is evaluated.
 
     Attributes:
         is_whole: whether it looks at all pixels.
@@ -165,7 +166,7 @@ class Evaluation:
         self._latest: tuple[int, Finished] | None = None
 
     def __call__(self, state: FitState) -> Mapping[str, float]:
-        """What the network gives now, as numbers."""
+        """Metrics of the present network, by name."""
         task = self._task
         network = finished(state.network, self._spread, lambda mlp, run: mlp(task.batch(run)[0]))
         pixels = sample_pixels(network, self._inside, task.picture, task.device)
@@ -176,7 +177,7 @@ class Evaluation:
         return {"psnr": psnr(self._truth, ours)} | {f"{BAND}{name}": value for name, value in bands.items()}
 
     def final(self, state: FitState) -> Finished:
-        """The finished network and its picture: those of the last call where it looked at all of that."""
+        """The finished network and its picture, taken from the last call if that was at the final step."""
         if self._latest is not None and self._latest[0] == state.step:
             return self._latest[1]
         network = self._task.finished(state.network)
@@ -184,12 +185,12 @@ class Evaluation:
 
 
 class Finished(NamedTuple):
-    """A network and what it gives."""
+    """A finished network and its reconstruction."""
 
     network: CoordinateMLP
-    """With exact statistics, folded, in evaluation mode."""
+    """The network with exact statistics, folded, in evaluation mode."""
     pixels: Shaped[np.ndarray, "h w c"]
-    """Its reconstruction, at the picture's depth."""
+    """The network's reconstruction, at the picture's depth."""
 
 
 def _centre(picture: Picture) -> Picture:

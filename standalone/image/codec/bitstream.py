@@ -3,8 +3,8 @@
 Layout, little-endian: `HEADER`; for each layer the exponent of its input (int8); in the quantised mode, for
 each tensor (weight and bias of each layer) its step (uint8) and the model of its integers (4 bytes); the
 payload; CRC-32 of all before it. In the half-precision mode the payload is the fp16 numbers of all tensors,
-high bytes compressed by zlib, low bytes as they are. Numbers of units and layers are bounded, and so is what
-the payload must at least hold: a forged header cannot make a reader take much memory or time.
+high bytes compressed by zlib, low bytes as they are. Numbers of units and layers are bounded from above, and
+the length of the payload from below, so that a forged header cannot make a reader take much memory or time.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ HEADER = struct.Struct("<4sBBBBBIIBHBfffI")
 """Magic, version, mode, format, depth and channels of the image, height, width, octaves, width and number of
 the hidden layers, low and high end of the values, omega, bytes of the payload."""
 CHECKSUM = struct.Struct("<I")
-"""CRC-32 of all before it."""
+"""CRC-32 of all bytes before the checksum."""
 
 HALF_PRECISION, QUANTISED = 0, 1
 """Modes: fp16 numbers, or integers with a step for each tensor."""
 
 MAX_WIDTH, MAX_DEPTH, MAX_FREQUENCIES = MAX_INPUTS, 64, 32
-"""Bounds of a network that is stored."""
+"""Largest width, number of layers, and number of octaves of a network that can be stored."""
 MAX_NUMBERS_PER_BYTE = 64
-"""Most numbers that a byte of the payload may stand for."""
+"""Largest ratio of the network's numbers to the bytes of the payload."""
 MAX_NUMBERS = 2**24
-"""Most numbers of a network: what memory and reading a small file may take."""
+"""Largest number of a network's numbers, which bounds the memory and time of reading a small file."""
 MAX_PRODUCTS = 2**45
-"""Most products that decoding all pixels may take: hours. What is decoded unasked is far less
-(`coding.check_work`)."""
+"""Most products that decoding all pixels may take, which is hours of work. Without --patient, far fewer are
+allowed (`coding.check_work`)."""
 LOWEST_STEP = -24
 """log2 of the first entry in the table of steps."""
 HALF_STEP = 2.0**-24
-"""What every fp16 number is a whole multiple of."""
+"""The smallest fp16 number: all others are whole multiples of it."""
 
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 DEPTH_NAMES: tuple[DepthName, ...] = get_args(DepthName)
@@ -68,13 +68,13 @@ class CodedImage:
     channels: int
     """Values of a pixel."""
     format: FormatName
-    """Format of the file that it came from."""
+    """Format of the file from which the image came."""
     depth: DepthName
-    """Type of its values."""
+    """Type of the image's values."""
     value_range: ValueRange
-    """The values that outputs -1 and 1 stand for."""
+    """The values for which the network's outputs -1 and 1 stand."""
     network: CodedNetwork
-    """From coordinates to outputs."""
+    """The network, which gives outputs at coordinates."""
     mode: int = QUANTISED
     """How the network's numbers are stored."""
 
@@ -85,7 +85,7 @@ def step_of(index: int) -> float:
 
 
 def step_index(step: float) -> int:
-    """Index of the largest step in the table that is at most `step`; the first for smaller ones."""
+    """Index of the largest step in the table that is at most `step`; 0 if `step` is below all of them."""
     index = math.floor(8 * (math.log2(max(step, 2.0**LOWEST_STEP)) - LOWEST_STEP) + 1e-9)
     return min(max(index, 0), 255)
 
@@ -94,7 +94,7 @@ def pack(image: CodedImage) -> bytes:
     """The file's bytes.
 
     Raises:
-        UserError: a network beyond the format's bounds.
+        UserError: the network is beyond the format's bounds.
     """
     network = image.network
     hidden = network.layers[:-1]
@@ -120,7 +120,8 @@ def pack(image: CodedImage) -> bytes:
             bytes([step_index(t.step)]) + model.pack() for t, (_, model) in zip(tensors, coded, strict=True)
         )
         payload = encode_symbols(coded)
-        # So that every file passes the reader's bound; only a network of hardly anything but zeros is padded.
+        # Pad the payload to the length that readers require. Only a network with hardly anything but zeros is
+        # so short.
         payload += bytes(max(0, 4 * -(-count // (4 * MAX_NUMBERS_PER_BYTE)) - len(payload)))
     header = HEADER.pack(
         MAGIC,

@@ -1,4 +1,4 @@
-"""An image as one small file: a fitted network, rounded where it matters least, entropy coded.
+"""An image as one small file: a fitted network, rounded where that does least harm, and entropy coded.
 
 Decoding gives the same pixels on every machine with IEEE 754 arithmetic: see `exact`.
 """
@@ -35,16 +35,18 @@ from standalone.image.metrics import squared_error
 from standalone.optimization import OptimizationConfig
 
 SAMPLE_POINTS = 2**15
-"""Pixels that the choice of steps looks at."""
+"""Number of pixels on which the choice of rounding steps is based."""
 
 ADDED_ERRORS = tuple(2.0 ** (k / 2) for k in range(-16, 4))
-"""Shares of the fit's own squared error that rounding may add, among which rate and distortion choose."""
+"""Squared errors that rounding may add, as shares of the fit's own; the best trade of rate and distortion
+among them is chosen."""
 
 USUAL_PRODUCTS = 2**40
-"""Most products that an encoded image takes unasked: minutes; a small file can claim hours."""
+"""Most products that decoding may take without --patient, which is minutes of work; a small file can claim
+hours."""
 
 FINETUNE_RATE = 0.02
-"""Peak learning rate of training with rounding, in steps of each tensor."""
+"""Peak learning rate of training with rounding, in units of each tensor's rounding step."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ class PrecisionOptions:
     """Steps of training with rounded numbers after the choice; 0 for none. Not with fp16."""
 
     def check(self) -> None:
-        """Look at the options, which a command line hands over unseen.
+        """Check the ranges of the options, which a command line does not check.
 
         Raises:
-            UserError: one is out of its range.
+            UserError: an option is out of its range.
         """
         bits = int(self.precision) if self.precision.isdecimal() else None
         if self.precision not in ("auto", "fp16") and (bits is None or not 2 <= bits <= 16):
@@ -75,14 +77,14 @@ class PrecisionOptions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A choice of steps and what it costs."""
+    """A choice of rounding steps, with its size and quality."""
 
     added_error: float
-    """Share of the fit's squared error that it was to add."""
+    """Squared error that the rounding was meant to add, as a share of the fit's own."""
     num_bytes: int
     """Bytes of the file."""
     psnr: float
-    """PSNR in dB on the sample."""
+    """PSNR in dB on the sample of pixels."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,9 @@ class Encoded:
     data: bytes
     """The file's bytes."""
     candidates: list[Candidate]
-    """Choices of steps that were tried, where rate and distortion chose."""
+    """Choices of rounding steps that were tried, with precision auto."""
     finetune_seconds: float = 0.0
-    """Time of training with rounded numbers."""
+    """Seconds of training with rounded numbers."""
 
 
 def encode_network(
@@ -109,14 +111,15 @@ def encode_network(
 
     Args:
         picture: the picture.
-        network: as a fit returns it: folded, in evaluation mode.
+        network: the network as a fit returns it, folded and in evaluation mode.
         options: precision and fine-tuning.
         run: batches, device and seed of the fine-tuning.
-        max_bytes: with precision auto, the best file of at most this size instead of the best bargain.
+        max_bytes: with precision auto, take the best file of at most this size, instead of the best trade of
+            quality and size.
         show_progress: show a bar while training with rounded numbers.
 
     Raises:
-        UserError: a network that the format does not hold.
+        UserError: the format cannot hold the network.
     """
     options.check()
     check_codable(network)
@@ -141,7 +144,7 @@ def decode(data: bytes, patient: bool = False) -> Picture:
 
     Args:
         data: the file's bytes.
-        patient: take the time that it takes, where that is more than minutes.
+        patient: decode the file even if that takes more than minutes.
 
     Raises:
         UserError: with the end of a sentence that begins with the file's name.
@@ -154,11 +157,11 @@ def decode(data: bytes, patient: bool = False) -> Picture:
 
 
 def check_work(image: CodedImage, grid: SampleGrid) -> None:
-    """Refuse what would take more than minutes: few bytes can claim a large network for many pixels.
+    """Refuse decoding that would take more than minutes; a small file can claim a huge network and picture.
 
     Args:
         image: the coded image.
-        grid: where it is to be sampled.
+        grid: the points at which the image is to be sampled.
 
     Raises:
         UserError: with the end of a sentence that begins with the file's name.
@@ -178,7 +181,7 @@ def render(image: CodedImage, grid: SampleGrid) -> Picture:
 
     Args:
         image: the coded image.
-        grid: where to sample; its height and width are those of the image.
+        grid: the points to sample; the grid's height and width are those of the image.
     """
     rows, columns = grid.shape
     pixels = np.empty((rows * columns, image.channels), image.depth)
@@ -189,7 +192,7 @@ def render(image: CodedImage, grid: SampleGrid) -> Picture:
 
 
 def bits_per_pixel(data: bytes, picture: Picture) -> float:
-    """Bits of a file, header and checksum included, for each pixel."""
+    """Bits of a file, with its header and checksum, for each pixel."""
     return 8 * len(data) / (picture.height * picture.width)
 
 
@@ -219,7 +222,7 @@ def _choose_steps(
     gain_per_doubling: float,
     max_bytes: int | None,
 ) -> tuple[Steps, list[Candidate]]:
-    """Steps with the best of PSNR less what the bytes are worth, or with the best PSNR that fits."""
+    """The steps with the best PSNR less a price for the bytes, or the best PSNR within `max_bytes`."""
     coordinates = torch.from_numpy(sample.coordinates.astype(np.float32))
     found = sensitivities(network, coordinates)
     with torch.no_grad():
@@ -231,7 +234,7 @@ def _choose_steps(
         coded = quantised(network, steps)
         try:
             size = len(_packed(picture, sample, coded, QUANTISED))
-        except UserError:  # too fine for the coder: coarser ones follow
+        except UserError:  # these steps are too fine for the coder; coarser ones follow
             continue
         quality = 10 * math.log10(255.0**2 / max(sample.error(_outputs(coded, sample)), 1e-3))
         candidates.append(Candidate(share, size, quality))

@@ -1,4 +1,4 @@
-"""From an image to its file: the network's size, the fit, the rounding, and the check by decoding."""
+"""Encoding an image: choice of the network's size, fit, rounding, and a check by decoding the file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from standalone.optimization import OptimizationConfig, count_parameters
 from standalone.options import NetworkOptions
 
 BITS_PER_NUMBER = 5.5
-"""Bits that a number of the network is expected to take, where the width follows from the bits per pixel."""
+"""Expected bits for each number of the network, by which --bpp determines the width."""
 
-"""Norms that a file needs not hold."""
+"""Norms that fold into the linear layers, so that a file need not hold them."""
 
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A file, and what it cost and kept."""
+    """An encoded file, with its size, quality and time."""
 
     data: bytes
     """The file's bytes."""
@@ -36,11 +36,11 @@ class EncodedPicture:
     fit_psnr: float
     """PSNR in dB of the fitted network, before its numbers were rounded."""
     seconds: float
-    """Wall clock of all of it."""
+    """Wall clock seconds of fit, rounding and check."""
     network: NetworkOptions
     """The network that was fitted."""
     candidates: list[Candidate]
-    """Roundings that were tried."""
+    """Choices of rounding steps that were tried."""
 
 
 def encode_picture(
@@ -93,10 +93,10 @@ def encode_picture(
 
 
 def with_width_for(network: NetworkOptions, channels: int, numbers: float, bpp: float) -> NetworkOptions:
-    """The network with the largest width that has at most so many numbers without its norms.
+    """The network with the largest width at which it has at most the given `numbers`, its norms not counted.
 
     Raises:
-        UserError: not even the narrowest network has so few.
+        UserError: even the narrowest network has more.
     """
     if not (math.isfinite(bpp) and bpp > 0):
         raise UserError(f"--bpp is {bpp}: it must be above 0")

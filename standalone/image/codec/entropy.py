@@ -29,13 +29,14 @@ EIGHTHS = (
 """2^(k/8)."""
 
 LARGEST = 2**15 - 1
-"""Largest size of an integer that is coded."""
+"""Largest absolute value of an integer that can be coded."""
 
 NUM_SHAPES = 6
-"""Models' tails: Student's t with 2^(k+1) - 1 degrees of freedom, from Cauchy's to nearly Gauss's."""
+"""Number of shapes of a model's tails: shape k is Student's t with 2^(k+1) - 1 degrees of freedom, from
+Cauchy's distribution to nearly Gauss's."""
 
 TOTAL = 2.0**24
-"""Weight of the likeliest integer, in units of the least likely ones."""
+"""Weight of the likeliest integer, where the least likely ones have weight 1."""
 
 
 def geometric(index: int, lowest: int) -> float:
@@ -48,14 +49,14 @@ class SymbolModel:
     """Probabilities of the integers from -largest to largest."""
 
     largest: int
-    """Largest size; 0 means that all are zero and nothing is coded."""
+    """Largest absolute value; 0 means that all integers are zero and nothing is coded."""
     shape: int = 0
-    """Which of the tails."""
+    """Number of the shape of the tails, below `NUM_SHAPES`."""
     scale: int = 0
     """Width of the peak, as an index into `geometric`."""
 
     LAYOUT = struct.Struct("<HBB")
-    """How a model is stored."""
+    """Layout of a stored model: `largest`, `shape`, `scale`."""
 
     def pack(self) -> bytes:
         """The model in 4 bytes."""
@@ -66,7 +67,7 @@ class SymbolModel:
         """Read `pack`'s bytes.
 
         Raises:
-            UserError: numbers out of their ranges.
+            UserError: a number is out of its range.
         """
         model = cls(*cls.LAYOUT.unpack(data))
         if model.largest > LARGEST or model.shape >= NUM_SHAPES:
@@ -78,7 +79,7 @@ class SymbolModel:
         values = np.arange(-self.largest, self.largest + 1, dtype=np.float64)
         ratio = values / geometric(self.scale, -4)
         density = 1.0 + ratio * ratio / float(2 ** (self.shape + 1) - 1)
-        with np.errstate(over="ignore"):  # far in the tail of a narrow peak: infinity, whose weight is 1
+        with np.errstate(over="ignore"):  # overflows far in the tail of a narrow peak, where the weight is 1
             for _ in range(self.shape):
                 density = density * density
         return np.rint(TOTAL / density).astype(np.int64) + 1
@@ -89,7 +90,7 @@ class SymbolModel:
         return weights.astype(np.float64) / float(weights.sum())
 
     def bits(self, integers: Int64[np.ndarray, " n"], counts: Int64[np.ndarray, " n"]) -> float:
-        """Bits that integers take, each so many times."""
+        """Bits that integers take, each of them occurring `counts` times."""
         if self.largest == 0:
             return 0.0
         probabilities = self.probabilities()
@@ -136,7 +137,7 @@ def decode_symbols(data: bytes, tensors: list[tuple[int, SymbolModel]]) -> list[
     """Decode the integers of tensors of given sizes and models.
 
     Raises:
-        UserError: data that no encoder made.
+        UserError: no encoder can have made the data.
     """
     import constriction
 

@@ -20,22 +20,22 @@ Activations = Float64[np.ndarray, "n c"]
 """Values of a layer's units at n points."""
 
 HALF_BITS = 20
-"""Bits of each part that a weight's integer is split into."""
+"""Bits of each of the two parts into which a weight's integer is split."""
 
 WEIGHT_LIMIT = 2 ** (2 * HALF_BITS)
 """Bound of a weight's integer: a sum of products of one part stays below 2^53 for 1024 inputs."""
 
 ACTIVATION_BITS = 22
-"""Bits of a layer's input as a whole number; it is clipped there."""
+"""Bits of a layer's input as a whole number; larger inputs are clipped."""
 
 MAX_INPUTS = 1024
-"""Most inputs of a layer: 2^22 * 2^20 * 2^10 is 2^52."""
+"""Most inputs of a layer, so that a sum stays below 2^53: 2^22 * 2^20 * 2^10 is 2^52."""
 
 COORDINATE_EXPONENT = 20
 """Coordinates, sines and cosines are whole multiples of 2^-20."""
 
 BLOCK = 8192
-"""Points that go through the network at a time."""
+"""Number of points that go through the network at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class CodedTensor:
     """Numbers that are whole multiples of a step."""
 
     integers: Int64[np.ndarray, "..."]
-    """The multiples, below `WEIGHT_LIMIT` in size."""
+    """The multiples, whose absolute values are below `WEIGHT_LIMIT`."""
     step: float
-    """What 1 stands for."""
+    """The step: the number for which the integer 1 stands."""
 
     @property
     def values(self) -> Float64[np.ndarray, "..."]:
-        """The numbers."""
+        """The numbers, as products of integers and step."""
         return self.integers.astype(np.float64) * self.step
 
 
@@ -127,7 +127,7 @@ _SINE = _sine_coefficients()
 
 def sin_pi(t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     """sin(pi t), to 1e-15, in operations that are rounded alike everywhere."""
-    t = t - 2.0 * np.rint(0.5 * t)  # into [-1, 1], exactly
+    t = t - 2.0 * np.rint(0.5 * t)  # shifted into [-1, 1] by whole periods, without rounding
     t = np.where(np.abs(t) > 0.5, np.copysign(1.0, t) - t, t)
     square = t * t
     total = np.full_like(t, _SINE[-1])

@@ -1,4 +1,4 @@
-"""From a trained network to whole numbers: how coarse each tensor may be, and training with that coarseness.
+"""Rounding of a trained network to whole numbers: choice of each tensor's step, and training with rounding.
 
 A step D in a tensor moves each of its numbers by a uniform error of variance D^2 / 12. With s the mean square
 derivative of an output by a number of the tensor, the n numbers of the tensor add n s D^2 / 12 to the squared
@@ -40,14 +40,15 @@ Steps = list[tuple[float, float]]
 """Steps of weight and bias of each linear layer, output layer last."""
 
 PROBES = 16
-"""Random directions over which derivatives are averaged."""
+"""Number of random sign vectors over which squared derivatives are averaged."""
 
 
 def check_codable(network: CoordinateMLP) -> None:
     """Refuse networks that the file format does not hold.
 
     Raises:
-        UserError: a norm that depends on the sample, skip layers, or what `check_architecture` refuses.
+        UserError: the network has a norm that depends on the sample, or skip layers, or `check_architecture`
+            refuses it.
     """
     config = network.config
     if any(layer.norm is not None for layer in network.hidden_layers):
@@ -61,7 +62,7 @@ def check_architecture(config: CoordinateMLPConfig) -> None:
     """Refuse kinds of networks that the file format does not hold, whatever their norm.
 
     Raises:
-        UserError: another activation than ReLU and sine, another encoding than the positional one, or none.
+        UserError: the activation is neither ReLU nor sine, or there is an encoding other than the positional.
     """
     if config.activation not in ("relu", "sine"):
         numbers = "complex numbers" if ACTIVATIONS[config.activation].is_complex else "such activations"
@@ -85,7 +86,7 @@ def sensitivities(
     (Hutchinson).
 
     Args:
-        network: without norms.
+        network: a network without norms.
         coordinates: points to average over.
         seed: seed of the signs.
     """
@@ -109,8 +110,8 @@ def steps_for_error(
     """Steps, from the file format's table, that together add about a given mean square error.
 
     Args:
-        network: without norms.
-        sensitivity: what `sensitivities` found.
+        network: a network without norms.
+        sensitivity: result of `sensitivities`.
         error: mean square error of an output to add, in the network's units.
     """
     count = sum(p.numel() for p in network.parameters())
@@ -120,7 +121,8 @@ def steps_for_error(
         for tensor, s in ((linear.weight, weight), (linear.bias, bias)):
             wanted = math.sqrt(12 * error / (count * s)) if s > 0 else math.inf
             largest = float(tensor.detach().abs().max())
-            # Not so coarse that all becomes zero, not so fine that the coder's range is left.
+            # The step is kept so fine that not all numbers become zero, and so coarse that integers fit the
+            # coder.
             wanted = min(max(wanted, largest / (0.9 * LARGEST)), max(largest, 1e-6))
             pair.append(step_of(step_index(wanted)))
         found.append((pair[0], pair[1]))
@@ -194,7 +196,7 @@ def _coded(network: CoordinateMLP, layers: Sequence[CodedLayer]) -> CodedNetwork
 def with_exponents(network: CodedNetwork, x: np.ndarray) -> CodedNetwork:
     """The network with the exponents of its layers' inputs chosen by their sizes at given points.
 
-    A quarter is left as room for points between.
+    A quarter of the range is left as room for larger values between the given points.
 
     Args:
         network: the network.
@@ -234,7 +236,7 @@ class RoundedToStep(nn.Module):
 
 
 def round_in_training(network: CoordinateMLP, steps: Steps) -> None:
-    """Let a network without norms learn with its numbers rounded to steps."""
+    """Make a network without norms round its numbers to the steps in each pass, while it is trained."""
     for linear, (weight, bias) in zip(network.linears, steps, strict=True):
         parametrize.register_parametrization(linear, "weight", RoundedToStep(weight))
         parametrize.register_parametrization(linear, "bias", RoundedToStep(bias))

@@ -1,4 +1,4 @@
-"""What a reader of a picture format gives back, and the limits that every one keeps."""
+"""The result of a reader of a picture format, and the limits of size that all readers keep."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Decoded:
     pixels: Pixels
     """Grey, RGB or RGBA, upright."""
     profile: bytes | None = None
-    """ICC profile of these values."""
+    """ICC profile of the pixels."""
     notes: tuple[str, ...] = ()
-    """What was converted or left out, each as the end of a sentence that begins with the file's name."""
+    """Notes on what was converted or left out, each as the end of a sentence that begins with the file's
+    name."""
 
 
 def check_size(height: int, width: int, longer_side: int | None = None) -> None:
@@ -32,10 +33,10 @@ def check_size(height: int, width: int, longer_side: int | None = None) -> None:
     Args:
         height: rows.
         width: columns.
-        longer_side: what the picture will be shrunk to, which lets larger files in.
+        longer_side: longer side to which the picture will be shrunk, for which larger files are accepted.
 
     Raises:
-        UserError: no pixels, or too many.
+        UserError: there are no pixels, or too many.
     """
     if height < 1 or width < 1:
         raise UserError("has no pixels: give one with at least one row and one column")
@@ -47,6 +48,6 @@ def check_size(height: int, width: int, longer_side: int | None = None) -> None:
 
 
 def fitting_profile(profile: bytes | None, channels: int) -> bytes | None:
-    """An ICC profile if it is one for that many channels; one for others would turn the colours wrong."""
+    """An ICC profile if it is for `channels`, else None: another one would change the colours wrongly."""
     space = b"GRAY" if channels == 1 else b"RGB "
     return profile if profile is not None and profile[16:20] == space else None

@@ -19,10 +19,10 @@ def read_exr(data: bytes, longer_side: int | None = None) -> Decoded:
 
     Args:
         data: content of the file.
-        longer_side: what it will be shrunk to.
+        longer_side: longer side to which the picture will be shrunk, or None.
 
     Raises:
-        UserError: several parts, other channels, or too many pixels.
+        UserError: the file has several parts, other channels, or too many pixels.
     """
     header = read_exr_header(data)
     for window in (header.data, header.display):
@@ -54,7 +54,7 @@ def read_exr(data: bytes, longer_side: int | None = None) -> Decoded:
 
 
 def opencv() -> Any:
-    """OpenCV, with its EXR codec switched on and its log off: errors are ours to report."""
+    """OpenCV, with its EXR codec switched on, and its log off, since commands report errors themselves."""
     os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
     import cv2
 

@@ -1,4 +1,4 @@
-"""What an OpenEXR file says about itself: size, channels and their types (OpenEXR file layout)."""
+"""The header of an OpenEXR file: size, channels and their types (OpenEXR file layout)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class ExrHeader:
     """The part of a header that decides whether and how pixels are read."""
 
     data: Window
-    """Where the file has pixels."""
+    """Part of the plane for which the file has pixels."""
     display: Window
-    """What a viewer shows."""
+    """Part of the plane that a viewer shows."""
     channels: tuple[str, ...]
     """Names of the channels, in the order of the file (alphabetic)."""
     is_half: bool
@@ -46,7 +46,7 @@ def read_exr_header(data: bytes) -> ExrHeader:
     """Read the header of a single-part file of scan lines or tiles.
 
     Raises:
-        UserError: several parts, deep pixels, or no sound header.
+        UserError: the file has several parts, deep pixels, or no valid header.
     """
     try:
         (version,) = struct.unpack_from("<I", data, 4)
@@ -98,6 +98,6 @@ def _channels(data: bytes) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
-    """A text that ends with a zero byte, and where the next thing begins."""
+    """The text at a position, up to its zero byte, and the position after that."""
     end = data.index(0, at)
     return data[at:end].decode("latin-1"), end + 1

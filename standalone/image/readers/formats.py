@@ -37,7 +37,7 @@ READERS: dict[FormatName, Callable[[bytes, int | None], Decoded]] = {
     "tiff": read_tiff,
     "exr": read_exr,
 }
-"""From a file's content to its picture, by format."""
+"""Reader of each format: it gives the picture in a file's content."""
 
 JPEG_QUALITY = 95
 """Quality of JPEG files that are written."""
@@ -48,7 +48,7 @@ def decode_file(data: bytes, longer_side: int | None = None) -> tuple[Decoded, F
 
     Args:
         data: content of the file.
-        longer_side: what it will be shrunk to, if it will.
+        longer_side: longer side to which the picture will be shrunk, or None.
 
     Raises:
         UserError: with the end of a sentence that begins with the file's name.

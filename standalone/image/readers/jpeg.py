@@ -14,22 +14,23 @@ from standalone.image.readers.decoded import MAX_PIXELS, Decoded, check_size, fi
 from standalone.image.readers.samples import from_inks, upright
 
 MULTI_PICTURE = b"MPF\0"
-"""How the index of a file with several pictures begins, in an APP2 segment."""
+"""First bytes of the index of a file with several pictures, in an APP2 segment."""
 
 
 def read_jpeg(data: bytes, longer_side: int | None = None) -> Decoded:
-    """The picture of a JPEG file; of the several that cameras write into one file, the photo.
+    """The picture of a JPEG file; if a camera has written several into one file, the photo.
 
     Args:
         data: content of the file.
-        longer_side: what it will be shrunk to: files beyond the usual limit are decoded at a half, a quarter
-            or an eighth of their size then.
+        longer_side: longer side to which the picture will be shrunk, or None. If it is given, files beyond
+            the usual limit are decoded at a half, a quarter or an eighth of their size.
 
     Raises:
-        UserError: another colour space, or too many pixels.
+        UserError: the file has another colour space, or too many pixels.
         Exception: almost any, for a damaged file.
     """
-    # Not by `Image.open`, which has limits of its own and another format for several pictures in a file.
+    # `Image.open` is not used: it has limits of its own, and calls files with several pictures another
+    # format.
     from PIL.JpegImagePlugin import JpegImageFile
 
     with warnings.catch_warnings():
@@ -57,7 +58,7 @@ def read_jpeg(data: bytes, longer_side: int | None = None) -> Decoded:
 
 
 def in_rgb(image: Any, profile: bytes | None) -> tuple[np.ndarray, str]:
-    """A Pillow image in CMYK as sRGB by its profile, or by ideal inks without one, and which of the two."""
+    """A CMYK image of Pillow as sRGB, by its profile or else by ideal inks, and a note that says which."""
     from PIL import ImageCms
 
     if profile is not None and profile[16:20] == b"CMYK":
@@ -76,7 +77,7 @@ def _orientation(image: Any) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = image.getexif().get(TAG, 1)  # XMP's too
-    except Exception:  # a damaged block; viewers show the picture as it lies
+            value = image.getexif().get(TAG, 1)  # Pillow looks into XMP too
+    except Exception:  # the EXIF block is damaged; viewers then do not turn the picture
         return 1
     return value if isinstance(value, int) else 1

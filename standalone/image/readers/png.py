@@ -15,7 +15,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 """First bytes of every file."""
 
 GREY, COLOUR, PALETTE = 0, 2, 3
-"""Colour types without alpha; the last has numbers of colours for pixels."""
+"""Colour types without alpha; pixels of the last are numbers of colours in a palette."""
 
 MAX_PROFILE = 2**24
 """Most bytes of an unpacked profile or text."""
@@ -23,7 +23,8 @@ MAX_PROFILE = 2**24
 XMP = b"XML:com.adobe.xmp"
 """Keyword of an XMP packet."""
 RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
-"""Keywords of EXIF from before PNG had a chunk for it: hexadecimal, behind its name and length."""
+"""Keywords of text chunks that hold EXIF in files from before PNG had a chunk for it: a name, a length, and
+the block in hexadecimal."""
 
 
 def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
@@ -31,10 +32,10 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
 
     Args:
         data: content of the file.
-        longer_side: what it will be shrunk to.
+        longer_side: longer side to which the picture will be shrunk, or None.
 
     Raises:
-        UserError: several frames, or too many pixels.
+        UserError: the file has several frames, or too many pixels.
         Exception: almost any, for a damaged file.
     """
     import imagecodecs
@@ -49,7 +50,7 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     if colour == PALETTE:
         notes.append("has a palette: read as RGB" + "A" * (pixels.ndim == 3 and pixels.shape[2] == 4))
     elif meta.has_transparent_colour and colour in (GREY, COLOUR) and pixels.shape[2:] in ((2,), (4,)):
-        # beside alpha it means nothing, and damaged ones are left out
+        # A transparent colour beside alpha has no meaning, and damaged ones are left out.
         notes.append("has a colour that is transparent: read with alpha")
     if pixels.ndim == 3 and pixels.shape[2] == 2:
         pixels = in_colour(pixels)
@@ -60,14 +61,14 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
 
 
 def with_profile(png: bytes, profile: bytes) -> bytes:
-    """A PNG file with an ICC profile, which stands right behind its header."""
+    """Insert an ICC profile into a PNG file, right behind the file's header."""
     content = b"ICC Profile\0\0" + zlib.compress(profile)
     end_of_header = len(SIGNATURE) + 25
     return png[:end_of_header] + _chunk(b"iCCP", content) + png[end_of_header:]
 
 
 class _Meta:
-    """What the chunks beside the pixels say."""
+    """The content of the chunks other than pixels."""
 
     def __init__(self, data: bytes) -> None:
         self.frames = 1
@@ -118,7 +119,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _unpacked(packed: bytes) -> bytes | None:
-    """What was compressed; None if it is damaged or larger than sound ones are."""
+    """Decompressed bytes; None if the data are damaged, or larger than `MAX_PROFILE`."""
     try:
         inflater = zlib.decompressobj()
         found = inflater.decompress(packed, MAX_PROFILE)

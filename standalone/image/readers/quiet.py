@@ -1,4 +1,4 @@
-"""What codecs print by themselves, kept off the screen: libpng warns of every odd chunk."""
+"""Suppression of what codecs print by themselves: libpng, for instance, warns of every odd chunk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def silent_libraries() -> Iterator[None]:
-    """Let the process's standard error lead nowhere for a while: C libraries print to it past Python's."""
+    """Discard the process's standard error within the block, which C libraries write to without Python."""
     try:
         sys.stderr.flush()
         kept = os.dup(2)
-    except (AttributeError, OSError, ValueError):  # there is none
+    except (AttributeError, OSError, ValueError):  # standard error is closed or no file
         yield
         return
     try:

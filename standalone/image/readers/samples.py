@@ -1,6 +1,6 @@
-"""What the numbers in a picture file mean: from samples, as a codec gives them, to grey, RGB or RGBA upright.
+"""Conversion of the samples that a codec gives to upright grey, RGB or RGBA.
 
-One function for each notion (bits, palette, ink, luma, alpha, orientation), whatever format has it.
+There is one function for each notion (bits, palette, ink, luma, alpha, orientation), for all formats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Opaque = Shaped[np.ndarray, "h w c"]
 
 
 def widened(samples: Pixels, bits: int) -> Pixels:
-    """Whole numbers of 1 to 16 bits over all of the 8 or 16 bits that hold them, rounded to the nearest."""
+    """Scale whole numbers of 1 to 16 bits to the full range of 8 or 16 bits, rounded to the nearest."""
     wide: type[np.unsignedinteger[Any]] = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):
         return samples.astype(wide, copy=False)
@@ -30,7 +30,7 @@ def widened(samples: Pixels, bits: int) -> Pixels:
 
 
 def inverted(samples: Pixels) -> Pixels:
-    """Whole numbers where the least one is white, as ones where it is black."""
+    """Invert whole numbers whose least is white, so that the least is black."""
     negative: Pixels = np.iinfo(samples.dtype).max - samples
     return negative
 
@@ -77,7 +77,7 @@ def from_luma(
 
 
 def unassociated(pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "h w c"]:
-    """Colours that were multiplied by alpha, the last channel, as they were before; black where it is 0."""
+    """Divide colours by alpha, the last channel, by which they were multiplied; black where alpha is 0."""
     colours, alpha = pixels[..., :-1].astype(np.float64), pixels[..., -1:].astype(np.float64)
     full = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0
     straight = colours * np.divide(full, alpha, out=np.zeros_like(alpha), where=alpha > 0)
@@ -93,7 +93,7 @@ def associated(pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "h w c
 def _with_alpha(
     colours: Shaped[np.ndarray, "h w d"], pixels: Shaped[np.ndarray, "h w c"]
 ) -> Shaped[np.ndarray, "h w c"]:
-    """Colours beside the alpha of `pixels`, at their depth."""
+    """Join colours with the alpha of `pixels`, and convert them to the depth of `pixels`."""
     if pixels.dtype.kind == "u":
         colours = np.floor(np.clip(colours, 0, np.iinfo(pixels.dtype).max) + 0.5)
     return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=-1)
@@ -109,8 +109,8 @@ def upright(pixels: Pixels, orientation: int) -> Shaped[np.ndarray, "h2 w2 *c"]:
 
     Args:
         pixels: rows as the file has them.
-        orientation: the tag of that name, of TIFF and EXIF: 1 to 8, where row 0 and column 0 belong; others
-            are taken for 1.
+        orientation: value of the Orientation tag of TIFF and EXIF, 1 to 8, which says where row 0 and column
+            0 belong; other values count as 1.
     """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -124,20 +124,21 @@ def upright(pixels: Pixels, orientation: int) -> Shaped[np.ndarray, "h2 w2 *c"]:
 def area_means(
     pixels: Opaque, rows: int, columns: int, weighted: bool = False
 ) -> Shaped[np.ndarray, "h2 w2 c"]:
-    """Means over areas: each pixel of the result is that of the part that it covers, fractions weighed.
+    """Shrink by means over areas: a pixel is the mean of the part it covers, fractions of pixels included.
 
     Args:
         pixels: any type.
         rows: rows of the result, at most as many.
         columns: columns of the result, at most as many.
-        weighted: the last channel, alpha, weighs the others; where all of a part is transparent, equally.
+        weighted: weigh the other channels by the last one, alpha; equally, where all of a part is
+            transparent.
 
     Returns:
-        In double precision; the memory beside it is that of a few rows.
+        The shrunk pixels in double precision; beside them, only a few rows take memory.
     """
     height, width, channels = pixels.shape
     if weighted:
-        # Colours times alpha, alpha, and colours alone for where alpha is 0.
+        # Means are needed of colours times alpha, of alpha, and of bare colours, for areas where alpha is 0.
         colours = pixels.shape[2] - 1
         channels = 2 * colours + 1
     down, across = _shares(height, rows), _shares(width, columns)
@@ -151,7 +152,7 @@ def area_means(
         count = band.shape[0]
         narrow = across @ band.transpose(1, 0, 2).reshape(width, count * channels)
         flat = narrow.reshape(columns, count, channels).transpose(1, 0, 2).reshape(count, -1)
-        # Few rows of the result lie in a band.
+        # Only a few rows of the result overlap with this band.
         first, last = top * rows // height, -(-(top + count) * rows // height)
         found[first:last] += down[first:last, top : top + count] @ flat
     means = found.reshape(rows, columns, channels)

@@ -1,4 +1,4 @@
-"""TIFF files: tifffile and imagecodecs give the samples, this module says what each tag makes of them."""
+"""TIFF files: tifffile and imagecodecs give the samples, which this module interprets by the file's tags."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from standalone.image.readers.samples import (
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, INKS, LUMA = 0, 1, 2, 3, 5, 6
 """Values of PhotometricInterpretation that are read."""
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, INKS: 4, LUMA: 3}
-"""Samples of a pixel's colour; those beyond are extra samples."""
+"""Number of samples of a pixel's colour; further samples of the pixel are extra samples."""
 
 CMYK = 1
 """Value of InkSet that is read."""
 
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED, COREL = 0, 1, 2, 999
-"""Values of ExtraSamples; the last is Corel Draw's for the one before."""
+"""Values of ExtraSamples; the last is written by Corel Draw and means UNASSOCIATED."""
 
 REDUCED, MASK = 1, 4
-"""Bits of NewSubfileType: a smaller copy of another page, a mask of one."""
+"""Bits of NewSubfileType, for a smaller copy of another page, and for a mask of another page."""
 
 JPEG, OLD_JPEG = 7, 6
 """Compressions whose decoder turns luma and chroma into RGB by itself, and one that has no fixed meaning."""
@@ -57,15 +57,15 @@ def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
 
     Args:
         data: content of the file.
-        longer_side: what it will be shrunk to.
+        longer_side: longer side to which the picture will be shrunk, or None.
 
     Raises:
-        UserError: several pages, or a flavour that is not read.
+        UserError: the file has several pages, or is of a kind that is not read.
         Exception: almost any, for a damaged file.
     """
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong is ours to report
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors are reported by our own messages
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page, notes = _page(file)
         check_size(page.imagelength, page.imagewidth, longer_side)
@@ -87,7 +87,7 @@ def read_tiff(data: bytes, longer_side: int | None = None) -> Decoded:
 
 
 def _page(file: Any) -> tuple[Any, list[str]]:
-    """The page that holds the picture, and what is left out beside it."""
+    """The page that holds the picture, and notes on the pages that are left out."""
     pages = [file.pages[index] for index in range(len(file.pages))]
     if not pages:
         raise UserError("holds no picture: save it anew")
@@ -95,7 +95,7 @@ def _page(file: Any) -> tuple[Any, list[str]]:
     if not whole:
         raise UserError("holds smaller copies alone (a raw file?): convert it to RGB")
     images = len(whole)
-    if file.is_imagej:  # several images may follow one page's tags
+    if file.is_imagej:  # ImageJ may write several images behind the tags of one page
         images = max(images, int((file.imagej_metadata or {}).get("images", 1)))
     if images > 1:
         raise UserError(f"has {images} pages: extract one")
@@ -107,7 +107,7 @@ def _flavour(page: Any) -> tuple[int, tuple[int, ...]]:
     """Photometric interpretation and extra samples of a page.
 
     Raises:
-        UserError: one that is not read.
+        UserError: one of them is not read.
     """
     tag = page.tags.get(262)
     if tag is None:
@@ -131,7 +131,7 @@ def _flavour(page: Any) -> tuple[int, tuple[int, ...]]:
     if count > 1 and kind in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE):
         raise UserError(f"has {page.samplesperpixel} channels: convert it to grey, RGB or RGBA")
     given = tuple(int(one) for one in page.extrasamples)
-    # A fourth sample of RGB about which nothing is said is alpha for Pillow and others.
+    # Without a tag, Pillow and other programs take a fourth sample beside RGB for alpha.
     return kind, given if len(given) == count else (
         UNASSOCIATED if kind == RGB else UNSPECIFIED,
         *[UNSPECIFIED] * (count - 1),
@@ -178,7 +178,7 @@ def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:
             f"has other than black and white compressed by {page.compression.name}: save it with LZW"
         )
     turned = page.tags.get(ORIENTATION)
-    if turned is not None:  # Pillow would turn it upright, as is done here for all
+    if turned is not None:  # keeps Pillow from turning the picture upright, which is done below for all
         at = turned.valueoffset
         data = data[:at] + struct.pack(page.parent.byteorder + "H", 1) + data[at + 2 :]
     image = TiffImageFile(io.BytesIO(data))
@@ -212,7 +212,7 @@ def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) 
     beside = samples[..., count + alpha : count + alpha + 1]
     if whole:
         beside = widened(beside, bits)
-    if beside.dtype != colours.dtype:  # a palette of wider indices
+    if beside.dtype != colours.dtype:  # the indices into a palette may have more bits than its colours
         beside = (beside >> 8).astype(colours.dtype)
     pixels = np.concatenate([colours, beside], axis=-1)
     if extra[alpha] == ASSOCIATED:
@@ -225,10 +225,10 @@ def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) 
 
 
 def _without_data(page: Any, samples: Opaque) -> list[str]:
-    """What to say of pixels that a map marks as being without data (GDAL), which count as any others.
+    """Notes on pixels that a map (of GDAL) marks as having no data; they are read like all others.
 
     Raises:
-        UserError: floats: such marks lie far from all values, and would take the whole range.
+        UserError: the samples are floats, whose mark is far from all values, and would take the whole range.
     """
     text = str(_tag(page, NO_DATA) or "").strip(" \0")
     try:
@@ -236,7 +236,7 @@ def _without_data(page: Any, samples: Opaque) -> list[str]:
     except ValueError:
         return []
     count = int((samples == mark).all(axis=-1).sum())
-    if count == 0:  # none, or NaN, which is told of in any picture
+    if count == 0:  # no pixel has the mark; or the mark is NaN, which is refused in any picture
         return []
     if samples.dtype.kind == "f":
         raise UserError(f"has {count:,} pixels without data ({text}): replace them first")
