@@ -118,7 +118,7 @@ def zone_plate(distance: Float[ndarray, " n"], rate: float) -> Float[ndarray, " 
     return 0.5 + 0.5 * np.cos(rate * np.square(distance))
 
 
-def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, " n"]:
+def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, "*cells"]:
     """A number in [0, 1) for each cell of a grid, numbered (i, j), without a pattern that one could see."""
     # Through int64, from which negative numbers wrap around to uint32; from floats, the result is undefined.
     first, second = (np.asarray(k).astype(np.int64).astype(np.uint32) for k in (i, j))

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from numpy import ndarray
 
 from bn_field_plugin.data.demo_shapes import Mesh, Shape
@@ -242,7 +242,7 @@ class Renderer:
         self,
         points: Float[ndarray, "n 3"],
         directions: Float[ndarray, "n 3"],
-        object_ids: Int[ndarray, " n"],
+        object_ids: Integer[ndarray, " n"],
         face_ids: Int[ndarray, " n"],
         barycentric: Float[ndarray, "n 2"],
         suns: Float[ndarray, "n 3"],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from nerfstudio.cameras.rays import Frustums, RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
@@ -123,7 +123,7 @@ def _nearness(
 @torch.no_grad()
 def _colors(
     field: Field, vertices: np.ndarray, normals: np.ndarray, device: torch.device | str
-) -> Float[np.ndarray, "n 3"]:
+) -> UInt8[np.ndarray, "n 3"]:
     """Colours (8 bit) of points, seen from outside along their normals."""
     parts = []
     with frozen_statistics(field):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
@@ -119,7 +119,7 @@ class HiddenLayer(nn.Module):
             and self.is_plain
         )
 
-    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+    def forward(self, x: Inexact[Tensor, "n d"]) -> Inexact[Tensor, "n c"]:
         """Apply the layer to samples."""
         norm, relu = self.norm, isinstance(self.activation, nn.ReLU)
         if norm is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Inexact
 from torch import Tensor
 
 BLOCK = 1024
@@ -19,11 +19,11 @@ GROUP = 64
 
 
 def linear(
-    x: Float[Tensor, "n d"],
-    weight: Float[Tensor, "c d"],
-    bias: Float[Tensor, " c"] | None = None,
+    x: Inexact[Tensor, "n d"],
+    weight: Inexact[Tensor, "c d"],
+    bias: Inexact[Tensor, " c"] | None = None,
     relu: bool = False,
-) -> Float[Tensor, "n c"]:
+) -> Inexact[Tensor, "n c"]:
     """`x @ weight.T + bias`, then ReLU if asked, as a new tensor without a gradient.
 
     On a CPU in fp32 this is one pass of oneDNN, the kernel that torch.compile takes too: bias and ReLU are

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
@@ -77,7 +77,7 @@ class ModuleFunction:
         self.num_parameters = sum(p.numel() for p in self.parameters.values())
         self.num_outputs = self._check()
 
-    def __call__(self, parameters: dict[str, Tensor]) -> Float[Tensor, " m"]:
+    def __call__(self, parameters: dict[str, Tensor]) -> Num[Tensor, " m"]:
         """Outputs with given parameters, flattened; the copy's buffers do not change."""
         return self._outputs(parameters, self.points).reshape(-1)
 

@@ -40,8 +40,8 @@ class PackedSamples(NamedTuple):
     """Distance of each sample's middle from the origin of its ray."""
     length: Float[Tensor, " n"]
     """Length of each sample along its ray."""
-    first: Int[Tensor, " r+1"]
-    """Each ray's first sample, and the number of samples at the end."""
+    first: Int[Tensor, " r1"]
+    """Each ray's first sample, and the number of samples at the end: one number more than rays."""
 
     @property
     def num(self) -> int:

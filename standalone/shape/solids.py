@@ -130,13 +130,13 @@ class VolumeSolid(Solid):
     """The voxels of an occupancy volume; its grid spans the box along the longest side.
 
     Args:
-        occupancy: True inside.
+        occupancy: True inside; of three axes, which is checked.
 
     Raises:
         UserError: all full, all empty, or not three-dimensional.
     """
 
-    def __init__(self, occupancy: Bool[np.ndarray, "x y z"], name: str = "the volume") -> None:
+    def __init__(self, occupancy: Bool[np.ndarray, "..."], name: str = "the volume") -> None:
         from bn_field_plugin.geometry import isosurface
 
         if occupancy.ndim != 3 or min(occupancy.shape) < 2:

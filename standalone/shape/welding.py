@@ -20,7 +20,9 @@ REPAIR_TOLERANCES = (*TOLERANCES, 1e-5, 1e-4)
 """Distances that are tried where a mesh is repaired: larger ones too."""
 
 
-def weld(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> tuple[Float[np.ndarray, "w 3"], Faces]:
+def weld(
+    vertices: Float[np.ndarray, "v 3"], faces: Faces
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
     """Make vertices of exactly one position one, as along seams; drop unused ones and lost triangles."""
     used, faces = np.unique(faces, return_inverse=True)
     unique, index = np.unique(vertices[used] + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0

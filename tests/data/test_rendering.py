@@ -109,4 +109,4 @@ def test_colours():
     low, high = np.zeros(3), np.ones(3)
     np.testing.assert_array_equal(pick(np.array([1, 0]), low, high), [high, low])
     np.testing.assert_array_equal(blend(np.array([0.25]), low, high), [[0.25] * 3])
-    np.testing.assert_array_equal(blend(np.array([0, 1]), np.stack([low, low]), high), [low, high])
+    np.testing.assert_array_equal(blend(np.array([0.0, 1.0]), np.stack([low, low]), high), [low, high])

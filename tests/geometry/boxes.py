@@ -5,7 +5,7 @@ import torch
 from bn_field_plugin.geometry import Box
 
 
-def box(low: tuple[float, ...] = (-1, -1, -1), high: tuple[float, ...] = (1, 1, 1)) -> Box:
+def box(low: tuple[float, ...] = (-1.0, -1.0, -1.0), high: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Box:
     return torch.tensor(low), torch.tensor(high)
 
 

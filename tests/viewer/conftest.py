@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from nerfstudio.engine.trainer import writer
 
-from tests.captures import write_blender_capture
-
 
 @pytest.fixture(scope="session")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Here, since pytest loads this file before `--shapes` takes effect, which has to come before our modules.
+    from tests.captures import write_blender_capture
+
     folder = tmp_path_factory.mktemp("viewer") / "blender"
     return write_blender_capture(folder, image_size=16, num_train=4, num_val=2, num_test=2)
 

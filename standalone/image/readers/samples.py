@@ -18,7 +18,7 @@ Opaque = Shaped[np.ndarray, "h w c"]
 """Rows, columns and channels, without alpha."""
 
 
-def widened(samples: Pixels, bits: int) -> Pixels:
+def widened(samples: Shaped[np.ndarray, "*shape"], bits: int) -> Shaped[np.ndarray, "*shape"]:
     """Scale whole numbers of 1 to 16 bits to the full range of 8 or 16 bits, rounded to the nearest."""
     wide: type[np.unsignedinteger[Any]] = np.uint8 if bits <= 8 else np.uint16
     if bits in (8, 16):

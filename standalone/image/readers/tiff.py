@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from bn_field_plugin.errors import UserError
 from standalone.image.readers.decoded import Decoded, check_size, fitting_profile
@@ -187,7 +188,9 @@ def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:
     return (white if kind == BLACK_IS_ZERO else 1 - white)[..., None]
 
 
-def _interpreted(page: Any, kind: int, extra: tuple[int, ...], samples: Opaque) -> tuple[Opaque, list[str]]:
+def _interpreted(
+    page: Any, kind: int, extra: tuple[int, ...], samples: Opaque
+) -> tuple[Shaped[np.ndarray, "h w k"], list[str]]:
     """Samples as grey, RGB or RGBA, or still CMYK with or without alpha."""
     count = COLOURS[kind]
     colours: Pixels = samples[..., :count]
