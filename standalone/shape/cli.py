@@ -15,13 +15,13 @@ COMMAND_LINE = CommandLine(
     ),
     positional="shape",
 )
-"""All commands."""
+"""The program with all its commands."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of `bn-shape`.
 
     Args:
-        args: the command line; that of the process by default.
+        args: words of the command line; by default those of the process.
     """
     COMMAND_LINE.run(args)

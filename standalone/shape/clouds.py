@@ -12,7 +12,7 @@ POISSON_DEPTH = 8
 """Octree depth of the Poisson reconstruction."""
 
 FEWEST_POINTS = 4
-"""Points of the smallest cloud: fewer enclose nothing."""
+"""Least number of points in a cloud, since fewer enclose nothing."""
 
 FEWEST_NORMALS = 0.5
 """Share of the points that must have a normal."""
@@ -22,14 +22,14 @@ def surface_of_cloud(cloud: MeshContent, name: str) -> tuple[MeshContent, list[s
     """Poisson surface (Kazhdan & Hoppe 2013) of a point cloud with normals, in its own units.
 
     Args:
-        cloud: points and normals of any length; those without direction are left out with their points.
-        name: what messages call it.
+        cloud: points, and normals of any length; points whose normal is zero or not finite are left out.
+        name: name of the cloud in messages.
 
     Returns:
-        The surface, and lines on what was left out.
+        The surface, and lines on the points that were left out.
 
     Raises:
-        UserError: no normals or too few, points that are not finite, or no surface.
+        UserError: there are too few normals, points that are not finite, or no surface is found.
     """
     import open3d as o3d
     import torch
@@ -62,7 +62,7 @@ def surface_of_cloud(cloud: MeshContent, name: str) -> tuple[MeshContent, list[s
     given.normals = o3d.utility.Vector3dVector(normals)
     try:
         with o3d.utility.VerbosityContextManager(o3d.utility.VerbosityLevel.Error):
-            # its threads wait by spinning: no more than there is room for
+            # Its threads wait by spinning, so there must be no more of them than cores.
             mesh, _ = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(
                 given, depth=POISSON_DEPTH, n_threads=torch.get_num_threads()
             )

@@ -253,7 +253,7 @@ class Mesh:
         from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
         from standalone.shape.fitted import FittedShape
 
-        kind = mesh_format(self.output)  # mistakes before the work
+        kind = mesh_format(self.output)  # refuses an unknown ending before the work begins
         path = output_file(self.output, self.output, self.overwrite)
         check_resolution(self.resolution)
         mesh = FittedShape.load(self.fit, RunOptions().torch_device()).mesh(self.resolution)
@@ -310,7 +310,7 @@ class View:
 
 
 def load_input(command: Fit | Compare | View, voxels: int | None) -> Any:
-    """The shape that a command is given, as voxels if asked; says what is to be known of it."""
+    """Load the shape that a command is given, as voxels if asked, and print notes on it."""
     from standalone.shape.inputs import load_shape, voxelized
 
     shape = load_shape(command.shape, command.repair, command.threshold, command.inside)
@@ -320,7 +320,7 @@ def load_input(command: Fit | Compare | View, voxels: int | None) -> Any:
 
 
 def live(page: Any, level: float) -> Callable[[FitState], Mapping[str, float]]:
-    """What shows a fit's surface on a page while it runs."""
+    """A callback that shows a fit's surface on a page while it runs."""
     from standalone.shape import inference
 
     def show(state: FitState) -> Mapping[str, float]:
@@ -332,7 +332,7 @@ def live(page: Any, level: float) -> Callable[[FitState], Mapping[str, float]]:
 
 
 def wait_on(page: Any) -> None:
-    """Keep a page until Ctrl-C."""
+    """Keep a page open until Ctrl-C."""
     say(f"serving at {page.url}; Ctrl-C ends it")
     try:
         while True:

@@ -27,7 +27,7 @@ FIG_3D = ("mlp", "pemlp-1", "pemlp-5", "mlp+batch", "pemlp-1+batch", "pemlp-5+ba
 RESULTS = Results(
     "bn-shape compare", ("compare.png", "compare.md", "compare.csv", "compare.json", "curves.png")
 )
-"""What a comparison leaves in its folder."""
+"""The files that a comparison writes into its folder."""
 
 COLUMNS = {
     "iou_uniform": "IoU uniform",
@@ -50,11 +50,12 @@ def compare(
     """Fit each network with one budget, and measure it.
 
     Args:
-        shape: what to fit.
+        shape: the shape to fit.
         networks: the networks.
-        options: all else, the same for all; learning rates that are not given are each network's own.
-        measuring: how they are measured.
-        limit: when the command must have ended; each network has an equal share of the time.
+        options: all other options, which are equal for all; where no learning rates are given, each network
+            has its own.
+        measuring: how the fits are measured.
+        limit: time by which the command must have ended; each network has an equal share of it.
     """
     if limit is not None:
         limit = limit.reserving(rehearse_picture(shape, 1 + 2 * len(networks), PANEL_SIDE))

@@ -24,11 +24,11 @@ class Contender:
     variant: Variant
     """The network as it was trained."""
     shape: FittedShape
-    """What it became."""
+    """The fitted shape."""
     surface: trimesh.Trimesh | None
-    """Its surface in the box; None where it has none."""
+    """The fitted shape's surface in the box; None if it has none."""
     metrics: dict[str, Any]
-    """What `measure` found, with `steps`, `seconds` and `sampling_share`."""
+    """The metrics of `measure`, with `steps`, `seconds` and `sampling_share`."""
     history: list[dict[str, float]]
     """Held-out IoU over steps and seconds."""
 
@@ -45,13 +45,13 @@ def contend(
     """Fit one network and measure it.
 
     Args:
-        shape: what to fit.
-        options: how.
+        shape: the shape to fit.
+        options: options of the fit.
         measuring: how the result is measured.
-        checkpoint: where to keep the state, and whether to go on from there.
-        callbacks: more to do between steps.
-        limit: when all of this must have ended, in which case less may be measured; without it, the run's
-            time limit is that of the steps alone.
+        checkpoint: where to save the state, and whether to go on from there.
+        callbacks: further actions between steps.
+        limit: time by which fit and measuring must have ended, for which measuring may be made coarser;
+            without it, the run's time limit applies to the steps alone.
 
     Raises:
         UserError: options out of range, or a loss that is not finite.

@@ -10,10 +10,10 @@ from standalone.shape.metrics import BOX_SIDE
 from standalone.shape.solids import raycasting_scene
 
 WORST = 0.01
-"""Distance, as a share of the box's side, that gets the last colour."""
+"""Distance, as a share of the box's side, from which on errors have the last colour."""
 
 COLORMAP = "viridis"
-"""From no error to `WORST`, as matplotlib names it."""
+"""Matplotlib's name of the scale of colours, from no error to `WORST`."""
 
 
 def surface_error(mesh: trimesh.Trimesh, true: trimesh.Trimesh) -> Float[np.ndarray, " v"]:

@@ -28,15 +28,15 @@ class FittedShape:
     """A shape as a function of space."""
 
     network: CoordinateMLP
-    """From points of the box [-1, 1]^3 to one output, in evaluation mode."""
+    """The network in evaluation mode; it gives one output at points of the box [-1, 1]^3."""
     variant: Variant
-    """The network's name; its norm is none where it has been folded away."""
+    """Name of `network`; its norm is none if the norm has been folded into the linear layers."""
     trained: Variant
-    """The name of the network that was trained, norm and all."""
+    """Name of the network that was trained, with its norm."""
     level: float
-    """Output of the surface: inside is above."""
+    """Output of the network at the surface; it is larger inside."""
     frame: Frame
-    """From the shape's own coordinates to the box."""
+    """Map from the shape's own coordinates to the box."""
 
     def inside(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
         """Tell which points of the box are inside."""
@@ -89,7 +89,7 @@ class FittedShape:
             device: where to put the network.
 
         Raises:
-            UserError: no such file, or it is no fitted shape.
+            UserError: the file is missing, or holds no fitted shape.
         """
         path = path / FILE_NAME if path.is_dir() else path
         saved = load_checkpoint(path, device)

@@ -1,4 +1,4 @@
-"""Between a shape's own coordinates and the box of the networks."""
+"""Conversion between a shape's own coordinates and the box of the networks."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Frame:
         )
 
     def to_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """From the shape's coordinates to the box."""
+        """Convert points from the shape's coordinates to the box."""
         return (points - np.array(self.center)) / self.scale
 
     def from_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """From the box to the shape's coordinates."""
+        """Convert points from the box to the shape's coordinates."""
         return points * self.scale + np.array(self.center)
 
     def mesh_to_box(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """A mesh in the shape's coordinates in the box."""
+        """Convert a mesh from the shape's coordinates to the box."""
         return trimesh.Trimesh(self.to_box(mesh.vertices), mesh.faces, process=False)
 
     def is_near(self, other: Frame) -> bool:
@@ -51,5 +51,5 @@ class Frame:
         )
 
     def mesh_from_box(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-        """A mesh in the box in the shape's coordinates."""
+        """Convert a mesh from the box to the shape's coordinates."""
         return trimesh.Trimesh(self.from_box(mesh.vertices), mesh.faces, process=False)

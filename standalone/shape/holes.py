@@ -1,4 +1,4 @@
-"""Holes closed by caps."""
+"""Closing of a mesh's holes by caps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from standalone.shape.formats.polygons import triangulate
 from standalone.shape.topology import Faces, boundary_loops
 
 LARGEST_EARS = 256
-"""Corners of the largest cap that is cut by ears; larger ones are cut from their middle."""
+"""Most corners of a cap that is cut into ears; larger caps are fans around their middle."""
 
 
 def fill_holes(
@@ -17,8 +17,8 @@ def fill_holes(
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"], int]:
     """Close a surface: a cap for each ring of open edges.
 
-    Works for any triangles: every edge is balanced afterwards, and the winding number whole everywhere. A cap
-    of many corners gets a new vertex in its middle.
+    It works for any triangles. Afterwards every edge is balanced, so the winding number is a whole number
+    everywhere. A cap of many corners gets a new vertex in its middle.
 
     Returns:
         The vertices, all faces, and the number of caps.

@@ -11,17 +11,17 @@ from bn_field_plugin.geometry import grid_values, isosurface
 from bn_field_plugin.nn import CoordinateMLP
 
 POINTS_PER_CALL = 2**18
-"""Points that go through the network at a time."""
+"""Number of points that go through the network at a time."""
 
 
 @torch.no_grad()
 def inside(network: CoordinateMLP, points: Float[np.ndarray, "n 3"], level: float) -> Bool[np.ndarray, " n"]:
-    """Tell which points a network takes for inside.
+    """Tell at which points a network's output is above that of the surface.
 
     Args:
-        network: from points of the box to one output.
+        network: gives one output at points of the box.
         points: points of the box.
-        level: output of the surface: 0 for logits, 0.5 for occupancies.
+        level: output at the surface: 0 for logits, 0.5 for occupancies.
     """
     device = next(network.parameters()).device
     result = np.empty(len(points), dtype=bool)
@@ -37,10 +37,10 @@ def surface(
     """The network's surface in the box, by marching cubes; None where it has none.
 
     Args:
-        network: from points of the box to one output.
-        resolution: grid points along each side; memory is about 4 bytes times its cube, twice.
-        level: output of the surface.
-        description: what the progress bar says.
+        network: gives one output at points of the box.
+        resolution: grid points along each side; memory is about 8 bytes times its cube.
+        level: output at the surface.
+        description: words before the progress bar.
     """
     box = (-torch.ones(3), torch.ones(3))
     device = next(network.parameters()).device

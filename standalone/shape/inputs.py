@@ -1,4 +1,4 @@
-"""What a fit starts from: a solid in the box, and the frame that leads back to its own coordinates."""
+"""The input of a fit: a solid in the box, and the frame that leads back to its own coordinates."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ShapeInput:
     solid: Solid
     """The shape in the box [-1, 1]^3."""
     frame: Frame
-    """From its own coordinates (of a volume: voxel indices) to the box."""
+    """Map from the shape's own coordinates (voxel indices, for a volume) to the box."""
     notes: tuple[str, ...] = ()
-    """What was done to it and what is wrong with it, a line each."""
+    """Lines on changes to the shape and on its faults."""
 
 
 def load_shape(
@@ -39,8 +39,8 @@ def load_shape(
     Args:
         path: the file; None is the built-in knurled torus.
         repair: close holes of meshes.
-        threshold: value at the surface of a volume; by its values if not given.
-        inside: the side of it that is inside; by its values if not given.
+        threshold: value at the surface of a volume; by default found from the volume's values.
+        inside: side of the threshold that is inside; by default found from the volume's values.
 
     Raises:
         UserError: the file cannot be read, or holds nothing with an inside.

@@ -1,4 +1,4 @@
-"""How the inside of a mesh is told: by rays where they are right, else by the winding number."""
+"""Choice of the test for the inside of a mesh: rays if they are right, else the winding number."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from standalone.shape.winding import WindingTree
 from standalone.shape.winding_solid import WindingSolid
 
 DISAGREEMENT = 2e-3
-"""Share of points on which ray parity and winding number may differ: those too near to the surface."""
+"""Largest share of points on which ray parity and winding number may differ, because they are very near the
+surface."""
 
 PROBES = 2**14
-"""Points at which a mesh is looked at before it is fitted: half near the surface, half all over the box."""
+"""Number of points at which a mesh is examined before a fit: half near the surface, half all over the box."""
 
 DOUBTFUL = (0.25, 0.75)
-"""Winding numbers between which inside is a matter of opinion."""
+"""Lowest and highest winding number between which it is doubtful whether a point is inside."""
 
 
 class MeshInside(NamedTuple):
@@ -31,7 +32,7 @@ class MeshInside(NamedTuple):
     solid: Solid
     """The solid in the box."""
     notes: tuple[str, ...]
-    """Lines on what it is, where that is not as the file says."""
+    """Lines on how the inside was found, if that is not obvious."""
 
 
 def solid_of_mesh(prepared: PreparedMesh, in_box: trimesh.Trimesh, name: str) -> MeshInside:
@@ -39,11 +40,11 @@ def solid_of_mesh(prepared: PreparedMesh, in_box: trimesh.Trimesh, name: str) ->
 
     Args:
         prepared: the mesh.
-        in_box: the same in the box.
-        name: what messages call it.
+        in_box: the same mesh in the coordinates of the box.
+        name: name of the mesh in messages.
 
     Raises:
-        UserError: an open mesh that goes around nothing.
+        UserError: the mesh is open and encloses nothing.
     """
     tree = WindingTree(np.asarray(in_box.triangles))
     points = probes(in_box)
@@ -74,7 +75,7 @@ def _closed(
     winding: Float[np.ndarray, " n"],
     extremes: tuple[float, float],
 ) -> MeshInside:
-    """Rays, unless parts overlap, or touch so that rays miss one of two faces at one place."""
+    """The solid of a closed mesh: by rays, unless parts overlap or touch so that rays are wrong."""
     whole = np.rint(winding)
     several, backward = float(np.mean(whole > 1)), float(np.mean(whole < 0))
     if several == 0 and backward == 0:

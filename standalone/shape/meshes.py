@@ -22,7 +22,7 @@ SMALLEST_VOLUME = 1e-9
 """Volume, as a share of the cube of the longest side, below which a closed mesh encloses nothing."""
 
 COARSE = 1e-4
-"""Steps of 32-bit coordinates, as shares of the longest side, from which on a line says so."""
+"""Step between 32-bit coordinates, as a share of the longest side, from which on a note warns of it."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class PreparedMesh:
     """A mesh whose inside can be told."""
 
     mesh: trimesh.Trimesh
-    """In the file's own coordinates, exactly; faces counter-clockwise seen from outside."""
+    """The mesh with exactly the file's coordinates; its faces are counter-clockwise seen from outside."""
     open_edges: int
-    """Edges around which the faces leave a gap; none in a closed mesh."""
+    """Number of edges at which the surface is open; 0 for a closed mesh."""
     forks: int
-    """Those of them with three or more faces."""
+    """Number of the open edges that have three or more faces."""
     notes: tuple[str, ...] = ()
-    """What was done to it, and what is wrong with it, a line each."""
+    """Lines on changes to the mesh and on its faults."""
 
     @property
     def closed(self) -> bool:
-        """Whether it goes around every point a whole number of times."""
+        """Whether the mesh is closed: it then goes around every point a whole number of times."""
         return self.open_edges == 0
 
 
@@ -52,7 +52,7 @@ def load_mesh(path: Path, repair: bool = False) -> PreparedMesh:
         repair: close holes.
 
     Raises:
-        UserError: a file that is no mesh, and a closed mesh that encloses no volume.
+        UserError: the file is no mesh, or the mesh is closed but encloses no volume.
     """
     content = read_mesh_file(path)
     notes: list[str] = []
@@ -63,19 +63,19 @@ def load_mesh(path: Path, repair: bool = False) -> PreparedMesh:
 
 
 def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMesh:
-    """Make of a file's triangles a mesh whose inside can be told, as far as they have one.
+    """Make a mesh whose inside can be told from the triangles of a file, as far as possible.
 
-    Corners of one position are one, nearly equal ones too where that closes edges; faces that are there twice
-    stay once, pairs back to back go; faces turn the way of their neighbours, and parts outwards. Corners keep
-    their coordinates to the last digit.
+    Corners at one position become one, and also nearly equal ones, if that closes edges. Of repeated faces
+    one is kept, and pairs of faces back to back are removed. Faces are turned like their neighbours, and
+    whole parts outwards. Corners keep their coordinates to the last digit.
 
     Args:
         content: corners and triangles.
-        name: what messages call it.
+        name: name of the mesh in messages.
         repair: close holes by caps, and weld corners farther apart.
 
     Raises:
-        UserError: coordinates that are not finite, or a closed mesh without volume.
+        UserError: coordinates are not finite, or the mesh is closed but encloses no volume.
     """
     _check_coordinates(content, name)
     vertices, faces = weld(content.vertices, content.faces)
@@ -111,7 +111,7 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
         vertices, filled, caps = fill_holes(vertices, faces)
         capped = without_doubles(filled).faces
         closed = before - _gaps(capped)[0]
-        if closed > 0:  # a loose triangle's cap is its own back, and closes nothing
+        if closed > 0:  # the cap of a single loose triangle is its own back, and closes nothing
             notes.append(
                 f"--repair closed {closed:,} open edges by {caps:,} caps ({len(filled) - len(faces):,} faces)"
             )
@@ -140,7 +140,7 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
 
 
 def _check_coordinates(content: MeshContent, name: str) -> None:
-    """Refuse corners of faces that are not finite, or all at one place."""
+    """Refuse a mesh with corners that are not finite, or are all at one position."""
     corners = content.vertices[content.faces.reshape(-1)]
     if not np.isfinite(corners).all():
         broken = len(np.unique(content.faces.reshape(-1)[~np.isfinite(corners).all(axis=1)]))
@@ -150,9 +150,9 @@ def _check_coordinates(content: MeshContent, name: str) -> None:
 
 
 def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
-    """A line where coordinates are those of 32 bits, which are too few this far from the origin.
+    """A note if coordinates have 32 bits, and the mesh is so far from the origin that these are too few.
 
-    Few corners, or whole numbers, may be meant so.
+    There is no note on meshes with few corners or whole numbers, whose coordinates may be exact.
     """
     if len(vertices) < 100 or not np.array_equal(vertices, vertices.astype(np.float32)):
         return []
@@ -165,7 +165,7 @@ def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things."""
+    """A number with its noun, in the singular or plural."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
@@ -175,7 +175,7 @@ def _areas(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> Float[np.ndarray
 
 
 def _gaps(faces: Faces) -> tuple[int, int]:
-    """Edges that are open, and those of them with three or more faces."""
+    """Number of open edges, and how many of these have three or more faces."""
     edges = edges_of(faces)
     gap = edges.balance != 0
     return int(np.count_nonzero(gap)), int(np.count_nonzero(gap & (edges.uses > 2)))

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from standalone.shape.solids import Solid
 
 Inside = Callable[[Float[np.ndarray, "n 3"]], Bool[np.ndarray, " n"]]
-"""Tells which points of the box [-1, 1]^3 are inside."""
+"""Function that tells which points of the box [-1, 1]^3 are inside."""
 
 SIGMA = 0.01
 """Standard deviation of near-surface points, as a share of the box's side (Tancik et al. 2020)."""
@@ -21,7 +21,7 @@ BOX_SIDE = 2.0
 """Side of the box."""
 
 SURFACE_POINTS = 300_000
-"""Points on each surface behind the distances."""
+"""Number of points on each surface from which distances are measured."""
 
 F_SCORE_DISTANCE = 0.01
 """Distance, as a share of the box's side, within which a point counts for the F-score."""
@@ -40,10 +40,10 @@ def volume_metrics(
 
     Args:
         solid: the true shape.
-        inside: the fitted one.
-        points: points drawn for each of the first two.
-        resolution: points of the grid along the longest side.
-        seed: of the points; choose another than the fit's.
+        inside: the fitted shape.
+        points: number of points for `iou_uniform` and for `iou_near_surface`.
+        resolution: points along the longest side of the grid for `iou_grid`.
+        seed: seed of the points; it should differ from the fit's.
 
     Returns:
         `iou_uniform`: points uniform in the box; `iou_near_surface`: points of the surface moved by normal
@@ -74,9 +74,9 @@ def surface_metrics(
 
     Args:
         true: the true surface, in the box.
-        found: the fitted one; None where the fit has no surface.
-        points: points on each.
-        seed: of the points.
+        found: the fitted surface; None if there is none.
+        points: number of points on each surface.
+        seed: seed of the points.
 
     Returns:
         `chamfer_l1`: mean distance to the other surface's nearest point, averaged over both directions, as a

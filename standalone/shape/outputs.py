@@ -1,4 +1,4 @@
-"""What a fit leaves in its folder: network, mesh, picture, curves, numbers."""
+"""The files that a fit writes into its folder: network, mesh, picture, curves, numbers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ RESULTS = Results(
     (*(FILE_NAME, "mesh.ply", "picture.png", "curve.png", "curve.csv", "metrics.json", CHECKPOINT, CONFIG),),
     kept=(CHECKPOINT, CONFIG),
 )
-"""What a fit leaves in its folder."""
+"""The files that a fit writes into its folder."""
 
 
 PICTURE_SIDE = 420
 """Pixels along a side of a panel of a fit's picture."""
 PANELS = 3
-"""Shaded panels of that picture."""
+"""Number of shaded panels in a fit's picture."""
 
 
 def write_fit(
@@ -43,7 +43,7 @@ def write_fit(
     """Write all results of a fit but its checkpoint and options.
 
     Args:
-        folder: where to.
+        folder: folder for the files.
         shape: the true shape.
         result: the fit.
         run: options of the run.

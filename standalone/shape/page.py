@@ -27,7 +27,7 @@ class ShapePage:
         port: port to serve at; another free one is taken where it is in use, see `url`.
 
     Raises:
-        UserError: nothing can be served there.
+        UserError: nothing can be served at the address and port.
     """
 
     def __init__(self, true: trimesh.Trimesh, title: str, host: str = "127.0.0.1", port: int = 8080) -> None:
@@ -92,6 +92,6 @@ class ShapePage:
 
 
 def _look_at_both(client: Any) -> None:
-    """Stand before the shapes: from viser's own corner, the right one hides the left one."""
+    """Put the camera before both shapes; from viser's default place, the right one hides the left one."""
     client.camera.position = (0.0, 1.2, 4.5)
     client.camera.look_at = (0.0, 0.0, 0.0)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS_IN_ROW, WRAPPED_ROW = 8, 6
-"""Most panels side by side, and how many there are where one row does not hold them."""
+"""Most panels in a single row, and panels in each row if one row is not enough."""
 
 
 PANEL_SIDE = 260
-"""Pixels along a side of a panel, unless asked otherwise."""
+"""Default number of pixels along a side of a panel."""
 
 
 def draw_contenders(

@@ -1,4 +1,4 @@
-"""What follows a shape's training, timed beforehand on a small part of it, and made to fit a time limit."""
+"""Estimates, from small trials, of the time for measuring a fitted shape, to keep a command's time limit."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ MEASURING_SHARE = 0.25
 """Share of the time after reading a shape that mesh and metrics may take."""
 
 LEAST = MeasureOptions(resolution=48, iou_points=2**14, iou_grid=32, surface_points=2**12)
-"""What is measured however short the time is."""
+"""The coarsest measuring, which is done however short the time is."""
 
 PROBES = 2**15
-"""Points by which the time of a point is estimated."""
+"""Number of points in a trial, from which the time of one point is estimated."""
 
 PROBED_GRID = 48
-"""Side of the grid by which the time of marching cubes is estimated."""
+"""Grid points along each side in the trial of marching cubes."""
 
 PROBED_SIDE = 64
-"""Side of the picture by which that of a picture is estimated."""
+"""Side in pixels of the picture in the trial of shading."""
 
 
 @dataclass(frozen=True)
 class MeasuringTimes:
-    """Seconds that parts of the measuring take."""
+    """Estimated seconds for parts of the measuring."""
 
     network: float
-    """A point through the network."""
+    """Seconds to evaluate the network at a point."""
     solid: float
-    """Drawing a point and asking the true shape about it."""
+    """Seconds to draw a point and to test whether the true shape contains it."""
     marching: float
-    """A point of the grid in marching cubes."""
+    """Seconds of marching cubes for a point of the grid."""
     distances: float
-    """A point on each surface in the distances between them."""
+    """Seconds of the distances between surfaces for a point on each surface."""
     statistics: float
-    """The exact statistics."""
+    """Seconds to make the statistics exact."""
 
     @classmethod
     def of(cls, shape: ShapeInput, network: CoordinateMLP, points: int) -> MeasuringTimes:
-        """Time the parts on little.
+        """Time the parts in small trials.
 
         Args:
             shape: the true shape.
-            network: what is fitted to it, in any state; it is left alone.
-            points: points of a step.
+            network: the network that will be fitted, in any state; it is not changed.
+            points: number of points in a training step.
         """
         sampler = SolidSampler(shape.solid, SamplingConfig(PROBES), seed=0)
-        sampler.next_batch()  # what only the first call does
+        sampler.next_batch()  # an untimed call, which does the work that only first calls do
         with Timed() as drawing:
             probes = sampler.next_batch()[0]
         device = next(network.parameters()).device
@@ -89,16 +89,16 @@ class MeasuringTimes:
         )
 
     def seconds(self, options: MeasureOptions) -> float:
-        """What mesh and metrics take."""
+        """Estimated seconds for mesh and metrics."""
         grid = options.resolution**3 * (self.network + self.marching)
         clouds = (2 * options.iou_points + options.iou_grid**3) * (self.network + self.solid)
         return grid + clouds + options.surface_points * self.distances
 
     def within(self, options: MeasureOptions, seconds: float) -> MeasureOptions:
-        """The options, or coarser ones that take so long; never less than `LEAST`.
+        """The options, or coarser ones that take at most the given seconds, but never less than `LEAST`.
 
         Args:
-            options: the most that is wanted.
+            options: the finest measuring that is wanted.
             seconds: the time for mesh and metrics.
         """
         share = min(1.0, max(0.0, seconds) / self.seconds(options))
@@ -121,7 +121,7 @@ def rehearse_picture(shape: ShapeInput, panels: int, size: int) -> float:
         size: pixels along a side of each.
     """
     surface = shape.solid.surface
-    shade(surface, Viewpoint(), 8)  # what only the first call does
+    shade(surface, Viewpoint(), 8)  # an untimed call, which does the work that only first calls do
     with Timed() as shading:
         shade(surface, Viewpoint(), PROBED_SIDE)
     new_figure()

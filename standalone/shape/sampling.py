@@ -1,4 +1,4 @@
-"""Points of a solid, drawn fresh for every step, and whether they lie inside."""
+"""Batches of a shape's fit: points drawn anew for every step, and whether they lie inside."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import time
@@ -28,10 +28,10 @@ class SamplingConfig:
     """Standard deviation of the near points' distance, as a share of the box's side."""
 
     def check(self) -> None:
-        """Find mistakes.
+        """Check the ranges of the numbers.
 
         Raises:
-            UserError: a number out of its range.
+            UserError: a number is out of its range.
         """
         if self.points < 2:
             raise UserError(f"--points is {self.points}: it must be at least 2")
@@ -47,11 +47,11 @@ class SolidSampler:
     Args:
         solid: the shape.
         config: how the points are drawn.
-        seed: of the points.
-        device: where the batches go.
+        seed: seed of the points.
+        device: device of the batches.
 
     Attributes:
-        seconds: time that drawing and testing the points took so far.
+        seconds: seconds that drawing and testing points have taken so far.
     """
 
     def __init__(

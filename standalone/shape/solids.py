@@ -13,14 +13,14 @@ from jaxtyping import Bool, Float, Int
 from bn_field_plugin.errors import UserError
 
 CELLS = 96
-"""Cells along each side of the box of which a mesh knows beforehand whether they lie inside or outside."""
+"""Number of cells along each side of the box for which it is found beforehand whether they are inside."""
 
 
 class Solid(ABC):
     """A shape as a set of points.
 
     Attributes:
-        surface: its boundary as a mesh in the box.
+        surface: boundary of the solid, as a mesh in the box.
     """
 
     surface: trimesh.Trimesh
@@ -50,10 +50,10 @@ class Solid(ABC):
 
 
 class CellSolid(Solid):
-    """A solid that knows of most cells of the box beforehand whether they lie inside; others are tested."""
+    """A solid that stores which cells of the box lie inside; only points near the surface are tested."""
 
     cells = CELLS
-    """Cells along each side."""
+    """Number of cells along each side of the box."""
 
     def inside(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
         """Tell which points lie inside."""
@@ -68,17 +68,18 @@ class CellSolid(Solid):
 
     @abstractmethod
     def tested(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-        """Tell which points lie inside, without cells."""
+        """Tell which points lie inside, without use of the cells."""
 
     @abstractmethod
     def _look_ahead(
         self, centers: Float[np.ndarray, "n 3"], clear: Float[np.ndarray, "x y z"]
     ) -> Int[np.ndarray, " n"]:
-        """1 for cells inside, 0 outside, -1 where that is not known.
+        """Find for each cell: 1 if it lies inside, 0 if outside, -1 if that is not known.
 
         Args:
-            centers: of all cells, the last coordinate fastest.
-            clear: distance of each centre to the surface; at most half a cell's diagonal where they meet.
+            centers: centres of all cells; the last coordinate changes fastest.
+            clear: distance of each centre to the surface; at most half a diagonal in cells that meet the
+                surface.
         """
 
     @property
@@ -99,7 +100,7 @@ class CellSolid(Solid):
 
 
 class MeshSolid(CellSolid):
-    """The inside of a closed mesh that nowhere cuts itself, by casting rays (Open3D).
+    """The inside of a closed mesh that does not intersect itself, tested by casting rays (Open3D).
 
     Args:
         mesh: watertight mesh in the box.
@@ -110,7 +111,7 @@ class MeshSolid(CellSolid):
         self._scene = raycasting_scene(mesh)
 
     def tested(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-        """Inside by the parity of a ray's crossings."""
+        """Tell which points lie inside, by the parity of a ray's crossings with the surface."""
         return np.asarray(self._scene.compute_occupancy(points.astype(np.float32)).numpy() > 0.5)
 
     def distance(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:

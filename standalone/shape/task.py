@@ -36,10 +36,10 @@ DEFAULT_STEPS = 2000
 """Steps of a fit where neither steps nor a time limit are given."""
 
 CALIBRATION_BATCHES = 8
-"""Batches over which the statistics are made exact at the end."""
+"""Number of batches over which the statistics are made exact at the end."""
 
 HELD_OUT_POINTS = 2**15
-"""Points of the evaluations on the way."""
+"""Number of points at which a fit is evaluated while it runs."""
 
 
 class LossKind(NamedTuple):
@@ -48,7 +48,7 @@ class LossKind(NamedTuple):
     function: Callable[[Tensor, Tensor], Tensor]
     """The loss."""
     level: float
-    """The output that it puts on the surface."""
+    """The network's output at the surface when trained with this loss."""
 
 
 LOSSES = {
@@ -111,7 +111,7 @@ class FitOptions:
         self.network.build(3, 1, self.run.seed)
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must share with the fit that resumes from it: all but the length of the run."""
+        """The options that a fit and the checkpoint it resumes must share: all but the length of the run."""
         parts = (self.network, self.target, self.sampling, self.optimization)
         flat: dict[str, Any] = {}
         for part in parts:
@@ -130,11 +130,11 @@ def fit_shape(
     """Fit a network to a shape.
 
     Args:
-        shape: what to fit; a volume (`voxelized`) where the options ask for voxels.
-        options: how.
-        checkpoint: where to keep the state, and whether to go on from there.
-        callbacks: more to do between steps.
-        limit: when the steps must have ended; without it, the run's time limit is that of the steps alone.
+        shape: the shape to fit; a volume (`voxelized`) if the options ask for voxels.
+        options: options of the fit.
+        checkpoint: where to save the state, and whether to go on from there.
+        callbacks: further actions between steps.
+        limit: time by which the steps must have ended; without it, the run's time limit applies to the steps.
 
     Returns:
         The fitted shape (statistics exact over fresh training points, norm folded away); the final state;
@@ -192,14 +192,14 @@ class MeasureOptions:
     resolution: int = 192
     """Grid points along each side of the box, for the mesh and the surface metrics."""
     iou_points: int = 2**20
-    """Points behind each intersection over union."""
+    """Number of points for `iou_uniform` and for `iou_near_surface`."""
     iou_grid: int = 128
-    """Points along the longest side of the shape in the grid behind the third of them."""
+    """Points along the longest side of the grid for `iou_grid`."""
     surface_points: int = SURFACE_POINTS
-    """Points on each surface behind Chamfer distance, normal consistency and F-score."""
+    """Number of points on each surface for Chamfer distance, normal consistency and F-score."""
 
     def check(self) -> None:
-        """Find mistakes.
+        """Check the ranges of the numbers.
 
         Raises:
             UserError: a grid too coarse for a surface, or no points.
@@ -214,7 +214,7 @@ def check_resolution(resolution: int) -> None:
     """Refuse grids too coarse for a surface.
 
     Raises:
-        UserError: below 8.
+        UserError: the resolution is below 8.
     """
     if resolution < 8:
         raise UserError(f"--resolution is {resolution}: it must be at least 8")
@@ -226,10 +226,10 @@ def measure(
     """Metrics of a fitted shape, by volume and by surface.
 
     Args:
-        shape: the true shape; its frame must be the fitted one's.
+        shape: the true shape, whose frame must equal that of the fitted shape.
         fitted: the fitted shape.
         surface: the fitted shape's surface in the box.
-        options: how.
+        options: numbers of points and of grids.
 
     Returns:
         The metrics of `volume_metrics` and `surface_metrics`, `parameters`, and `sampling`: how they were

@@ -1,4 +1,4 @@
-"""What triangles say without coordinates: their edges, faces that are there twice, and the way they turn."""
+"""Operations on triangles that need no coordinates: edges, repeated faces, and faces' directions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Faces = Int[np.ndarray, "f 3"]
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges of triangles; each triangle uses three, in the direction in which it turns."""
+    """Edges of triangles. Each triangle uses three edges, in the direction in which its corners run."""
 
     ends: Int[np.ndarray, "e 2"]
     """The two vertices, the lower first."""
@@ -31,7 +31,7 @@ class Edges:
 
     @property
     def balance(self) -> Int[np.ndarray, " e"]:
-        """Faces that use an edge forward, less those that use it backward: 0 all over a closed surface."""
+        """Number of faces that use an edge forward, less those backward; 0 on a closed surface."""
         signs = np.where(self.forward, 1, -1).reshape(-1)
         return np.rint(np.bincount(self.index.reshape(-1), signs, len(self.ends))).astype(np.int64)
 
@@ -47,25 +47,26 @@ def edges_of(faces: Faces) -> Edges:
 
 
 class Doubles(NamedTuple):
-    """What `without_doubles` did."""
+    """Result of `without_doubles`."""
 
     faces: Faces
     """The faces that are left."""
     repeated: int
-    """Faces that were there again, the same way round."""
+    """Number of removed faces that repeated another one, in the same direction."""
     opposed: int
-    """Pairs of faces back to back."""
+    """Number of removed pairs of faces back to back."""
 
 
 def without_doubles(faces: Faces) -> Doubles:
-    """Faces of the same three corners once, and none where two stand back to back.
+    """Keep one of several faces with the same corners and direction, and none of two faces back to back.
 
-    Such a pair bounds nothing: the wall between two bodies that touch. Only where all faces of a connected
-    part have one behind them, as in exports with a front and a back for each, is one of each kept.
+    A pair back to back bounds nothing, such as the wall between two bodies that touch. But if all faces of a
+    connected part have another behind them, as in exports that write front and back, one of each pair is
+    kept.
     """
     if len(faces) == 0:
         return Doubles(faces, 0, 0)
-    # the corners sorted, and the way round: even or odd orders of them
+    # The corners are sorted; the direction is whether their order was an even or an odd permutation.
     order = np.argsort(faces, axis=1)
     even = (order[:, 1] - order[:, 0]) % 3 == 1
     first, index = _same_rows(np.sort(faces, axis=1))
@@ -73,7 +74,7 @@ def without_doubles(faces: Faces) -> Doubles:
     net = ways[0] - ways[1]
     kept_even = np.where(net != 0, net > 0, even[first])
     part = _parts(faces)
-    whole = np.bincount(part[first], net != 0) == 0  # parts where every face has its back
+    whole = np.bincount(part[first], net != 0) == 0  # parts in which every face has another behind it
     keep = (net != 0) | whole[part[first]]
     chosen = np.sort(faces[first], axis=1)
     chosen = np.where(kept_even[:, None], chosen, chosen[:, ::-1])[keep]
@@ -81,14 +82,14 @@ def without_doubles(faces: Faces) -> Doubles:
     if len(first) == len(faces):
         return Doubles(faces, 0, 0)
     repeated = len(faces) - int(2 * pairs.sum()) - int(np.count_nonzero(net))
-    # as in the file
+    # In the order of the file.
     return Doubles(chosen[np.argsort(first[keep], kind="stable")], repeated, int(pairs.sum()))
 
 
 def _same_rows(rows: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, " u"], Int[np.ndarray, " f"]]:
-    """The first of each kind of row, and the kind of each."""
+    """For distinct rows: the index of the first row of each kind; and for each row its kind."""
     stride = int(rows.max(initial=0)) + 1
-    # two columns in one number: three would not fit for millions of vertices
+    # Two columns are joined in one number; with millions of vertices, three would not fit into 64 bits.
     pairs = np.unique(rows[:, 0] * stride + rows[:, 1], return_inverse=True)[1].reshape(-1)
     _, first, index = np.unique(pairs * stride + rows[:, 2], return_index=True, return_inverse=True)
     return first, index.reshape(-1)
@@ -106,22 +107,22 @@ def _parts(faces: Faces) -> Int[np.ndarray, " f"]:
 
 @dataclass(frozen=True)
 class Turned:
-    """What `turned_alike` did."""
+    """Result of `turned_alike`."""
 
     faces: Faces
     """The faces, turned where needed."""
     patch: Int[np.ndarray, " f"]
-    """The patch of each: faces that meet at edges of two faces."""
+    """Number of each face's patch: faces are in one patch if they meet at edges that have two faces."""
     turned: int
-    """Faces that were turned."""
+    """Number of faces that were turned."""
     one_sided: int
-    """Faces of patches that cannot be turned alike, as a Moebius band."""
+    """Number of faces in patches that cannot be turned alike, such as a Moebius band."""
 
 
 def turned_alike(faces: Faces, areas: Float[np.ndarray, " f"]) -> Turned:
-    """Turn faces the way of their neighbours; in each patch the smaller area is turned.
+    """Turn faces in the direction of their neighbours; in each patch, those with the smaller area are turned.
 
-    Neighbours are the two faces of an edge that has two: where more meet, no two belong together.
+    Neighbours are the faces of an edge that has exactly two. Where more faces meet, none count as neighbours.
     """
     edges = edges_of(faces)
     flat, owner = edges.index.reshape(-1), np.tile(np.arange(len(faces)), 3)
@@ -131,7 +132,7 @@ def turned_alike(faces: Faces, areas: Float[np.ndarray, " f"]) -> Turned:
     one, two = order[place], order[place + 1]
     f, g = owner[one], owner[two]
     alike = edges.forward.reshape(-1)[one] != edges.forward.reshape(-1)[two]
-    # each face stands twice, as it is and turned; what must go together is connected
+    # A graph has each face twice, as it is and turned; states of neighbours that agree are connected.
     count = len(faces)
     rows = np.concatenate([f, f + count])
     columns = np.concatenate([np.where(alike, g, g + count), np.where(alike, g + count, g)])
@@ -156,7 +157,7 @@ def closed_patches(faces: Faces, patch: Int[np.ndarray, " f"]) -> Bool[np.ndarra
 
 
 def boundary_loops(faces: Faces) -> list[list[int]]:
-    """Rings of vertices that faces must go around to close the surface, each without a vertex twice.
+    """Rings of vertices along which caps would close the surface; no ring has a vertex twice.
 
     The unbalanced edges of any triangles can be cut into such rings, also where three faces meet at one.
     """

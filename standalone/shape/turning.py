@@ -1,4 +1,4 @@
-"""Parts that are inside out, turned: what stands around nothing must have its faces outwards."""
+"""Turning of parts of a mesh that are inside out, so that outer surfaces have their faces outwards."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from standalone.shape.topology import Faces, closed_patches
 from standalone.shape.winding import WindingTree
 
 LARGEST_OPEN_PARTS = 64
-"""Open parts that are looked at, the largest first."""
+"""Most open parts that are examined, from the largest on."""
 
 CLEAR = 0.75
-"""Winding number from which on a part goes around a point without doubt."""
+"""Winding number from which on a part surrounds a point without doubt."""
 
 STEP = 1e-4
-"""Distance from a surface, as a share of the longest side, at which its surroundings are looked at."""
+"""Distance from a surface, as a share of the longest side, at which the winding number beside it is taken."""
 
 
 class Outward(NamedTuple):
-    """What `outward` did."""
+    """Result of `outward`."""
 
     faces: Faces
     """The faces, turned where needed."""
     all_turned: bool
     """Whether the mesh as a whole was inside out."""
     parts: int
-    """Parts that were turned by themselves."""
+    """Number of parts that were turned one by one."""
     of_parts: int
-    """Parts there are."""
+    """Number of all parts."""
 
 
 def outward(vertices: Float[np.ndarray, "v 3"], faces: Faces, patch: Int[np.ndarray, " f"]) -> Outward:
-    """Turn a mesh, and then each part, that is inside out; cavities within others stay as they are.
+    """Turn a mesh that is inside out, and then each part that is; cavities within other parts are not turned.
 
     Args:
         vertices: coordinates whose longest side is about 1.
@@ -71,7 +71,7 @@ def _volumes(triangles: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, " t"]:
 
 
 def _goes_backward(triangles: Float[np.ndarray, "t 3 3"], closed: bool, count: int = 2048) -> bool:
-    """Tell whether triangles go around more space backward than forward."""
+    """Tell whether triangles enclose more space with inward faces than with outward ones."""
     if closed:
         return bool(_volumes(triangles).sum() < 0)
     low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
@@ -86,10 +86,10 @@ def _cavities(
     suspects: Bool[np.ndarray, " p"],
     per_part: int = 32,
 ) -> Bool[np.ndarray, " p"]:
-    """Tell which parts with their faces inwards lie within others, and are cavities in them."""
+    """Tell which of the parts with inward faces lie within other parts, and so are cavities."""
     generator = np.random.default_rng(0)
     chosen = np.flatnonzero(suspects[patch])
-    # some faces of each part: the first of a random order
+    # Some faces of each part are examined: the first ones of a random order.
     chosen = generator.permutation(chosen)
     chosen = chosen[np.argsort(patch[chosen], kind="stable")]
     starts = np.searchsorted(patch[chosen], patch[chosen])
@@ -97,7 +97,7 @@ def _cavities(
     some = triangles[chosen]
     normals = np.cross(some[:, 1] - some[:, 0], some[:, 2] - some[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
-    # on the side that is outside of the part alone, the winding number is that of all others
+    # Just outside of the part itself, the winding number is that of all other parts.
     around = WindingTree(triangles)(some.mean(axis=1) - STEP * normals)
     within = np.bincount(patch[chosen], around > 0.5, len(suspects))
     return np.asarray(within * 2 > np.bincount(patch[chosen], minlength=len(suspects)))

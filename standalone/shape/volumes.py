@@ -1,4 +1,4 @@
-"""Occupancy volumes in files: which array, and which of its voxels lie inside."""
+"""Occupancy volumes in files: finding the array, and which of its voxels lie inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOLUME_ENDINGS = (".npy", ".npz", ".mat")
 """Endings of files that are read as volumes, small or capital."""
 
 LABELS = 16
-"""Different whole numbers up to which a volume holds labels of regions."""
+"""Most distinct whole numbers of a volume that are taken for labels of regions."""
 
 Side = Literal["above", "below"]
 """On which side of the threshold the inside lies."""
@@ -27,7 +27,7 @@ class Volume(NamedTuple):
     occupancy: Bool[np.ndarray, "x y z"]
     """True inside."""
     notes: tuple[str, ...]
-    """Lines on how it was taken."""
+    """Lines on how the inside was found."""
 
 
 def load_volume(path: Path, threshold: float | None = None, inside: Side | None = None) -> Volume:
@@ -35,11 +35,11 @@ def load_volume(path: Path, threshold: float | None = None, inside: Side | None 
 
     Args:
         path: the file.
-        threshold: value at the surface; by the values (`occupancy_of`) if not given.
-        inside: which side of it is inside; by the values if not given.
+        threshold: value at the surface; by default found from the values (`occupancy_of`).
+        inside: side of the threshold that is inside; by default found from the values.
 
     Raises:
-        UserError: an unreadable file, or not exactly one 3D array of finite numbers in it.
+        UserError: the file cannot be read, or does not hold exactly one 3D array of finite numbers.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: check the path")
@@ -69,19 +69,19 @@ def load_volume(path: Path, threshold: float | None = None, inside: Side | None 
 def occupancy_of(
     volume: Shaped[np.ndarray, "x y z"], threshold: float | None = None, inside: Side | None = None
 ) -> tuple[Bool[np.ndarray, "x y z"], str | None]:
-    """Which voxels lie inside.
+    """Tell which voxels lie inside.
 
-    Truth values and numbers in [0, 1] are inside above 0.5. Of numbers of both signs the surface is where
-    they are 0, and outside is what most of the volume's border is, as in signed distances. A few whole
-    numbers are labels: all but 0 are inside. Others are inside above the middle of their range.
+    Truth values and numbers in [0, 1] are inside above 0.5. If numbers have both signs, they count as signed
+    distances: the surface is at 0, and most of the volume's border is outside. A few distinct whole numbers
+    count as labels: all but 0 are inside. Other numbers are inside above the middle of their range.
 
     Args:
         volume: finite numbers.
-        threshold: the value at the surface, if it is given.
-        inside: which side of it is inside, if that is given.
+        threshold: value at the surface; None to find it from the values.
+        inside: side of the threshold that is inside; None to find it from the values.
 
     Returns:
-        The voxels, and a line on how they were told where that is not plain.
+        The occupancy of all voxels, and a line on how it was found, if that is not obvious.
     """
     low, high = float(volume.min()), float(volume.max())
     signed = low < 0 < high
@@ -101,7 +101,7 @@ def occupancy_of(
 
 
 def _level(volume: Shaped[np.ndarray, "x y z"], low: float, high: float) -> tuple[float, str]:
-    """The value at the surface, and why."""
+    """The value at the surface, and the reason in words."""
     if low >= 0 and high <= 1:
         return 0.5, "occupancies"
     if low < 0 < high:
@@ -120,7 +120,7 @@ def _border(volume: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray, " n"]:
 
 
 def _squeezed(array: Any) -> np.ndarray:
-    """Without axes of length 1 where there are more than three, as networks put out."""
+    """Drop axes of length 1 of an array with more than three axes, such as a network's output."""
     array = np.asarray(array)
     return np.squeeze(array) if array.ndim > 3 else array
 

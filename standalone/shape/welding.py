@@ -1,4 +1,4 @@
-"""Corners at one place made one: exactly, and nearly where that closes a surface."""
+"""Welding of corners at equal positions, and at nearly equal ones if that closes the surface."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scipy.spatial import cKDTree
 from standalone.shape.topology import Faces, edges_of
 
 TOLERANCES = (1e-12, 1e-9, 1e-7, 2e-6)
-"""Distances, as shares of the longest side, within which corners on open edges may be one: rounding of 64-bit
-numbers, of 32-bit ones, of seven and of six digits."""
+"""Distances, as shares of the longest side, within which corners on open edges may be welded, from the
+rounding errors of 64-bit numbers to those of six decimal digits."""
 
 REPAIR_TOLERANCES = (*TOLERANCES, 1e-5, 1e-4)
-"""Distances that are tried where a mesh is repaired: larger ones too."""
+"""Distances that are tried when a mesh is repaired, which may be larger."""
 
 
 def weld(
     vertices: Float[np.ndarray, "v 3"], faces: Faces
 ) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
-    """Make vertices of exactly one position one, as along seams; drop unused ones and lost triangles."""
+    """Weld vertices with equal positions, and drop unused vertices and triangles that lose their area."""
     used, faces = np.unique(faces, return_inverse=True)
     unique, index = np.unique(vertices[used] + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
     return unique, proper(index.reshape(-1)[faces.reshape(-1, 3)])
@@ -36,25 +36,25 @@ def proper(faces: Faces) -> Int[np.ndarray, "g 3"]:
 
 
 class Welded(NamedTuple):
-    """What `weld_nearly` did."""
+    """Result of `weld_nearly`."""
 
     faces: Faces
     """Faces between the vertices that are left."""
     corners: int
-    """Corners that became one with others."""
+    """Number of corners that were welded to others."""
     closed: int
-    """Open edges less than before."""
+    """Number of open edges that were closed."""
     tolerance: float
-    """Share of the longest side within which they lay."""
+    """The tolerance that was taken, as a share of the longest side."""
 
 
 def weld_nearly(
     vertices: Float[np.ndarray, "v 3"], faces: Faces, tolerances: tuple[float, ...] = TOLERANCES
 ) -> Welded:
-    """Make corners on open edges one where they nearly are, if that closes edges.
+    """Weld corners on open edges that are nearly at one position, if that closes edges.
 
-    Of the tolerances the smallest is taken with which the fewest edges stay open. Corners on no open edge are
-    left alone, so that detail smaller than the tolerance survives.
+    The tolerance with which the fewest edges stay open is taken, and the smallest of several such. Corners
+    that are on no open edge are not welded, so that detail smaller than the tolerance survives.
     """
     before = _open(faces)
     best = Welded(faces, 0, 0, 0.0)
@@ -88,7 +88,7 @@ def _open(faces: Faces) -> int:
 def _joined(
     count: int, corners: Int[np.ndarray, " c"], pairs: Int[np.ndarray, "p 2"]
 ) -> Int[np.ndarray, " v"]:
-    """The vertex that each becomes."""
+    """For each vertex, the index of the vertex that it becomes."""
     size = len(corners)
     graph = coo_matrix((np.ones(len(pairs), np.int8), tuple(pairs.T)), shape=(size, size))
     labels = connected_components(graph, directed=False)[1]

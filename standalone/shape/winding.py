@@ -15,22 +15,23 @@ from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.workers import run_pieces
 
 KERNELS = "standalone.shape.winding_kernel"
-"""The compiled loops; `WindingTree.twin` is their oracle."""
+"""Module of the compiled loops, which tests compare with `WindingTree.twin`."""
 
 LEAF = 8
-"""Triangles in the smallest groups, at most."""
+"""Most triangles in the smallest groups."""
 
 NEAR = 2.0
-"""Distance from a group's centre, in its radii, from which on it is summed as one (Barill et al. take 2)."""
+"""Distance from a group's centre, in radii of the group, from which on the group is summed as one (Barill et
+al. take 2)."""
 
 POINTS_PER_TASK = 2048
-"""Points that a thread takes at a time."""
+"""Number of points that a thread takes at a time."""
 
 
 def exact_winding_number(
     triangles: Float[np.ndarray, "t 3 3"], points: Float[np.ndarray, "n 3"], pairs_per_call: int = 2**20
 ) -> Float[np.ndarray, " n"]:
-    """The sum over all triangles; cost is points times triangles.
+    """Winding numbers by the sum over all triangles; the cost is points times triangles.
 
     Args:
         triangles: corners, counter-clockwise seen from outside.
@@ -64,19 +65,19 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 class WindingTree:
     """Winding numbers of many points around many triangles.
 
-    A balanced binary tree of groups of triangles; each knows the moments of its area vectors up to the second
-    order. Points are evaluated by a kernel that numba compiles when first needed, else by the same
-    sum in numpy, about fifteen times slower. The error is a few thousandths.
+    It is a balanced binary tree of groups of triangles; each group stores the moments of its area vectors up
+    to the second order. Points are evaluated by a kernel that numba compiles when first needed; without
+    numba, by the same sum in numpy, which is about fifteen times slower. The error is a few thousandths.
 
     Args:
         triangles: corners, counter-clockwise seen from outside; at least one.
         near: see `NEAR`; larger is more exact and slower.
 
     Attributes:
-        nodes: one row a group: centre (3), the square of the distance from which on it is summed as one, and
-            the coefficients of `_far`; children of row i are rows 2i + 1 and 2i + 2.
-        bounds: first triangle of each of the groups without children, and the end of the last.
-        triangles: sorted, so that groups are stretches.
+        nodes: one row for each group: centre (3), the square of the distance from which on it is summed as
+            one, and the coefficients of `_far`; the children of row i are rows 2i + 1 and 2i + 2.
+        bounds: index of the first triangle of each group without children, and the end of the last group.
+        triangles: triangles, sorted so that each group is a contiguous range.
     """
 
     def __init__(self, triangles: Float[np.ndarray, "t 3 3"], near: float = NEAR) -> None:
@@ -108,7 +109,7 @@ class WindingTree:
         return out
 
     def twin(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """The same sum in numpy: pairs of points and groups, level by level."""
+        """Winding numbers by the kernel's sum in numpy: for pairs of points and groups, level by level."""
         out = np.zeros(len(points))
         which = np.arange(len(points))
         node = np.zeros(len(points), dtype=np.int64)
@@ -133,7 +134,7 @@ class WindingTree:
 
 
 def _bounds(count: int, depth: int) -> Int[np.ndarray, " g1"]:
-    """Where each of the 2^depth groups begins, and the end of the last."""
+    """Index of the first triangle of each of 2^depth groups, and the end of the last group."""
     return np.arange(2**depth + 1) * count // 2**depth
 
 
@@ -185,7 +186,7 @@ def _far(away: Float[np.ndarray, "n 3"], rows: Float[np.ndarray, "n 23"]) -> Flo
     """Solid angle of groups far away, by the expansion of r / |r|^3 around their centres.
 
     Args:
-        away: from the points to the centres.
+        away: vectors from the points to the centres.
         rows: area vector (3), trace and symmetric part of its first moment (1 + 6), and of its second moment
             the traces (3) and the symmetric part (10).
     """

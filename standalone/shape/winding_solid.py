@@ -1,4 +1,4 @@
-"""Solids by the winding number: of meshes that are open, cut themselves, or whose parts overlap."""
+"""Solids by the winding number, for meshes that are open or intersect themselves, or whose parts overlap."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LEVEL = 0.5
 """Winding number above which a point lies inside."""
 
 SLACK = 0.02
-"""Room around the lowest and highest winding number that were sampled."""
+"""Margin below the lowest and above the highest winding number that were sampled."""
 
 STEP = 1e-4
-"""Distance from a face at which its two sides are looked at."""
+"""Distance from a face at which the winding number on its two sides is taken."""
 
 LARGEST_PIECE = 0.08
-"""Longest edge of the pieces that are looked at where parts overlap, unless they would be too many."""
+"""Longest edge of the pieces into which faces are cut where parts overlap, unless they would be too many."""
 
 MOST_PIECES = 2**17
-"""Pieces that are looked at, at about 10^4 a second; more only where the mesh has about as many faces."""
+"""Most pieces that are examined, at about 10^4 a second, unless the mesh itself has about as many faces."""
 
 
 class WindingSolid(CellSolid):
@@ -30,12 +30,12 @@ class WindingSolid(CellSolid):
 
     Args:
         mesh: any triangles in the box.
-        tree: of the mesh's triangles.
-        closed: whether the winding number is whole everywhere.
+        tree: winding tree of the mesh's triangles.
+        closed: whether the mesh is closed, so that the winding number is a whole number everywhere.
         extremes: the lowest and the highest winding number that were found.
 
     Attributes:
-        surface: where parts overlap, only the pieces of faces that bound the solid.
+        surface: the mesh; if parts overlap, only the pieces of faces that bound the solid.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class WindingSolid(CellSolid):
         self._low, self._high = min(0.0, extremes[0]) - SLACK, max(1.0, extremes[1]) + SLACK
         self._scene = raycasting_scene(mesh)
         if not closed:
-            self.cells = 64  # each is evaluated
+            self.cells = 64  # fewer cells, because the winding number is computed at each
         overlap = extremes[1] > 1 + LEVEL or extremes[0] < -LEVEL
         self.surface = bounding_pieces(mesh, tree) if overlap else mesh
 
     def tested(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-        """Inside by the winding number."""
+        """Tell which points lie inside, by the winding number."""
         return np.asarray(self._tree(points) > LEVEL)
 
     def distance(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """Distance of points to the nearest face, also one within the solid."""
+        """Distance of points to the nearest face of the mesh, also to faces within the solid."""
         return np.asarray(self._scene.compute_distance(points.astype(np.float32)).numpy())
 
     def _look_ahead(
@@ -72,7 +72,7 @@ class WindingSolid(CellSolid):
     def _by_regions(
         self, centers: Float[np.ndarray, "n 3"], free: Bool[np.ndarray, "x y z"]
     ) -> Int[np.ndarray, " n"]:
-        """Where it is whole, the winding number is the same in all of a region without faces."""
+        """Find cells inside by regions without faces, in each of which a whole winding number is constant."""
         from scipy.ndimage import label
 
         regions, count = label(free)
@@ -81,17 +81,18 @@ class WindingSolid(CellSolid):
         inside = np.full(count + 1, -1)
         found = regions[first]
         inside[found] = self.tested(centers[first])
-        inside[0] = -1  # cells with faces
+        inside[0] = -1  # region 0 is that of all cells with faces
         return inside[regions]
 
     def _certain(
         self, winding: Float[np.ndarray, " n"], clear: Float[np.ndarray, " n"]
     ) -> Int[np.ndarray, " n"]:
-        """What the value at a cell's centre says of all of the cell.
+        """Find cells that lie wholly inside or outside, from the winding number at their centres.
 
         The winding number is harmonic where there are no faces. By Harnack's inequality a positive harmonic
         function in a ball of radius R grows over a distance h from the centre at most by
-        R (R + h) / (R - h)^2: both its height above the lowest value and its depth below the highest do.
+        R (R + h) / (R - h)^2. This holds for the number's height above the lowest and its depth below the
+        highest value.
         """
         h = self.half_diagonal
         growth = clear * (clear + h) / (clear - h) ** 2
@@ -102,9 +103,9 @@ class WindingSolid(CellSolid):
 
 
 def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh:
-    """The pieces of a mesh's faces with the inside on one side alone, turned outwards.
+    """The pieces of a mesh's faces that have the inside on only one side, turned outwards.
 
-    Large faces are cut, as overlapping parts may hide some of them.
+    Large faces are cut into pieces, because overlapping parts may hide a part of a face.
     """
     triangles = pieces_of(np.asarray(mesh.triangles))
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
@@ -119,11 +120,11 @@ def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh
 
 
 def pieces_of(triangles: Float[np.ndarray, "t 3 3"], most: int = MOST_PIECES) -> Float[np.ndarray, "u 3 3"]:
-    """Triangles cut as finely as their number allows: one of many long slivers would give millions.
+    """Cut triangles as finely as their number allows, since many long slivers would give millions of pieces.
 
     Args:
-        triangles: in the box.
-        most: pieces that may be; twice as many as there are triangles may be as well.
+        triangles: triangles in the box.
+        most: largest number of pieces; twice the number of triangles is allowed in any case.
     """
     longest = LARGEST_PIECE
     while True:
@@ -134,13 +135,13 @@ def pieces_of(triangles: Float[np.ndarray, "t 3 3"], most: int = MOST_PIECES) ->
 
 
 def halved(triangles: Float[np.ndarray, "t 3 3"], longest: float) -> Float[np.ndarray, "u 3 3"]:
-    """Triangles cut in the middle of their longest side until none is longer; slivers stay few."""
+    """Cut triangles in the middle of their longest side until no side is longer than `longest`."""
     done = []
     while len(triangles):
         sides = np.linalg.norm(np.roll(triangles, -1, axis=1) - triangles, axis=2)
         large = sides.max(axis=1) > longest
         done.append(triangles[~large])
-        # turn the longest side to the front
+        # Reorder the corners so that the longest side comes first.
         turn = (sides[large].argmax(axis=1)[:, None] + np.arange(3)) % 3
         a, b, c = np.take_along_axis(triangles[large], turn[:, :, None], axis=1).swapaxes(0, 1)
         middle = (a + b) / 2

@@ -1,7 +1,8 @@
 """The scenes of glTF (.glb, .gltf), as trimesh reads them.
 
-They hold triangles only. trimesh keeps the coordinates of the file and knows glTF's nodes; Open3D leaves out
-the turn of faces in mirrored nodes. Nodes are applied here, in 64 bits. What trimesh would miss is refused.
+glTF holds triangles only. trimesh keeps the coordinates of the file and knows glTF's nodes, while Open3D
+forgets to turn faces in mirrored nodes. The nodes' transforms are applied here in 64 bits. Files of which
+trimesh would miss a part are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _UNREAD = {
     "KHR_mesh_quantization": "quantized coordinates",
     "EXT_mesh_gpu_instancing": "copies of meshes",
 }
-"""Extensions of glTF without which its faces are not known."""
+"""Extensions of glTF that change a file's faces and are not read, with words for messages."""
 
 _FANS = 6
 """The mode of triangle fans, which trimesh leaves out."""
@@ -47,7 +48,7 @@ def read_gltf(path: Path) -> MeshContent:
 
 
 def _check(header: dict, folder: Path) -> None:
-    """Refuse what would be read without some of its faces.
+    """Refuse files that would be read without some of their faces.
 
     Raises:
         ValueError: extensions, kinds of faces or files that are not read.

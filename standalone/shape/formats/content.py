@@ -1,4 +1,4 @@
-"""What a mesh file holds."""
+"""The content of a mesh file, as its reader gives it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MeshContent:
     vertices: Float[np.ndarray, "v 3"]
     """64-bit coordinates."""
     faces: Int[np.ndarray, "f 3"]
-    """Corners of each triangle; none in a point cloud."""
+    """Indices of the corners of each triangle; empty for a point cloud."""
     normals: Float[np.ndarray, "v 3"] | None = None
     """Normals of the vertices, where the reader gives them: point clouds need them."""
 
@@ -31,6 +31,6 @@ def check_corners(faces: Int[np.ndarray, "f 3"], vertices: int) -> None:
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file, whatever mark of its encoding stands before it; damaged letters do not matter."""
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # as Windows' shell writes files
+    """The text of a file, with or without a byte order mark; letters that cannot be decoded are replaced."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16, which PowerShell writes
     return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")

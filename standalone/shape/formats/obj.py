@@ -1,7 +1,7 @@
 """Wavefront OBJ.
 
-Our own reader: Open3D reads coordinates as 32-bit numbers and drops faces with more than three corners;
-trimesh cuts concave polygons into fans, which lie outside them.
+This reader is our own, because Open3D reads coordinates as 32-bit numbers and drops faces with more than
+three corners, and trimesh cuts concave polygons into fans, which partly lie outside the polygon.
 """
 
 from __future__ import annotations

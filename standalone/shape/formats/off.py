@@ -1,6 +1,7 @@
 """Object File Format (OFF, and COFF, NOFF, STOFF with more numbers at each vertex).
 
-Our own reader: Open3D reads coordinates as 32-bit numbers; trimesh cuts concave polygons into fans.
+This reader is our own, because Open3D reads coordinates as 32-bit numbers, and trimesh cuts concave polygons
+into fans, which partly lie outside the polygon.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from standalone.shape.formats.content import MeshContent, text_of
 from standalone.shape.formats.polygons import triangulate
 
 _HEADER = re.compile(r"^\s*(?:ST)?C?N?(4?n?)OFF(?=\s|\d)")
-"""Also with the counts right behind it, as in files of ModelNet."""
+"""First word of a file. The counts may follow it without a blank, as in files of ModelNet."""
 
 
 def read_off(data: bytes) -> MeshContent:

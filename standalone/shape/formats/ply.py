@@ -1,7 +1,7 @@
 """Polygon File Format (PLY), ASCII and binary of both byte orders.
 
-Our own reader: trimesh cuts concave polygons into fans, Open3D knows no triangle strips, and neither tells a
-cloud's missing normals from broken ones.
+This reader is our own, because trimesh cuts concave polygons into fans, which partly lie outside the polygon,
+Open3D knows no triangle strips, and neither tells missing normals of a cloud from broken ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Element:
 
 @dataclass
 class _Lists:
-    """Lists of different lengths, one after the other."""
+    """Lists of different lengths, stored one after the other."""
 
     counts: np.ndarray
     items: np.ndarray
@@ -82,7 +82,7 @@ def _columns(values: _Values, names: tuple[str, ...]) -> np.ndarray:
 
 
 def _first_lists(values: _Values, names: tuple[str, ...]) -> _Lists | None:
-    """The lists of these names, else the only ones there are."""
+    """The lists with one of the names, else the element's only lists, if any."""
     lists = {name: value for name, value in values.items() if isinstance(value, _Lists)}
     for name in names:
         if name in lists:
@@ -91,7 +91,7 @@ def _first_lists(values: _Values, names: tuple[str, ...]) -> _Lists | None:
 
 
 def _header(data: bytes) -> tuple[list[_Element], str, int]:
-    """Elements, byte order (empty: ASCII), and where the values start."""
+    """Elements, byte order (empty for ASCII), and the position at which the values start."""
     if not data.startswith(b"ply"):
         raise ValueError("it does not begin with ply")
     end = data.find(b"end_header")
@@ -135,9 +135,9 @@ def _binary(elements: list[_Element], data: bytes, start: int, order: str) -> It
 
 
 def _binary_element(element: _Element, data: bytes, start: int, order: str) -> tuple[_Values, int]:
-    """Values of an element, and where the next one starts.
+    """Values of an element, and the position at which the next element starts.
 
-    Read at once where all rows have lists as long as the first one's, else row by row.
+    Rows are read all at once if their lists are as long as those of the first row, else one by one.
     """
     if element.rows == 0:
         return {
@@ -168,7 +168,7 @@ def _binary_element(element: _Element, data: bytes, start: int, order: str) -> t
 
 
 def _row(element: _Element, data: bytes, start: int, order: str) -> tuple[list[int], int]:
-    """Number of items of each property in the row that starts here, and where it ends."""
+    """Number of items of each property in the row that starts at `start`, and the position of its end."""
     lengths = []
     for one in element.properties:
         length = 1

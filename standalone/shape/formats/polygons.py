@@ -1,4 +1,4 @@
-"""Polygons cut into triangles, concave ones too: what modelling programs write where they are not asked."""
+"""Cutting of polygons, which modelling programs write by default, into triangles; also of concave ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def triangulate(
     Triangles stay as they are; quads are cut along the diagonal that lies in them; convex polygons are cut
     from one corner, others by ears. Those with fewer than three corners are left out.
 
-    The cuts depend on where the corners are, neither on which is the first nor on the way round: a polygon's
-    back, or the same polygon again, has the same triangles, and is known by them.
+    The cuts depend only on the corners' coordinates, not on which corner is first or on the polygon's
+    direction. So a polygon's back, or a copy of a polygon, has the same triangles, by which it can be
+    recognised.
 
     Args:
         vertices: coordinates.
@@ -36,21 +37,22 @@ def triangulate(
         triangles = polygons[:, None] if place is None or count == 3 else _alike(vertices, polygons, place)
         found.append(triangles.reshape(-1, 3))
         order.append(np.repeat(which, count - 2))
-    # as in the file: triangles of one polygon side by side
+    # In the order of the file, with the triangles of a polygon next to each other.
     return np.concatenate(found)[np.argsort(np.concatenate(order), kind="stable")]
 
 
 def _places(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
-    """The place of each vertex in the order of their coordinates; those at one position share it."""
+    """The rank of each vertex in the order of their coordinates; vertices at one position have the same."""
     return np.unique(vertices + 0.0, axis=0, return_inverse=True)[1].reshape(-1)  # -0.0 is 0.0
 
 
 def _alike(
     vertices: Float[np.ndarray, "v 3"], polygons: Int[np.ndarray, "p k"], place: Int[np.ndarray, " v"]
 ) -> Int[np.ndarray, "p k-2 3"]:
-    """Triangles of polygons with k corners each, seen from the corner that is first in place."""
+    """Triangles of polygons with k corners each, which do not depend on first corner and direction."""
     count = polygons.shape[1]
-    # from there on towards the neighbour that is earlier in place, and turned back afterwards
+    # Start at the corner of lowest rank, go towards its neighbour of lower rank, and undo the turn at the
+    # end.
     first = place[polygons].argmin(axis=1)
     polygons = np.take_along_axis(polygons, (first[:, None] + np.arange(count)) % count, axis=1)
     back = place[polygons[:, 1]] > place[polygons[:, -1]]
@@ -67,15 +69,13 @@ def _of_one_size(
     fan = np.stack([np.zeros(count - 2, int), np.arange(1, count - 1), np.arange(2, count)], axis=-1)
     triangles = polygons[:, fan]
     points = vertices[polygons]
-    points = points - points[:, :1]  # far from the origin products would cancel
+    points = points - points[:, :1]  # avoids cancellation in products of large coordinates
     normals = np.cross(points, np.roll(points, -1, axis=1)).sum(axis=1)
     sides = np.roll(points, -1, axis=1) - points
     turns = np.einsum("pki,pi->pk", np.cross(np.roll(sides, 1, axis=1), sides), normals)
     concave = (turns < 0).any(axis=1)
     if count == 4:
-        other = concave & (
-            (turns[:, 1] < 0) | (turns[:, 3] < 0)
-        )  # the corner that points in is an end of the cut
+        other = concave & ((turns[:, 1] < 0) | (turns[:, 3] < 0))  # the cut starts at the concave corner
         triangles[other] = polygons[other][:, [[1, 2, 3], [1, 3, 0]]]
         return triangles
     for index in np.flatnonzero(concave):
@@ -84,7 +84,7 @@ def _of_one_size(
 
 
 def _flat(points: Float[np.ndarray, "k 3"], normal: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "k 2"]:
-    """Points seen from the tip of a normal."""
+    """Points projected along a normal onto a plane."""
     normal = normal / np.linalg.norm(normal)
     x = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
     x /= np.linalg.norm(x)
@@ -94,7 +94,7 @@ def _flat(points: Float[np.ndarray, "k 3"], normal: Float[np.ndarray, " 3"]) -> 
 def _ears(points: Float[np.ndarray, "k 2"]) -> Int[np.ndarray, "k-2 3"]:
     """Triangles of a simple polygon, counter-clockwise, by cutting off ears (Meisters 1975).
 
-    Where no ear is left, as in polygons that cut themselves, the corner that turns most is cut off.
+    If no ear is left, as in polygons that intersect themselves, the corner that turns most is cut off.
     """
     left = list(range(len(points)))
     triangles = []
@@ -118,7 +118,7 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _holds_any(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: Float[np.ndarray, "n 2"]) -> bool:
-    """Tell whether a triangle holds a point; its own corners do not count, also as others at their place."""
+    """Tell whether a triangle contains a point; points at the position of one of its corners do not count."""
     own = (points == a).all(axis=1) | (points == b).all(axis=1) | (points == c).all(axis=1)
     others = points[~own]
     return bool(

@@ -1,4 +1,4 @@
-"""A mesh file's content, by the reader of its ending."""
+"""Reading of mesh files, with a reader chosen by the file's ending."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OTHERS = {
         ".vtk": "VTK",
     },
 }
-"""Formats that people have and that are not read."""
+"""Endings of common formats that are not read, with advice for messages."""
 
 
 def read_mesh_file(path: Path) -> MeshContent:
@@ -40,7 +40,7 @@ def read_mesh_file(path: Path) -> MeshContent:
         path: a file with one of `MESH_ENDINGS`.
 
     Raises:
-        UserError: no such file, an unknown ending, or a file that cannot be read.
+        UserError: the file is missing, has an unknown ending, or cannot be read.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: check the path")
@@ -62,7 +62,7 @@ def read_mesh_file(path: Path) -> MeshContent:
 
 
 def _read(path: Path, ending: str) -> MeshContent:
-    # imported when needed: each knows one format
+    # Readers are imported only when they are needed.
     if ending == ".obj":
         from standalone.shape.formats.obj import read_obj
 
@@ -85,5 +85,5 @@ def _read(path: Path, ending: str) -> MeshContent:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The error's message in one line."""
     return " ".join(str(error).split())[:120] or type(error).__name__
