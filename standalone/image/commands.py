@@ -30,10 +30,6 @@ ENCODED_SUFFIX = ".bni"
 ENCODE_BATCH = 2**14
 """Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
 
-USUAL_NETWORK = "siren"
-"""Network of a fit, with batch norm unless asked otherwise: the best with a norm in
-`benchmarks.bn_network_search`. `encode` keeps PEMLP-5, at which its table was measured."""
-
 BUILT_IN = "astronaut"
 """Name of the image that is there without a file."""
 
@@ -64,7 +60,7 @@ class Fit:
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
     max_side: int | None = None
     """Shrink the image to this longer side first."""
-    network: NetworkOptions = field(default_factory=lambda: NetworkOptions(USUAL_NETWORK))
+    network: NetworkOptions = field(default_factory=NetworkOptions)
     run: ImageRunOptions = field(default_factory=ImageRunOptions)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
