@@ -1,8 +1,9 @@
 """The best network with batch norm on pictures, and its rivals, by successive halving at equal parameters.
 
 First each network with each of its learning rates on one picture, for few steps; then the best few, each at
-its best rate, on all pictures with each seed. No picture of it is in another table. Finished fits are not
-repeated, so the command can be stopped and given again.
+its best rate, on all pictures with each seed. None of its pictures is one that the networks are to be
+judged by afterwards (kodim15, kodim23, coffee, camera, chelsea). Finished fits are not repeated, so the
+command can be stopped and given again.
 """
 
 from __future__ import annotations

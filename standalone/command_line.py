@@ -188,8 +188,8 @@ class CommandLine:
 def modules_are_no_garbage() -> Iterator[None]:
     """Let the garbage collector leave alone what is loaded here: nothing of a module ever becomes garbage.
 
-    Looking through the objects of torch's modules, again and again while they are loaded and twice at the end
-    of the process, takes half a second of each command.
+    Python looks through the objects of torch's modules again and again while they are loaded, and twice at
+    the end of the process, which slows a short command noticeably.
     """
     gc.disable()
     try:

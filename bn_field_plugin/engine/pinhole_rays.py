@@ -16,7 +16,7 @@ class PinholeRayGenerator(RayGenerator):
     """Makes the rays of pinhole cameras through the centres of pixels.
 
     nerfstudio's generator tests for every kind of camera, and also rotates the two neighbours of each ray.
-    For a few thousand rays on a CPU that takes 3 ms, a fifteenth of a training step of bn-ngp.
+    On a CPU that takes a noticeable part of a training step of bn-ngp.
 
     Args:
         cameras: cameras for which `is_pinhole` is true.

@@ -13,7 +13,7 @@ from bn_field_plugin.nn import compiled_batch_norm, products
 from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
 
 LARGE = 2**16
-"""Numbers of a batch from which on the compiled loops are worth it: to load numba takes half a second."""
+"""Numbers in a batch from which on the compiled loops serve: for fewer, to load numba is not worth it."""
 
 
 def serves(x: Float[Tensor, "n c"], *parameters: Tensor) -> bool:

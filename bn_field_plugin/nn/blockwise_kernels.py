@@ -65,58 +65,32 @@ AS_IT_IS, TRANSPOSED = ord("N"), ord("T")
 
 
 @njit(inline="always", error_model="numpy")
+def _multiply(gemm, transposes, sizes, a, b, beta, out):
+    """`_sgemm` of matrices whose rows lie one after the other: Fortran sees each of them transposed."""
+    first, second, third = a.ctypes.data, b.ctypes.data, out.ctypes.data
+    rows = a.shape[1], b.shape[1], out.shape[1]
+    _sgemm(gemm, transposes, sizes, first, rows[0], second, rows[1], np.float32(beta), third, rows[2])
+
+
+@njit(inline="always", error_model="numpy")
 def _through(gemm, x, weight, beta, out):
     """`out = x @ weight.T + beta * out`."""
-    (n, d), c = x.shape, weight.shape[0]
-    # Rows that lie one after the other are columns to Fortran: it sees every matrix transposed.
-    _sgemm(
-        gemm,
-        (TRANSPOSED, AS_IT_IS),
-        (c, n, d),
-        weight.ctypes.data,
-        d,
-        x.ctypes.data,
-        d,
-        np.float32(beta),
-        out.ctypes.data,
-        c,
-    )
+    sizes = weight.shape[0], x.shape[0], x.shape[1]
+    _multiply(gemm, (TRANSPOSED, AS_IT_IS), sizes, weight, x, beta, out)
 
 
 @njit(inline="always", error_model="numpy")
 def _back(gemm, grad, weight, out):
     """`out = grad @ weight`."""
-    (n, c), d = grad.shape, weight.shape[1]
-    _sgemm(
-        gemm,
-        (AS_IT_IS, AS_IT_IS),
-        (d, n, c),
-        weight.ctypes.data,
-        d,
-        grad.ctypes.data,
-        c,
-        np.float32(0),
-        out.ctypes.data,
-        d,
-    )
+    sizes = weight.shape[1], grad.shape[0], grad.shape[1]
+    _multiply(gemm, (AS_IT_IS, AS_IT_IS), sizes, weight, grad, 0, out)
 
 
 @njit(inline="always", error_model="numpy")
 def _outer(gemm, grad, x, out):
     """`out = grad.T @ x`."""
-    (n, c), d = grad.shape, x.shape[1]
-    _sgemm(
-        gemm,
-        (AS_IT_IS, TRANSPOSED),
-        (d, c, n),
-        x.ctypes.data,
-        d,
-        grad.ctypes.data,
-        c,
-        np.float32(0),
-        out.ctypes.data,
-        d,
-    )
+    sizes = x.shape[1], grad.shape[1], grad.shape[0]
+    _multiply(gemm, (AS_IT_IS, TRANSPOSED), sizes, x, grad, 0, out)
 
 
 @njit(inline="always", error_model="numpy")
