@@ -1,6 +1,6 @@
 """The 5D panel of Cai et al.: Plenoxel, SIREN, NeRF, nerfacto and methods with batch norm, on one scene.
 
-Once at equal steps, once at equal minutes of the whole training command, one run after the other. The runs
+Once at equal steps, then at equal minutes of the whole training command, one run after the other. The runs
 are `bn-sweep`'s: those that have finished are not repeated, so the command can be stopped and given again.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks import RESULTS
 from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
-from bn_field_plugin.errors import exit_on_user_error
+from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.plots import new_figure, save_figure
 from standalone.provenance import command_behind
@@ -37,17 +37,26 @@ METHODS = (
     Method("nerfacto", "nerfacto", (*NERFACTO_ON_BLENDER, *NERFACTO_RATES)),
     Method("NeRF, small + BN", "bn-nerf-small"),
     Method("nerfacto + BN", "bn-nerfacto", TORCH_HASH_GRID),
+    Method("ngp", "ngp"),
+    Method("ngp + BN", "bn-ngp"),
 )
 """Panels of the figure, in its order. bn-nerfacto finds a Blender scene's settings by itself."""
 
-PAIRS = (("NeRF, small + BN", "NeRF, small", None), ("nerfacto + BN", "nerfacto", 1.0))
+ADAPTS_ITS_RAYS = frozenset({"ngp", "bn-ngp"})
+"""nerfstudio's names of the methods whose steps hold a number of samples, and as many rays as that takes."""
+
+PAIRS = (
+    ("NeRF, small + BN", "NeRF, small", None),
+    ("nerfacto + BN", "nerfacto", 1.0),
+    ("ngp + BN", "ngp", None),
+)
 """Methods with batch norm, those without that they are measured against, and the least gain wanted, in dB."""
 
-STEPS, MINUTES = "equal steps", "equal minutes"
-"""The two budgets."""
+STEPS = "equal steps"
+"""The budget that is none of time."""
 
-FIGURE = Path(__file__).parents[1] / "docs" / "images" / "methods.png"
-"""The figure, in the repository."""
+FIGURES = Path(__file__).parents[1] / "docs" / "images"
+"""Folder of the figure, in the repository."""
 
 PILOT_SEED = 0
 """Seed of the runs that tell what a step costs."""
@@ -62,18 +71,22 @@ class Methods:
 
     data: Path
     """Blender-format scene, for instance the lego scene at 200x200."""
-    steps: int = 250
-    """Steps of each run, at equal steps."""
-    minutes: float = 1.5
-    """Wall clock of each run's training command, at equal minutes; pilot runs tell how many steps fit in."""
+    methods: tuple[str, ...] = tuple(method.label for method in METHODS)
+    """Those of the methods that are run."""
+    steps: int | None = 250
+    """Steps of each run, at equal steps; None leaves them out."""
+    minutes: tuple[float, ...] = (1.5,)
+    """Wall clocks of each run's training command, at equal minutes; pilot runs tell how many steps fit in."""
     rays: int = 512
-    """Rays in a step, of all methods."""
+    """Rays in a step, of all methods but ngp and bn-ngp, whose steps hold a number of samples instead."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each method for each seed and budget."""
     test_views: int = 2
     """Test views, evenly chosen: nerfacto takes a minute for each on a CPU."""
     more: tuple[str, ...] = ()
     """Further methods, with their options, such as bn-mipnerf; NAME=... gives one a name."""
+    name: str = "methods"
+    """Name of the table in benchmarks/results, and of the figure in docs/images."""
     threads: int | None = None
     """Threads of each run; None leaves them to torch."""
     output_dir: Path = Path("outputs/methods")
@@ -87,25 +100,21 @@ def main(config: Methods) -> None:
     output_dir = config.output_dir.resolve()
     folder = output_dir / f"scene-{config.test_views}"
     scene = Scene.parse(str(config.data)).fewer_views(folder, test=config.test_views)
-    rays = ("--pipeline.datamanager.train-num-rays-per-batch", str(config.rays))
-    methods = [
-        Method(method.label, method.name, (*method.options, *rays))
-        for method in (*METHODS, *(Method.parse(text) for text in config.more))
-    ]
+    methods = methods_of(config)
+    budgets = [*([] if config.steps is None else [STEPS]), *(f"{time:g} minutes" for time in config.minutes)]
 
     def run(method: Method, seed: int, steps: int) -> Run:
         return Run(scene, method, seed, steps, config.threads, views=True)
 
     results: Results = {}
-    timed_steps: dict[str, int] = {}
     for seed in config.seeds:
         for method in methods:
-            if method.label not in timed_steps:
-                pilot = run(method, PILOT_SEED, 0)
-                pace = pace_of(pilot, 60 * config.minutes, output_dir)
-                timed_steps[method.label] = pace.steps(60 * config.minutes)
-            for budget, steps in ((STEPS, config.steps), (MINUTES, timed_steps[method.label])):
-                this = run(method, seed, steps)
+            steps = [] if config.steps is None else [config.steps]
+            for time in config.minutes:
+                pace = pace_of(run(method, PILOT_SEED, 0), 60 * time, output_dir)
+                steps.append(pace.steps(60 * time))
+            for budget, number in zip(budgets, steps, strict=True):
+                this = run(method, seed, number)
                 result = run_or_recall(this, output_dir)
                 results.setdefault((budget, method.label), {})[seed] = (this, result)
                 print(f"{budget}: {this.title()}: {result.metrics['psnr']:.2f} dB", flush=True)
@@ -120,17 +129,38 @@ def main(config: Methods) -> None:
     }
     labels = [method.label for method in methods]
     write_table(
-        "methods",
+        config.name,
         "The 5D panel of Cai et al.",
         command_behind(
             f"python -m benchmarks.methods --data {config.data.name}", config, ("data", "write_here")
         ),
-        [row(budget, label, results[budget, label]) for budget in (STEPS, MINUTES) for label in labels],
+        [row(budget, label, results[budget, label]) for budget in budgets for label in labels],
         facts,
-        [*gains(results), *NOTES],
+        [*gains(results, budgets, labels), *NOTES],
         folder=output_dir if config.write_here else RESULTS,
     )
-    write_figure(output_dir / FIGURE.name if config.write_here else FIGURE, results, labels, output_dir)
+    folder = output_dir if config.write_here else FIGURES
+    write_figure(folder / f"{config.name}.png", results, budgets, labels, output_dir)
+
+
+def methods_of(config: Methods) -> list[Method]:
+    """The methods to run, in the figure's order, each with its rays in a step where it has a number of them.
+
+    Raises:
+        UserError: `--methods` names none of the panel's.
+    """
+    known = {method.label: method for method in METHODS}
+    for label in config.methods:
+        if label not in known:
+            raise UserError(f"--methods {label!r} is not in the panel: it has {', '.join(known)}")
+    chosen = [known[label] for label in config.methods] + [Method.parse(text) for text in config.more]
+    rays = ("--pipeline.datamanager.train-num-rays-per-batch", str(config.rays))
+    return [
+        method
+        if method.name in ADAPTS_ITS_RAYS
+        else Method(method.label, method.name, (*method.options, *rays))
+        for method in chosen
+    ]
 
 
 NOTES = (
@@ -161,11 +191,13 @@ def row(budget: str, label: str, runs: Mapping[int, tuple[Run, Result]]) -> dict
     }
 
 
-def gains(results: Results) -> list[str]:
-    """What batch norm gains, seed by seed, at both budgets."""
+def gains(results: Results, budgets: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """What batch norm gains, seed by seed, at each budget, where both sides were run."""
     lines = []
-    for budget in (STEPS, MINUTES):
+    for budget in budgets:
         for ours, plain, target in PAIRS:
+            if ours not in labels or plain not in labels:
+                continue
             pairs = zip(results[budget, ours].values(), results[budget, plain].values(), strict=True)
             gain, sd = mean_and_sd([a.metrics["psnr"] - b.metrics["psnr"] for (_, a), (_, b) in pairs], 2)
             line = f"{ours} over {plain}, {budget}: {gain:+.2f} dB"
@@ -177,23 +209,26 @@ def gains(results: Results) -> list[str]:
     return lines
 
 
-def write_figure(path: Path, results: Results, labels: Sequence[str], output_dir: Path) -> None:
+def write_figure(
+    path: Path, results: Results, budgets: Sequence[str], labels: Sequence[str], output_dir: Path
+) -> None:
     """The first test view as each method renders it after the first seed's runs, its PSNR beneath.
 
     Args:
         path: the PNG.
         results: all runs.
+        budgets: from top to bottom.
         labels: methods, from left to right.
         output_dir: folder of the runs.
     """
-    figure, axes = new_figure(2, 1 + len(labels), size=(1.5, 1.85))
-    for line, budget in zip(axes, (STEPS, MINUTES), strict=True):
+    figure, axes = new_figure(len(budgets), 1 + len(labels), size=(1.5, 1.85))
+    for line, budget in zip(axes, budgets, strict=True):
         for axis, label in zip(line[1:], labels, strict=True):
             run, _ = next(iter(results[budget, label].values()))
             truth, view = first_view(run.folder(output_dir) / VIEWS)
             axis.imshow(view)
             caption = f"{psnr_of(truth, view):.2f} dB"
-            if budget == MINUTES:
+            if budget != STEPS:
                 caption += f"\n{run.steps} steps"
             axis.set_title(label, fontsize=8)
             axis.set_xlabel(caption, fontsize=8)

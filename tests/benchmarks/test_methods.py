@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import methods
-from benchmarks.methods import METHODS, Methods, main, psnr_of
+from benchmarks.methods import METHODS, Methods, main, methods_of, psnr_of
+from bn_field_plugin.errors import UserError
 from standalone.sweep.budget import Pace
 from standalone.sweep.runs import VIEWS, Result, Run
 from tests.captures import write_blender_capture
 
 PSNR = {"plenoxel": 18.0, "siren-nerf": 19.0, "nerf-small": 20.0, "nerfacto": 21.0}
-PSNR |= {"bn-nerf-small": 22.5, "bn-nerfacto": 22.25}
+PSNR |= {"bn-nerf-small": 22.5, "bn-nerfacto": 22.25, "ngp": 24.0, "bn-ngp": 25.0}
 SEED_GAIN = {0: 0.0, 1: 0.5}
 """Added to the PSNR of the methods with batch norm."""
 
@@ -40,17 +42,33 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(methods, "run_or_recall", made_up)
     monkeypatch.setattr(methods, "pace_of", lambda run, seconds, output_dir: Pace(10.0, 0.1))
     scene = write_blender_capture(tmp_path / "scene")
-    main(Methods(scene, seeds=(0, 1), test_views=1, output_dir=tmp_path / "out", write_here=True))
+    config = Methods(scene, minutes=(1.5, 3), seeds=(0, 1), test_views=1, output_dir=tmp_path / "out")
+    main(dataclasses.replace(config, write_here=True))
     return tmp_path / "out"
 
 
-def test_every_method_has_a_row_at_both_budgets(written: Path) -> None:
+def test_every_method_has_a_row_at_each_budget(written: Path) -> None:
     rows = json.loads((written / "methods.json").read_text())["rows"]
     labels = [method.label for method in METHODS]
-    assert [row["method"] for row in rows] == 2 * labels
-    assert [row["budget"] for row in rows] == ["equal steps"] * len(labels) + ["equal minutes"] * len(labels)
-    assert {row["steps"] for row in rows[: len(labels)]} == {250}
-    assert {row["steps"] for row in rows[len(labels) :]} == {Pace(10.0, 0.1).steps(90)}
+    steps = {"equal steps": 250} | {
+        f"{minutes:g} minutes": Pace(10.0, 0.1).steps(60 * minutes) for minutes in (1.5, 3)
+    }
+    assert [(row["budget"], row["method"], row["steps"]) for row in rows] == [
+        (budget, label, number) for budget, number in steps.items() for label in labels
+    ]
+
+
+def test_rays_in_a_step_are_the_panels_but_where_a_method_adapts_them(tmp_path: Path) -> None:
+    chosen = methods_of(Methods(tmp_path, methods=("NeRF, small", "ngp"), rays=77))
+    assert [(method.name, "77" in method.options) for method in chosen] == [
+        ("nerf-small", True),
+        ("ngp", False),
+    ]
+
+
+def test_a_method_that_the_panel_lacks_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--methods 'nerf' is not in the panel: it has Plenoxel"):
+        methods_of(Methods(tmp_path, methods=("nerf",)))
 
 
 def test_gains_are_taken_seed_by_seed(written: Path) -> None:
