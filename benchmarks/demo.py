@@ -76,7 +76,7 @@ def main(config: Demo) -> None:
         found = metrics[method]
         console.print(
             f"{caption}: {found['psnr']:.2f} dB, SSIM {found['ssim']:.3f} on held-out views after "
-            f"{config.steps} steps, {run.seconds:.0f} s of the training command",
+            f"{config.steps} steps, {run.cost.seconds:.0f} s of the training command",
             soft_wrap=True,
         )
         # nerfstudio writes the true view and the rendered one side by side.

@@ -81,7 +81,7 @@ def main(config: EqualSteps) -> None:
                 )
                 metrics = evaluate(run)
                 psnr[method] = metrics["psnr"]
-                minutes += run.seconds / 60
+                minutes += run.cost.seconds / 60
                 rows.append(
                     {
                         "method": method,

@@ -60,10 +60,10 @@ def main(config: EqualTime) -> None:
         environment=offline,
     )
     # Two pilots tell the price of a step from the price of starting.
-    short, long = (ours(f"pilot-{n}", n).seconds for n in (config.pilot_steps // 3, config.pilot_steps))
+    short, long = (ours(f"pilot-{n}", n).cost.seconds for n in (config.pilot_steps // 3, config.pilot_steps))
     per_step = (long - short) / (config.pilot_steps - config.pilot_steps // 3)
     startup = long - per_step * config.pilot_steps
-    steps = int(0.97 * (nerfacto.seconds - startup) / per_step)
+    steps = int(0.97 * (nerfacto.cost.seconds - startup) / per_step)
     runs = {
         "nerfacto (torch)": (nerfacto, config.nerfacto_steps),
         "bn-nerf-small": (ours("bn", steps), steps),
@@ -76,7 +76,7 @@ def main(config: EqualTime) -> None:
             {
                 "method": name,
                 "steps": count,
-                "wall s": round(run.seconds, 1),
+                "wall s": round(run.cost.seconds, 1),
                 "PSNR dB": round(metrics["psnr"], 2),
                 "SSIM": round(metrics["ssim"], 4),
                 "eval rays/s": round(metrics["num_rays_per_sec"]),

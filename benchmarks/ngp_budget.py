@@ -38,6 +38,8 @@ class NGPBudget:
     """nerfstudio's name of the method."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run for each seed and number of steps."""
+    name: str = "ngp_budget"
+    """Name of the table in benchmarks/results."""
     output_dir: Path = Path("outputs/ngp_budget")
     """Folder of the runs."""
 
@@ -59,7 +61,7 @@ def seconds_of_view(config: Path, side: int) -> float:
 
 
 def main(config: NGPBudget) -> None:
-    """Run, and write benchmarks/results/ngp_budget."""
+    """Run, and write the table."""
     output_dir = config.output_dir.resolve()
     scene = Scene.parse(config.scene)
     rows: list[dict[str, Cell]] = []
@@ -81,6 +83,7 @@ def main(config: NGPBudget) -> None:
                 "PSNR dB": psnr,
                 "PSNR sd": sd,
                 "SSIM": ssim,
+                "peak GB": round(max(result.peak_bytes or 0 for result in results) / 1e9, 2),
                 "a view of 200x200, s": round(VIEW / speed, 3),
             }
         )
@@ -91,7 +94,7 @@ def main(config: NGPBudget) -> None:
         "seeds": ", ".join(map(str, config.seeds)),
     }
     write_table(
-        "ngp_budget",
+        config.name,
         f"What {config.method} reaches: {scene.name}",
         command_behind(f"python -m benchmarks.ngp_budget --scene {scene.name}", config, ("scene",)),
         rows,

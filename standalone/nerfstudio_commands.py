@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -31,13 +32,23 @@ class CommandFailed(SystemExit):
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a command that has ended took."""
+
+    seconds: float
+    """Wall clock seconds of the whole command, with the start of Python and the loading of data."""
+    peak_bytes: int
+    """The most memory that it held when it was looked at, a few times a second."""
+
+
+@dataclass(frozen=True)
 class TrainedRun:
     """A finished training run."""
 
     config: Path
     """The run's config.yml."""
-    seconds: float
-    """Wall clock seconds of the whole command, with the start of Python and the loading of data."""
+    cost: Cost
+    """What `ns-train` took."""
 
 
 def run_command(
@@ -45,7 +56,7 @@ def run_command(
     log: Path,
     environment: Mapping[str, str] | None = None,
     watch: Callable[[], None] | None = None,
-) -> float:
+) -> Cost:
     """Run one of nerfstudio's commands; its output goes to a log file.
 
     If the caller is interrupted, the command is stopped too.
@@ -57,7 +68,7 @@ def run_command(
         watch: called a few times a second while the command runs.
 
     Returns:
-        Wall clock seconds.
+        Its time and memory.
 
     Raises:
         CommandFailed: the command failed; its last lines are shown.
@@ -83,16 +94,17 @@ def run_command(
         except OSError as error:
             raise CommandFailed(f"{command[0]} cannot be run: {error.strerror}") from error
         try:
-            status = _wait(process, watch)
+            peak_bytes = _wait(process, watch)
         except BaseException:
             process.kill()
             process.wait()
             raise
     seconds = time.perf_counter() - start
+    status = process.returncode
     if status != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES:])
         raise CommandFailed(f"{' '.join(command)} failed with status {status}; the end of {log}:\n{tail}")
-    return seconds
+    return Cost(seconds, peak_bytes)
 
 
 def train(
@@ -122,7 +134,7 @@ def train(
         CommandFailed: it failed.
     """
     log = output_dir / "train.log"
-    seconds = run_command(
+    cost = run_command(
         [
             *("ns-train", method, "--output-dir", output_dir, "--experiment-name", EXPERIMENT),
             *("--timestamp", TIMESTAMP, "--vis", "tensorboard", "--max-num-iterations", str(steps)),
@@ -136,7 +148,7 @@ def train(
         environment,
         None if watch is None else lambda: watch(share_done(log)),
     )
-    return TrainedRun(output_dir / EXPERIMENT / method / TIMESTAMP / "config.yml", seconds)
+    return TrainedRun(output_dir / EXPERIMENT / method / TIMESTAMP / "config.yml", cost)
 
 
 def evaluate(
@@ -207,13 +219,21 @@ def without_lpips(folder: Path) -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> int:
-    """Exit status of a process, once it has ended."""
+    """The most memory, in bytes, that a process held when it was looked at, until it has ended."""
+    import psutil
+
+    peak = 0
     while True:
+        # A process that ends has no memory left to look at.
+        with contextlib.suppress(psutil.Error):
+            peak = max(peak, psutil.Process(process.pid).memory_info().rss)
         try:
-            return process.wait(POLL_SECONDS)
+            process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             if watch is not None:
                 watch()
+        else:
+            return peak
 
 
 def _device() -> str:

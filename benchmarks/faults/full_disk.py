@@ -25,7 +25,7 @@ from bn_field_plugin.geometry import write_mesh
 from standalone.image.cli import main as bn_image
 from standalone.image.codec.bitstream import unpack
 from standalone.image.images import Picture, read_picture, write_picture
-from standalone.nerfstudio_commands import TrainedRun
+from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.ntk.cli import main as bn_ntk
 from standalone.report import Cell, machine_facts, write_table
 from standalone.shape.cli import main as bn_shape
@@ -214,7 +214,7 @@ def _run(command: Command, folder: Path, said: str) -> None:
     os.dup2(output, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     os.chdir(folder)
-    trained = TrainedRun(folder / "config.yml", 1.0)
+    trained = TrainedRun(folder / "config.yml", Cost(1.0, 2**30))
     with (
         patch.object(runs, "train", lambda *_, **__: trained),
         patch.object(runs, "evaluate", lambda *_: {"psnr": 20.0}),

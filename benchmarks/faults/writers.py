@@ -31,7 +31,7 @@ from standalone import checkpoints
 from standalone.image.codec.bitstream import pack, unpack
 from standalone.image.images import SUFFIXES, Picture, read_picture, write_picture
 from standalone.image.readers.formats import FormatName
-from standalone.nerfstudio_commands import TrainedRun
+from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.shape.formats.reading import read_mesh_file
 from standalone.sweep import runs
 from standalone.sweep.scenes import Scene
@@ -135,7 +135,7 @@ def _run(seed: int) -> runs.Run:
 
 def _save_sweep(folder: Path, version: int) -> None:
     """A run of a sweep, by commands that take no time, and the table of the last few."""
-    trained = TrainedRun(folder / "config.yml", 1.0)
+    trained = TrainedRun(folder / "config.yml", Cost(1.0, 2**30))
     with (
         patch.object(runs, "train", lambda *_, **__: trained),
         patch.object(runs, "evaluate", lambda *_: {"psnr": float(version)}),

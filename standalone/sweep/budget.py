@@ -94,7 +94,7 @@ def pace_of(run: Run, budget: float, output_dir: Path) -> Pace:
                 options=run.method.options,
                 environment=environment,
             )
-            known[str(steps)] = trained.seconds
+            known[str(steps)] = trained.cost.seconds
             shutil.rmtree(pilot)  # its checkpoint is of no use
             write_whole(record, json.dumps(known, indent=2) + "\n")
         return known[str(steps)]

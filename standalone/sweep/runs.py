@@ -105,6 +105,8 @@ class Result:
     """The run's config.yml, below the sweep's folder."""
     machine: dict[str, str]
     """Hardware, threads and versions."""
+    peak_bytes: int | None = None
+    """The most memory that ns-train held; None in a record that lacks it."""
 
 
 def finished(run: Run, output_dir: Path) -> Result | None:
@@ -163,7 +165,8 @@ def execute(run: Run, output_dir: Path) -> Result:
     }
     facts = {**machine_facts(), "threads": str(run.threads or machine_facts()["threads"])}
     config = os.path.relpath(trained.config, output_dir)
-    result = Result(trained.seconds, eval_seconds, metrics, config, facts)
+    cost = trained.cost
+    result = Result(cost.seconds, eval_seconds, metrics, config, facts, cost.peak_bytes)
     record = {"run": dataclasses.asdict(run), "result": dataclasses.asdict(result)}
     write_whole(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return result

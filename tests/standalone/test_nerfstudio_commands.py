@@ -29,3 +29,12 @@ def test_a_running_command_is_watched(tmp_path: Path) -> None:
         ("python", "-c", "import time; time.sleep(0.7)"), log, watch=lambda: looks.append(log.exists())
     )
     assert looks and all(looks)
+
+
+def test_the_memory_of_a_command_is_its_own(tmp_path: Path) -> None:
+    """Not that of the process that started it, nor that of a larger command before it."""
+    sizes = (2**28, 1)
+    code = "import time; x = bytes(range(256)) * ({} // 256); time.sleep(0.6)"
+    large, small = (run_command(("python", "-c", code.format(size)), tmp_path / "log") for size in sizes)
+    assert 2**28 < large.peak_bytes < 2**29
+    assert 2**20 < small.peak_bytes < 2**27

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import TrainedRun
+from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.sweep import budget
 from standalone.sweep.budget import MARGIN, Pace, measured_pace, pace_of
 from standalone.sweep.runs import Method, Run
@@ -55,7 +55,7 @@ def test_pilots_are_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def train(method: str, data: object, output_dir: Path, *, steps: int, **_: object) -> TrainedRun:
         output_dir.mkdir(parents=True)
         asked.append(steps)
-        return TrainedRun(output_dir, 5 + 0.1 * steps)
+        return TrainedRun(output_dir, Cost(5 + 0.1 * steps, 2**30))
 
     monkeypatch.setattr(budget, "train", train)
     run = Run(Scene("demo", ("bn-demo-data",)), Method("bn", "bn-nerf-small"), 0, 0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import CommandFailed, run_command
+from standalone.nerfstudio_commands import CommandFailed, Cost, run_command
 from standalone.sweep.engine import Resources, import_ray, run_tasks, started
 
 RESOURCES = Resources(jobs=2, threads=1, gpus=0)
@@ -32,7 +32,7 @@ def task(word: str) -> str:
     return word.upper()
 
 
-def command(log: Path) -> float:
+def command(log: Path) -> Cost:
     """Run a command that does not end by itself; it leaves its process id in its log."""
     code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     return run_command(("python", "-c", code), log)

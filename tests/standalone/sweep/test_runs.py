@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import CommandFailed, TrainedRun
+from standalone.nerfstudio_commands import CommandFailed, Cost, TrainedRun
 from standalone.sweep import runs
 from standalone.sweep.runs import (
     RECORD,
@@ -43,7 +43,7 @@ class Commands:
         (output_dir / f"leftover-{len(self.calls)}").touch()
         if self.fails:
             raise CommandFailed("the end of the log")
-        return TrainedRun(output_dir / "config.yml", 12.5)
+        return TrainedRun(output_dir / "config.yml", Cost(12.5, 2**30))
 
     def evaluate(self, run: TrainedRun, *_: object) -> dict[str, float]:
         self.calls.append("eval")
@@ -84,7 +84,7 @@ def test_a_finished_run_is_recalled(tmp_path: Path, commands: Commands) -> None:
     assert run_or_recall(RUN, tmp_path) == first
     assert commands.calls == ["train", "eval"]
     assert finished_runs(tmp_path) == {RUN: first}
-    assert (first.seconds, first.metrics["psnr"]) == (12.5, 20.0)
+    assert (first.seconds, first.peak_bytes, first.metrics["psnr"]) == (12.5, 2**30, 20.0)
 
 
 def test_a_failed_run_leaves_no_record_and_is_tried_again(tmp_path: Path, commands: Commands) -> None:
