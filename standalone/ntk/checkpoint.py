@@ -1,6 +1,6 @@
 """The spectrum of a trained radiance field, at points drawn as its training draws them.
 
-The one module here that knows nerfstudio, and only once it is asked.
+No other module of this folder uses nerfstudio, and functions import it here, so that `bn-ntk` starts fast.
 """
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
@@ -35,14 +35,15 @@ Output = Literal["density", "rgb"]
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """The run and the samples."""
+    """The trained run, and the samples at which its kernel is taken."""
 
     load_config: Path
     """The config.yml of a trained method with a field: bn-nerf, vanilla-nerf, nerfacto, ..."""
     samples: int = 256
     """Samples along training rays at which the kernel is taken."""
     seed: int = 0
-    """Seed of rays and samples; parallel loaders of nerfstudio draw rays apart, without it."""
+    """Seed of rays and samples. It does not reach nerfstudio's parallel loaders, which draw rays in processes
+    of their own."""
 
 
 class SampledField(nn.Module):
@@ -61,7 +62,7 @@ class SampledField(nn.Module):
     field: Any
 
     def forward(self, positions: Tensor) -> Tensor:
-        """The output, [n, 1] or [n, 3]; of `positions`, those of the samples, only the dtype is used."""
+        """The output, [n, 1] or [n, 3]. The samples have their positions: only the dtype of these counts."""
         from nerfstudio.field_components.field_heads import FieldHeadNames
 
         frustums = self.samples.frustums
@@ -99,7 +100,7 @@ def load(path: Path) -> Any:
     try:
         with _nerfstudio_offline():
             _, pipeline, _, _ = eval_setup(path, test_mode="test")
-    except (Exception, SystemExit) as error:  # a foreign config can fail in any way
+    except (Exception, SystemExit) as error:  # anything that a config names may raise
         reason = (str(error).splitlines() or [type(error).__name__])[0] or type(error).__name__
         raise UserError(
             f"--load-config {path} cannot be loaded ({type(error).__name__}: {reason}): give the "
@@ -110,8 +111,8 @@ def load(path: Path) -> Any:
 
 @contextmanager
 def _nerfstudio_offline() -> Iterator[None]:
-    """Load runs of nerfstudio's own methods: without AlexNet for LPIPS, with numpy's numbers inside."""
-    scalar = np.float64(0).__reduce__()[0]  # its module has changed its name between versions of numpy
+    """Let runs of nerfstudio's own methods load: without AlexNet for LPIPS, with numpy's numbers."""
+    scalar = np.float64(0).__reduce__()[0]  # numpy's versions name its module differently
     allowed: list[Any] = [scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
     with without_lpips(), torch.serialization.safe_globals(allowed):
         yield
@@ -125,7 +126,7 @@ def run(config: CheckpointConfig, tracker: Tracker = silent) -> list[FieldSpectr
     """
     if config.samples < 2:
         raise UserError(f"--samples is {config.samples}: it must be at least 2")
-    random.seed(config.seed)  # nerfstudio draws the order of the images from it
+    random.seed(config.seed)  # nerfstudio orders the images by this generator
     return spectra_of(training_samples(load(config.load_config), config), tracker)
 
 
@@ -134,7 +135,10 @@ FieldSamples = Mapping[str, tuple[nn.Module, Any]]
 
 
 def spectra_of(chosen: FieldSamples, tracker: Tracker = silent) -> list[FieldSpectrum]:
-    """Spectra of density and colour of fields at samples; coupled, frozen and running where norms couple."""
+    """Spectra of the density and the colour of fields at samples.
+
+    Norms over the batch take its statistics, coupled and frozen, and then the running ones.
+    """
     jobs: list[tuple[str, nn.Module, Tensor, Any, Output, Statistics]] = []
     for name, (field, samples) in chosen.items():
         positions = samples.frustums.get_positions()
@@ -160,7 +164,7 @@ def training_samples(pipeline: Any, config: CheckpointConfig) -> dict[str, tuple
     from nerfstudio.fields.base_field import Field
 
     model = pipeline.model.train()
-    pipeline.datamanager.next_train(0)  # loads images at its first call, which takes random numbers
+    pipeline.datamanager.next_train(0)  # the first call loads images, which takes random numbers
     torch.manual_seed(config.seed)
     rays, _ = pipeline.datamanager.next_train(0)
     fields = {name: module for name, module in model.named_modules() if isinstance(module, Field)}

@@ -24,7 +24,7 @@ COMMANDS = Commands(
         "claims": "Claims",
     },
 )
-"""The subcommands."""
+"""The subcommands, by the classes of their options."""
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The commands of `bn-ntk`, each the options of a study and where its results go."""
+"""The commands of `bn-ntk`: each has the options of one study, and the place for its results."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import shlex

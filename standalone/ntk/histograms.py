@@ -21,7 +21,7 @@ def draw_histogram(
     low: float | None = None,
     high: float | None = None,
 ) -> None:
-    """Draw the mean count over spectra, those of several seeds, with a mark at the mean eigenvalue.
+    """Draw a histogram of spectra: mean counts over their seeds, with a line at the mean eigenvalue.
 
     Args:
         axes: of matplotlib.
@@ -29,8 +29,8 @@ def draw_histogram(
         color: of the bars.
         outline: draw only their outline.
         label: for the legend.
-        low: lower end of the histogram; by default what rounding leaves.
-        high: upper end.
+        low: lower end of the histogram; by default, smaller eigenvalues would be rounding errors.
+        high: upper end of the histogram; by default the largest eigenvalue.
     """
     top = max(float(values.max()) for values in spectra) if high is None else high
     bottom = RESOLVED * top if low is None else low
@@ -50,7 +50,7 @@ def draw_histogram(
 
 
 def note_statistics(axes: Any, spectra: Sequence[Float[np.ndarray, " n"]]) -> None:
-    """Write the scale-free numbers of spectra into a corner: their means over seeds."""
+    """Write numbers of spectra that no scale changes into a corner, as means over seeds."""
     found = [statistics_of(values) for values in spectra]
     text = "\n".join(
         [

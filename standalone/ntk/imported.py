@@ -43,7 +43,7 @@ def imported_module(reference: str) -> nn.Module:
         _check_takes_nothing(reference, found)
         try:
             made = found()
-        except Exception as error:  # whatever a user's function does
+        except Exception as error:  # a user's function may raise anything
             raise UserError(f"--module {reference} cannot be made ({first_line(error)}): mend it") from error
     if not isinstance(made, nn.Module):
         raise UserError(f"--module {reference} returns {type(made).__name__}: it must return a torch module")
@@ -64,7 +64,7 @@ def _source(reference: str, name: str) -> ModuleType:
             raise ImportError(f"{path} is no Python file")
         folder = str(path.parent.resolve())
         if folder not in sys.path:
-            sys.path.insert(0, folder)  # for what lies beside it
+            sys.path.insert(0, folder)  # the file may import what lies beside it
         source = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = source
         spec.loader.exec_module(source)
@@ -77,7 +77,7 @@ def _source(reference: str, name: str) -> ModuleType:
         raise UserError(f"--module {reference} needs {error.name}, which is not installed") from error
     except SystemExit as error:
         raise UserError(f"--module {reference}: {name} ends the process when it is imported") from error
-    except Exception as error:  # whatever a user's file does
+    except Exception as error:  # a user's file may raise anything
         raise UserError(f"--module {reference} cannot be imported ({first_line(error)}): mend it") from error
 
 
@@ -86,5 +86,5 @@ def _check_takes_nothing(reference: str, found: Any) -> None:
         inspect.signature(found).bind()
     except TypeError as error:
         raise UserError(f"--module {reference} wants arguments ({error}): {USAGE}") from error
-    except ValueError:  # built in, without a signature
+    except ValueError:  # functions written in C may have no signature to check
         return

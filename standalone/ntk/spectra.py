@@ -113,7 +113,7 @@ class SpectrumResult:
     rows: list[dict[str, Cell]] = field(default_factory=list)
     """The table."""
     notes: list[str] = field(default_factory=list)
-    """What is missing, and why."""
+    """Sentences under the table: how the numbers were found, and what is missing."""
     seconds: float = 0.0
     """Time for all of it."""
 
@@ -133,7 +133,7 @@ def run(config: SpectrumConfig, tracker: Tracker = track) -> SpectrumResult:
     if config.statistics != "both":
         wanted = (config.statistics,)
     elif config.module is None and not num_statistics(module):
-        wanted = ("batch",)  # nothing couples: both are one
+        wanted = ("batch",)  # without coupling, both spectra are equal
     reason = why_not_structured(module)
     if config.module is None and reason is not None:
         result.notes.append(f"The Jacobian is by automatic differentiation, since {reason}.")
@@ -216,6 +216,6 @@ def write(config: SpectrumConfig, result: SpectrumResult, folder: Path, command:
     ]
     plots = spectrum_plots({"the largest eigenvalues" if result.densities else "": shown})
     if result.densities:
-        plots = plots[:1]  # the second would count the largest alone
+        plots = plots[:1]  # a histogram of the few largest eigenvalues would mislead
     parts = [*plots, Table("Numbers", result.rows)]
     write_page(folder / "spectrum.html", title, parts, command, notes)

@@ -17,20 +17,20 @@ STYLES = {"batch": ("#c44e52", "solid"), "frozen": ("#222222", "dot"), "running"
 
 @dataclass(frozen=True)
 class ShownSpectrum:
-    """A spectrum, or several of networks that differ by their seeds, of which means are shown."""
+    """A spectrum as a plot shows it: of one network, or the mean over networks that differ in their seeds."""
 
     name: str
-    """In the legend."""
+    """Its name in the legend."""
     spectra: Sequence[Float[np.ndarray, " n"]]
     """Eigenvalues, one array for each seed."""
     color: str
-    """Of its line."""
+    """Its line's colour."""
     dash: str = "solid"
-    """Of its line, as of plotly."""
+    """Its line's dash, by plotly's name."""
 
 
 def spectrum_plots(panels: Mapping[str, Sequence[ShownSpectrum]]) -> list[Plot]:
-    """Plots of spectra, with axes that are logarithmic.
+    """Plots of spectra with logarithmic axes, by rank and by size.
 
     Args:
         panels: the spectra by the panel's title.
@@ -54,7 +54,7 @@ def spectrum_plots(panels: Mapping[str, Sequence[ShownSpectrum]]) -> list[Plot]:
 
 
 def by_rank(shown: ShownSpectrum) -> Line:
-    """Mean eigenvalues from the largest on, as far as they stand out from rounding, with their shares."""
+    """Eigenvalues by rank, without rounding errors: means over seeds, with shares of the trace."""
     values = np.mean([np.sort(one)[::-1] for one in shown.spectra], axis=0)
     share = values / max(values.sum(), np.finfo(float).tiny)
     kept = values > RESOLVED * values[0]
@@ -70,7 +70,7 @@ def by_rank(shown: ShownSpectrum) -> Line:
 
 
 def histograms(shown: Sequence[ShownSpectrum]) -> list[Line]:
-    """Mean counts in bins that all spectra share."""
+    """One line for each spectrum: its histogram, means over seeds, in bins that all of them share."""
     top = max((float(values.max()) for one in shown for values in one.spectra), default=0.0)
     if top <= 0:
         return []

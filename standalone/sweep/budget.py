@@ -1,4 +1,4 @@
-"""Budgets of a run: steps, or minutes, which pilot runs turn into steps."""
+"""Budgets in minutes: short pilot runs tell how many steps fit into them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from standalone.nerfstudio_commands import is_ours, train, without_lpips
 from standalone.sweep.runs import Run
 
 FIRST_PILOT, GROWTH = 20, 4
-"""Steps of the shortest pilot, and how many times longer each next one is."""
+"""Steps of the shortest pilot, and the factor from each pilot's steps to those of the next."""
 
 PILOT_SHARE = 0.1
 """Share of the budget by which the longest pilot must outlast the shortest: enough to tell the price of a
@@ -48,7 +48,7 @@ class Pace:
 
 
 def measured_pace(seconds_of: Callable[[int], float], budget: float) -> Pace:
-    """The pace of a method by pilot runs, each longer than the last until the budget's share is reached.
+    """The pace of a method by pilot runs, each longer than the last, until `PILOT_SHARE` is reached.
 
     Args:
         seconds_of: wall clock of a run of so many steps.
@@ -68,7 +68,7 @@ def pace_of(run: Run, budget: float, output_dir: Path) -> Pace:
     """The pace of a run's method on its scene, from the record of earlier pilots or from new ones.
 
     Args:
-        run: its scene, method, threads and seed count; its steps do not.
+        run: the pace is that of its scene, method, threads and seed; its steps do not matter.
         budget: seconds that the real run gets.
         output_dir: folder of the sweep, which keeps the pilots' times.
 
@@ -95,7 +95,7 @@ def pace_of(run: Run, budget: float, output_dir: Path) -> Pace:
                 environment=environment,
             )
             known[str(steps)] = trained.cost.seconds
-            shutil.rmtree(pilot)  # its checkpoint is of no use
+            shutil.rmtree(pilot)  # a pilot's checkpoint is of no use, and large
             write_whole(record, json.dumps(known, indent=2) + "\n")
         return known[str(steps)]
 

@@ -90,7 +90,7 @@ class Run:
         check_budget(self.steps, self.minutes)
         if self.jobs < 1 or (self.threads is not None and self.threads < 1):
             raise UserError("--jobs and --threads must be at least 1")
-        import_ray()  # before anything is written
+        import_ray()  # if Ray is absent, the sweep stops before it writes anything
         methods = [Method.parse(text) for text in self.methods]
         check_methods([method.name for method in methods])
         scenes = [self._scene(Scene.parse(text)) for text in self.scenes]
@@ -127,7 +127,7 @@ class Run:
         return shlex.join(words)
 
     def notes(self) -> list[str]:
-        """What the table's readers must know."""
+        """Sentences under the table."""
         if self.minutes is None or self.jobs == 1:
             return []
         return [f"{self.jobs} runs at a time shared this machine: their times are not those of one alone."]
@@ -137,7 +137,7 @@ class Run:
         if self.train_views is None and self.test_views is None:
             return scene
         counts = f"{self.train_views or 'all'}-{self.test_views or 'all'}"
-        source = hashlib.sha256(json.dumps(scene.words).encode()).hexdigest()[:10]  # names may be of several
+        source = hashlib.sha256(json.dumps(scene.words).encode()).hexdigest()[:10]  # scenes can share a name
         folder = self.output_dir.resolve() / "scenes" / f"{scene.name}-{counts}-{source}"
         return scene.fewer_views(folder, train=self.train_views, test=self.test_views)
 
@@ -176,7 +176,7 @@ def check_methods(names: list[str]) -> None:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nerfstudio's, about torch's deprecations
+        warnings.simplefilter("ignore")  # nerfstudio's import warns of torch's deprecations
         from nerfstudio.configs.method_configs import all_methods
 
     for name in names:

@@ -1,4 +1,4 @@
-"""Tasks on Ray: on this machine, or on a cluster of its."""
+"""Tasks that Ray runs, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bn_field_plugin.errors import UserError
 from standalone.nerfstudio_commands import CommandFailed
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Ray's shared memory: results are small."""
+"""Size of Ray's shared memory, which can be small because results are."""
 
 START_ATTEMPTS = 3
 """How often Ray is started: it gives up after 30 seconds, which a busy machine may take."""
 
 CANCEL_SECONDS = 10.0
-"""How long running tasks get to stop their commands after Ctrl-C."""
+"""Seconds that running tasks get to stop their commands after Ctrl-C."""
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -58,7 +58,7 @@ def import_ray() -> Any:
         UserError: it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without it, Ray warns of a coming change: tasks that ask for no GPU see them all.
+    # Without this setting Ray prints a warning that tasks which ask for no GPU will see all GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -69,7 +69,7 @@ def import_ray() -> Any:
 
 @contextmanager
 def started(resources: Resources) -> Iterator[Any]:
-    """Ray, running while the body does.
+    """Start Ray, or connect to it, and stop it at the end of the `with` block.
 
     Raises:
         UserError: Ray is absent, does not start, or does not answer at the address.
@@ -87,7 +87,7 @@ def started(resources: Resources) -> Iterator[Any]:
         try:
             ray.init(**options, logging_level="ERROR", log_to_driver=False)
             break
-        except Exception as error:  # Ray raises plain ones, too
+        except Exception as error:  # Ray raises exceptions of many classes here
             ray.shutdown()
             reason = str(error).partition("\n")[0]
             if resources.address is not None:
@@ -108,14 +108,14 @@ def started(resources: Resources) -> Iterator[Any]:
 def run_tasks(
     ray: Any, function: Callable[[Item], Value], items: Sequence[Item], resources: Resources
 ) -> Iterator[Outcome[Item, Value]]:
-    """Apply a function to items, some at a time, and give the outcomes as they come.
+    """Apply a function to items, several at a time, and yield each outcome once it is there.
 
     A task that fails does not stop the others. Closing the iterator, or an interrupt, stops those that run.
 
     Args:
         ray: from `started`.
         function: a function of a module, which may raise `CommandFailed` or `UserError`.
-        items: what it is applied to, in this order.
+        items: arguments of the function; tasks start in this order.
         resources: what tasks may use.
     """
     task = ray.remote(num_cpus=resources.threads, num_gpus=resources.gpus, max_retries=0)(_guarded)
@@ -131,7 +131,7 @@ def run_tasks(
                 item = running.pop(reference)
                 try:
                     value, error = ray.get(reference)
-                except ray.exceptions.RayError as lost:  # the worker died: out of memory, or killed
+                except ray.exceptions.RayError as lost:  # the worker's process died, out of memory or killed
                     value, error = None, f"its worker was lost: {str(lost).strip()}"
                 yield Outcome(item, value, error)
     finally:

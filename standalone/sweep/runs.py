@@ -20,7 +20,7 @@ from standalone.report import machine_facts
 from standalone.sweep.scenes import Scene, labelled, split_words
 
 RECORD = "result.json"
-"""File of a finished run, written last and by rename."""
+"""File that says that a run is finished. It is written last, and whole."""
 
 VIEWS = "views"
 """Folder of a run's test views, each true view beside the rendered one."""
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that makes the run what it is; its labels do not."""
+        """What tells a run from others, as JSON can write it; labels do not count."""
         return {
             "data": list(self.scene.words),
             "method": self.method.name,
@@ -81,13 +81,13 @@ class Run:
         }
 
     def folder(self, output_dir: Path) -> Path:
-        """Where the run's files are: readable, and another one for each identity."""
+        """Folder of the run's files, with a readable name, which differs for each identity."""
         digest = hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()[:10]
         name = f"{self.scene.name}-{self.method.name}-{self.steps}-seed{self.seed}-{digest}"
         return output_dir / "runs" / name
 
     def title(self) -> str:
-        """The run in one line."""
+        """Words for the run in progress and messages."""
         return f"{self.scene.name}, {self.method.label}, {self.steps} steps, seed {self.seed}"
 
 
@@ -100,7 +100,7 @@ class Result:
     eval_seconds: float
     """Wall clock of ns-eval."""
     metrics: dict[str, float]
-    """nerfstudio's, over all test views: `psnr`, `ssim`, `num_rays_per_sec`, ..."""
+    """Means over all test views, by nerfstudio's names: `psnr`, `ssim`, `num_rays_per_sec`, ..."""
     config: str
     """The run's config.yml, below the sweep's folder."""
     machine: dict[str, str]
@@ -130,7 +130,7 @@ def finished_runs(output_dir: Path) -> dict[Run, Result]:
 
 
 def execute(run: Run, output_dir: Path) -> Result:
-    """Train, evaluate and leave the record; what an earlier, failed attempt left goes first.
+    """Train, evaluate and leave the record, after removing what an earlier, failed attempt left.
 
     Args:
         run: what to run.
@@ -157,7 +157,7 @@ def execute(run: Run, output_dir: Path) -> Result:
     start = time.perf_counter()
     metrics = evaluate(trained, environment, folder / VIEWS if run.views else None)
     eval_seconds = time.perf_counter() - start
-    # One view has no deviation, and the LPIPS of random weights means nothing.
+    # The deviation over one view is NaN, and LPIPS from random weights means nothing.
     metrics = {
         name: value
         for name, value in metrics.items()
@@ -185,7 +185,7 @@ def run_or_recall(run: Run, output_dir: Path) -> Result:
 def product(
     scenes: Sequence[Scene], methods: Sequence[Method], seeds: Sequence[int]
 ) -> list[tuple[Scene, Method, int]]:
-    """Every method on every scene with every seed, seeds outermost: an unfinished sweep compares already.
+    """Every method on every scene with every seed. Seeds change last, so that half a sweep compares too.
 
     Raises:
         UserError: two scenes, methods or seeds of one name.

@@ -1,4 +1,4 @@
-"""Scenes of a sweep: what a user types after a method, and smaller versions of Blender's."""
+"""Scenes of a sweep, as a user types them, and copies of them with fewer views."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def fewer_views(
             link = folder / f"{frame['file_path']}.png"
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.exists():
-                link.unlink(missing_ok=True)  # it may point to where the scene was before
+                link.unlink(missing_ok=True)  # a link to where the scene was before it moved is broken
                 link.symlink_to((scene / f"{frame['file_path']}.png").resolve())
         content = {**metas[split], "frames": frames[split]}
         write_whole(folder / f"transforms_{split}.json", json.dumps(content))
@@ -121,7 +121,7 @@ def fewer_views(
 
 
 def evenly(items: Sequence[Any], count: int | None, what: str) -> list[Any]:
-    """So many of a sequence's items, evenly chosen, in order; all for None.
+    """Choose a number of items evenly from a sequence, in order; None chooses all.
 
     Raises:
         UserError: fewer than 1, or more than there are.

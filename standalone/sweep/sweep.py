@@ -20,7 +20,7 @@ from standalone.sweep.scenes import Scene
 Value = TypeVar("Value")
 
 PILOT_STEPS = 0
-"""Steps in the identity of a pilot, which takes several numbers of them."""
+"""The steps that identify a pilot, which trains for several numbers of steps."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Sweep:
         ]
 
     def pilot(self, case: Run) -> Run:
-        """The run whose pace a case shares: that of the first seed."""
+        """The pilot that measures the pace for a case: pilots run with the first seed only."""
         return Run(case.scene, case.method, self.seeds[0], PILOT_STEPS, self.threads)
 
     def timed(self, paces: Mapping[Run, Pace]) -> list[Run]:
@@ -67,7 +67,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Report:
-    """What a sweep has come to."""
+    """What a sweep has measured, and what has failed."""
 
     results: dict[Run, Result]
     """Of the finished runs, those of earlier calls among them, in the order of the sweep."""
@@ -116,7 +116,7 @@ def run_sweep(sweep: Sweep, output_dir: Path, resources: Resources, console: Con
 def shown(
     outcomes: Iterable[Outcome[Run, Value]], total: int, what: str, console: Console
 ) -> Iterator[Outcome[Run, Value]]:
-    """The outcomes as they come: a bar on a terminal, and one line for each everywhere.
+    """Yield the outcomes, and print a line for each, below which a terminal shows a progress bar.
 
     Args:
         outcomes: of tasks.
@@ -144,7 +144,7 @@ def _verdict(outcome: Outcome[Run, Value]) -> str:
 
 
 def check_budget(steps: int | None, minutes: float | None) -> None:
-    """Steps or minutes, one of them, and more than nothing.
+    """Make sure that either steps or minutes are given, and are above 0.
 
     Raises:
         UserError: both, none, or not above 0.

@@ -40,7 +40,7 @@ def summary_rows(results: Mapping[Run, Result]) -> list[dict[str, Cell]]:
     for method in dict.fromkeys(method for _, method, _ in groups):
         mine = [row for row in rows if row["method"] == method]
         if len(mine) != len(scenes):
-            continue  # not once on each scene: nothing to compare with
+            continue  # its mean would be over other scenes or steps than those of others
         mean: dict[str, Cell] = {"scene": "mean of all", "method": method}
         for name in ("psnr", "ssim"):
             values = [float(value) for row in mine if (value := row.get(METRICS[name])) is not None]
@@ -50,7 +50,7 @@ def summary_rows(results: Mapping[Run, Result]) -> list[dict[str, Cell]]:
 
 
 def _scene_names(runs: Iterable[Run]) -> dict[Scene, str]:
-    """What each scene is called: its name, or all that it is where another one has the same."""
+    """What the table calls each scene: its name, with its options where two scenes have one name."""
     scenes = list(dict.fromkeys(run.scene for run in runs))
     names = [scene.name for scene in scenes]
     return {

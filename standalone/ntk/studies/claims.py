@@ -22,29 +22,29 @@ from standalone.ntk.studies.warning import warning_facts, warning_table, warning
 from standalone.report import Cell, machine_facts, markdown_table
 
 IN_ORDER = 0.8
-"""Rank correlation from which on eigenvalues count as ordering the speeds."""
+"""Least rank correlation at which larger eigenvalues count as converging faster."""
 EXACT = 0.1
-"""Relative error up to which the exponential law counts as telling training."""
+"""Largest relative error at which the exponential law counts as right about training."""
 
 
 @dataclass(frozen=True)
 class ClaimsConfig:
-    """The studies behind the verdicts."""
+    """The studies that the verdicts rest on."""
 
     document: Path = Path("docs/claims.md")
     """The document; its pictures go into the folder `images` beside it."""
     output_dir: Path = Path("outputs/ntk/claims")
     """Folder for the tables and numbers behind it."""
     figure: FigureConfig = field(default_factory=FigureConfig)
-    """C1."""
+    """The study of claim C1."""
     dynamics: DynamicsConfig = field(default_factory=lambda: DynamicsConfig(seeds=5))
-    """C3."""
+    """The study of claim C3."""
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
-    """C4 and C5."""
+    """The study of claims C4 and C5."""
     frequency: FrequencyConfig = field(default_factory=FrequencyConfig)
-    """C6."""
+    """The study of claim C6."""
     warning_side: int = 14
-    """Side of the grid of the warning's table."""
+    """Points along each axis of the grid, in the table of the warning."""
 
 
 class Section(NamedTuple):
@@ -55,9 +55,9 @@ class Section(NamedTuple):
     verdict: str
     command: str
     picture: str
-    """Its file in `images`; empty without one."""
+    """Name of its picture in `images`; empty if it has none."""
     text: str
-    """Tables and sentences."""
+    """What stands below the verdict, in Markdown."""
 
 
 def make_claims(config: ClaimsConfig, command: str, tracker: Tracker = silent) -> None:
@@ -118,7 +118,8 @@ MEASURED_ELSEWHERE = (
         ("image_learning_rates", "shape_networks_adam", "equal_steps", "methods"),
     ),
 )
-"""Claims about reconstructions; their tables take hours, so they are not made here."""
+"""Claims about reconstructions. Their tables take hours, so their own commands make them, and not this
+one."""
 
 
 def document(sections: Sequence[Section], command: str, facts: dict[str, Cell]) -> str:

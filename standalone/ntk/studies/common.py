@@ -63,12 +63,12 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether zero lies outside."""
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 
 def interval(samples: Sequence[float]) -> Interval:
-    """The interval of a mean; with a single sample it is that sample."""
+    """The interval of a mean. A single sample is both ends of its interval."""
     from scipy.stats import t
 
     values = np.asarray(samples, dtype=np.float64)

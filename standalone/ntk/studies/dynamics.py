@@ -1,4 +1,4 @@
-"""Gradient descent against its linearisation: the error along an eigenvector as exp(-eta lambda t) (C3)."""
+"""Whether gradient descent lowers the error along an eigenvector as exp(-eta lambda t) (claim C3)."""
 
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import math
@@ -24,11 +24,11 @@ from standalone.plots import color, new_figure, save_figure
 from standalone.report import Cell, machine_facts, write_arrays, write_table
 
 GROUPS = 8
-"""Groups of eigenvectors, equally many in each, in the order of their eigenvalues."""
+"""Number of groups into which eigenvectors are put, by the order of their eigenvalues."""
 PLOTTED_STEPS = 60
-"""Steps of a line of the page, at most."""
+"""Most points that a line of the page may have."""
 LEAST_LEFT = 1e-4
-"""Residual below which the page follows the theory no further."""
+"""Part of the residual at which the page ends its lines of the theory."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DynamicsConfig:
     """Networks, target and training of the study."""
 
     networks: tuple[str, ...] = ("mlp", "mlp+batch", "pemlp-5", "pemlp-5+batch")
-    """NETWORK or NETWORK+NORM."""
+    """Networks to train: NETWORK or NETWORK+NORM."""
     size: NetworkSize = field(default_factory=NetworkSize)
     """Size and initialisation of the networks."""
     side: int = 12
@@ -46,11 +46,11 @@ class DynamicsConfig:
     rate: float = 0.02
     """Learning rate times the largest eigenvalue at initialisation: small, since that eigenvalue grows."""
     refresh: int = 20
-    """Steps after which the kernel is taken anew."""
+    """Number of steps after which the kernel is computed anew."""
     frames: int = 5
-    """Histograms of the film strip, first and last state included."""
+    """Number of histograms over training, with those of the first and the last state."""
     seeds: int = 3
-    """Networks and targets."""
+    """Number of networks, each with weights and a target of its own."""
 
     def check(self) -> None:
         """Make sure that the options can be used.
@@ -71,38 +71,38 @@ class Trajectory:
     """One training run in the coordinates of the kernel's eigenvectors at initialisation."""
 
     eigenvalues: np.ndarray
-    """Of the kernel at initialisation, [n], the largest first."""
+    """Eigenvalues of the kernel at initialisation, [n], the largest first."""
     learning_rate: float
-    """eta."""
+    """The learning rate, eta in the law."""
     coefficients: np.ndarray
     """Residual along each eigenvector after each step, [steps + 1, n]."""
     window_errors: np.ndarray
-    """Error of each prediction over `refresh` steps from the kernel at their start."""
+    """Error of each prediction for `refresh` steps (a window), by the kernel at the window's start."""
     window_moves: np.ndarray
-    """How far training has gone in each of these windows."""
+    """How far the outputs have moved in each window."""
     frames: dict[int, np.ndarray]
-    """Eigenvalues of the kernel by step."""
+    """Eigenvalues of the kernel at the steps of the film."""
 
     def predicted(self, step: int) -> np.ndarray:
         """Coefficients by `exp(-eta lambda t)` from the first kernel."""
         return self.coefficients[0] * np.exp(-self.learning_rate * self.eigenvalues * step)
 
     def prediction_error(self, step: int) -> float:
-        """Distance of prediction and training over the distance that training has gone."""
+        """Distance between predicted and true outputs, relative to how far the outputs have moved."""
         actual = self.coefficients[step]
         moved = float(np.linalg.norm(actual - self.coefficients[0]))
         return float(np.linalg.norm(self.predicted(step) - actual)) / max(moved, 1e-300)
 
     def window_error(self) -> float:
-        """Errors of all windows together over the way that training has gone in them."""
+        """Sum of the errors of all windows, relative to how far the outputs have moved in them."""
         return float(self.window_errors.sum() / max(self.window_moves.sum(), 1e-300))
 
     def remaining(self, step: int) -> np.ndarray:
-        """Residual left in each group of eigenvectors, relative to the start, largest eigenvalues first."""
+        """Part of the residual that is left in each group of eigenvectors, largest eigenvalues first."""
         return self._by_group(self.coefficients[step])
 
     def predicted_remaining(self, step: int) -> np.ndarray:
-        """What `exp(-eta lambda t)` would leave of each group."""
+        """Part of the residual that `exp(-eta lambda t)` would leave in each group."""
         return self._by_group(self.predicted(step))
 
     def _by_group(self, coefficients: np.ndarray) -> np.ndarray:
@@ -198,17 +198,17 @@ def run(config: DynamicsConfig, tracker: Tracker = silent) -> dict[str, list[Tra
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well the linear theory tells training, over seeds."""
+    """How well the linear theory predicts training, over seeds."""
 
     network: str
     rank_correlation: Interval
-    """Of eigenvalue and speed at the last step."""
+    """Rank correlation of eigenvalue and speed at the last step."""
     early_error: Interval
-    """Error of the first kernel's prediction after one window, over the way gone."""
+    """Relative error of the first kernel's prediction after one window."""
     late_error: Interval
-    """Error of the first kernel's prediction at the last step, over the way gone."""
+    """Relative error of the first kernel's prediction at the last step."""
     window_error: Interval
-    """Of predictions over one window from the kernel at its start, all windows together."""
+    """Relative error where each window is predicted by the kernel at its start, all windows together."""
     growth: Interval
     """Largest eigenvalue at the last step over that at the first."""
 
@@ -278,7 +278,7 @@ def write(config: DynamicsConfig, found: dict[str, list[Trajectory]], folder: Pa
 
 
 def draw_decay(config: DynamicsConfig, found: dict[str, list[Trajectory]], path: Path) -> None:
-    """What is left of the residual in each group of eigenvectors, against the exponents of the theory."""
+    """Draw what is left of the residual in each group of eigenvectors, and what the theory says."""
     figure, panels = new_figure(1, len(found), (3.2, 2.8))
     steps = sorted({max(1, config.steps // 20), max(1, config.steps // 5), config.steps})
     for axes, (name, trajectories) in zip(panels[0], found.items(), strict=True):
@@ -302,7 +302,7 @@ def draw_decay(config: DynamicsConfig, found: dict[str, list[Trajectory]], path:
 
 
 def draw_film(found: dict[str, list[Trajectory]], path: Path) -> None:
-    """The spectrum while training: one row for each network, one column for each step."""
+    """Draw the spectrum during training: one row for each network, one column for each step."""
     columns = max(len(trajectories[0].frames) for trajectories in found.values())
     figure, panels = new_figure(len(found), columns, (2.2, 1.8))
     for row, (name, trajectories) in enumerate(found.items()):
@@ -317,7 +317,7 @@ def draw_film(found: dict[str, list[Trajectory]], path: Path) -> None:
 
 
 def decay_plot(config: DynamicsConfig, found: dict[str, list[Trajectory]]) -> Plot:
-    """What is left of the residual in each group of eigenvectors over steps, and what theory leaves."""
+    """What is left of the residual in each group of eigenvectors, and what the theory says, for a page."""
     steps = np.unique(np.geomspace(1, config.steps, PLOTTED_STEPS).astype(int))
     panels: dict[str, list[Line]] = {}
     for name, trajectories in found.items():
@@ -339,7 +339,7 @@ def decay_plot(config: DynamicsConfig, found: dict[str, list[Trajectory]]) -> Pl
 
 
 def film(found: dict[str, list[Trajectory]]) -> dict[str, list[ShownSpectrum]]:
-    """The spectrum while training, for a page: by network, from dark to light by step."""
+    """The spectra during training for a page, by network; later steps are lighter."""
     return {
         Variant.parse(name).label: [
             ShownSpectrum(f"step {step}", [one.frames[step] for one in trajectories], shade)

@@ -20,9 +20,9 @@ from standalone.report import Cell, machine_facts, write_arrays, write_table
 NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """The networks of the figure."""
 CASES = (("none", "batch"), ("batch", "batch"), ("batch", "frozen"))
-"""Norm and statistics of each spectrum."""
+"""Norm and statistics of each spectrum of a network."""
 CASE_NAMES = {"batch": "coupled", "frozen": "frozen statistics"}
-"""Statistics in words."""
+"""Whose statistics a norm takes, in words."""
 NO_NORM = ("#4c72b0", "dash")
 """Colour and line of spectra without norm on a page."""
 REPORTED = (
@@ -56,7 +56,7 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Batch norm over no norm of one network: ratios over seeds, each with the same seed."""
+    """How batch norm changes one network's spectrum: ratios, each of two networks of one seed."""
 
     network: str
     statistics: str
@@ -88,7 +88,7 @@ def run(config: FigureConfig, tracker: Tracker = silent) -> dict[Key, list[np.nd
 
 
 def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
-    """What batch norm changes, network by network, coupled and frozen."""
+    """How batch norm changes the spectrum of each network, with statistics coupled and frozen."""
     comparisons = []
     for network in NETWORKS:
         without = [statistics_of(values) for values in spectra[network, "none", "batch"]]
@@ -96,7 +96,7 @@ def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
             normed = [statistics_of(values) for values in spectra[network, "batch", statistics]]
 
             def ratio(name: str, a: list = normed, b: list = without) -> Interval:
-                tiny = RESOLVED  # a median that is rounding counts as rounding, not as zero
+                tiny = RESOLVED  # smaller numbers are rounding errors, and a ratio needs more than zero
                 return geometric_interval(
                     [
                         max(getattr(x, name), tiny) / max(getattr(y, name), tiny)
@@ -146,7 +146,7 @@ def write(config: FigureConfig, spectra: dict[Key, list[np.ndarray]], folder: Pa
 
 
 def comparison_rows(comparisons: list[Comparison]) -> list[dict[str, Cell]]:
-    """The comparisons as a table."""
+    """The comparisons as rows of a table."""
     return [
         {
             "network": one.network,

@@ -32,7 +32,7 @@ from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.sampling import FullBatch
 
 LEARNED = 0.5
-"""Relative error from which on a frequency counts as learned."""
+"""Relative error below which a frequency counts as learned."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FrequencyConfig:
     steps: int = 1000
     """Optimisation steps, full batch."""
     every: int = 10
-    """Steps between two looks at the errors."""
+    """Number of steps after which the errors are taken again."""
     optimization: OptimizationConfig = field(default_factory=lambda: OptimizationConfig(optimizer="adam"))
     """Optimizers; by default Adam at the learning rate that suits each network's norm."""
     cycles: tuple[int, ...] = (4, 8, 12, 16, 20, 24, 28, 32, 36, 40)
@@ -76,25 +76,25 @@ class Course(NamedTuple):
     """Errors of one training run."""
 
     steps: np.ndarray
-    """When they were taken, [t]."""
+    """Steps at which the errors were taken, [t]."""
     frequencies: tuple[str, ...]
-    """Names, the lowest first, [f]."""
+    """Names of the frequencies, the lowest first, [f]."""
     errors: np.ndarray
-    """Relative error of each frequency, [t, f]: 1 is nothing learned, 0 perfect."""
+    """Relative error of each frequency, [t, f]: 1 where nothing is learned, 0 where all is."""
 
     def learned_at(self) -> np.ndarray:
-        """First step from which each error was seen below `LEARNED`, infinite where it never was, [f]."""
+        """First step at which each error was below `LEARNED`, infinite where it never was, [f]."""
         below = self.errors < LEARNED
         first = np.where(below.any(0), below.argmax(0), -1)
         return np.where(first >= 0, self.steps[first], np.inf).astype(float)
 
 
 Measure = Callable[[np.ndarray], dict[str, float]]
-"""From predictions at all points to relative errors by frequency."""
+"""Function from predictions at all points to the relative error of each frequency."""
 
 
 class Task(NamedTuple):
-    """A target and how its error is taken apart."""
+    """A target, and how its error is split by frequency."""
 
     points: Tensor
     values: Tensor
@@ -184,24 +184,25 @@ def run(config: FrequencyConfig, tracker: Tracker = silent) -> Courses:
 
 @dataclass(frozen=True)
 class Speedup:
-    """High frequencies with a norm against the same network without, over seeds."""
+    """How one network learns the upper half of the frequencies with a norm and without it, over seeds."""
 
     task: str
     network: str
     error_without: Interval
-    """Mean relative error of the upper half of the frequencies after the last step."""
+    """Mean relative error of these frequencies after the last step without the norm."""
     error_with: Interval
     """Mean relative error of these frequencies after the last step with the norm."""
     error_ratio: Interval
-    """The latter over the former, each seed against the same seed."""
+    """Error with the norm over that without it, each for two networks of one seed."""
     factor: Interval
-    """Steps without over steps with the norm to learn the upper half; unlearned counts as the last step."""
+    """Steps to learn these frequencies without the norm over those with it. A frequency that is not learned
+    counts as learned at the last step."""
     is_bound: bool
-    """Whether some frequency was never learned without the norm: the factor is then at least that."""
+    """Whether some frequency is never learned without the norm: the true factor is then larger."""
 
     @property
     def verdict(self) -> str:
-        """Whether the norm brings high frequencies earlier or, where they never come without it, nearer."""
+        """Whether the norm teaches high frequencies earlier, or better if they never come without it."""
         if self.factor.low > 1 or (self.is_bound and self.error_ratio.high < 1):
             return "holds"
         if self.factor.high < 1 or (self.is_bound and self.error_ratio.low > 1):
@@ -210,7 +211,7 @@ class Speedup:
 
 
 def speedups(config: FrequencyConfig, found: Courses) -> list[Speedup]:
-    """Every network with a norm against itself without."""
+    """The comparison of each network that has a norm with the same network without it."""
     result = []
     for (task, name), courses in found.items():
         variant = Variant.parse(name)
@@ -280,7 +281,7 @@ def write(config: FrequencyConfig, found: Courses, folder: Path, command: str) -
 
 
 def draw(found: Courses, path: Path) -> None:
-    """Heat maps: relative error by frequency over steps, mean of seeds."""
+    """Draw heat maps of the relative error by frequency and step, as means over seeds."""
     tasks = list(dict.fromkeys(task for task, _ in found))
     names = list(dict.fromkeys(name for _, name in found))
     figure, panels = new_figure(len(tasks), len(names), (3.0, 2.4))

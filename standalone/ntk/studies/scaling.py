@@ -24,13 +24,13 @@ from standalone.plots import linestyle, new_figure, save_figure
 from standalone.report import Cell, csv_text, machine_facts, write_table
 
 Sweep = Literal["both", "width", "samples"]
-"""What grows: width and number of samples together, or one with the other held."""
+"""What grows: width and number of samples together, or one of them while the other is fixed."""
 
 QUANTITIES = ("mean", "variance", "maximum")
-"""What is fitted."""
+"""Numbers of the spectrum whose growth is fitted."""
 
 TOLERANCE = 0.1
-"""By how much an exponent may be off: at finite sizes no power law is exact."""
+"""By how much an exponent may miss its prediction, since no power law is exact at finite sizes."""
 
 PREDICTIONS: dict[tuple[NormName, Sweep, str], tuple[float, float]] = {
     ("none", "both", "mean"): (1, 1),
@@ -46,7 +46,7 @@ PREDICTIONS: dict[tuple[NormName, Sweep, str], tuple[float, float]] = {
     ("batch", "both", "variance"): (1, 1),
     ("batch", "both", "maximum"): (1, 1.5),
 }
-"""Least and largest exponent that Cai et al. (both) or the closed form (one alone) predict."""
+"""Least and largest exponent that is predicted: by Cai et al. where both grow, else by the closed form."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class ScalingConfig:
     norms: tuple[NormName, ...] = ("none", "batch", "layer", "global", "cross")
     """Norms to measure; batch norm both coupled and frozen."""
     inits: tuple[Initialisation, ...] = ("pytorch", "he")
-    """Initialisations."""
+    """Initialisations to measure."""
     sweeps: tuple[Sweep, ...] = ("both", "width", "samples")
-    """What grows."""
+    """What grows: width and number of samples together, or one of them."""
     sizes: tuple[int, ...] = (32, 64, 128, 256)
     """Widths and numbers of samples."""
     held: int = 128
-    """Width or samples where it is held."""
+    """The width, or the number of samples, while it is fixed."""
     depth: int = 3
     """Hidden layers."""
     seeds: int = 10
@@ -76,7 +76,7 @@ SHADES = by_norm("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#937860", others="
 
 
 class Measurement(NamedTuple):
-    """Moments of one spectrum."""
+    """Numbers of one spectrum."""
 
     norm: NormName
     statistics: str
@@ -90,7 +90,7 @@ class Measurement(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """An exponent over sizes."""
+    """An exponent that is fitted over sizes, and what is predicted for it."""
 
     norm: NormName
     statistics: str
@@ -102,11 +102,11 @@ class Fit(NamedTuple):
     predicted: tuple[float, float] | None
     """Least and largest predicted exponent; None where there is no prediction."""
     closed_form: float | None
-    """Slope of the closed form at these very sizes and points; None with a norm."""
+    """Exponent of the closed form, fitted at the same sizes and points; None with a norm."""
 
     @property
     def verdict(self) -> str:
-        """Whether the interval lies within the prediction, give or take `TOLERANCE`, or at least meets it."""
+        """Whether the interval lies within the prediction (with `TOLERANCE`), or at least overlaps it."""
         if self.predicted is None:
             return "no prediction"
         low, high = self.predicted[0] - TOLERANCE, self.predicted[1] + TOLERANCE
@@ -163,7 +163,7 @@ def run(config: ScalingConfig, tracker: Tracker = silent) -> ScalingResult:
 
 
 def fit(measurements: Sequence[Measurement], predictions: Sequence[Measurement]) -> list[Fit]:
-    """Exponents of every quantity, seed by seed, with intervals over seeds."""
+    """Exponents of every quantity: one is fitted for each seed, and intervals are over seeds."""
     keys = list(dict.fromkeys(m[:4] for m in measurements))
     fits = []
     for key in keys:
@@ -178,7 +178,7 @@ def fit(measurements: Sequence[Measurement], predictions: Sequence[Measurement])
 
 
 def _slopes(measurements: Sequence[Measurement], quantity: str) -> list[float]:
-    """Slope of the logarithm over that of the size, for each seed."""
+    """For each seed, the slope of a quantity's logarithm over the logarithm of the size."""
     slopes = []
     for seed in sorted({m.seed for m in measurements}):
         own = [m for m in measurements if m.seed == seed]
@@ -235,7 +235,7 @@ def write(config: ScalingConfig, result: ScalingResult, folder: Path, command: s
 def draw(
     config: ScalingConfig, result: ScalingResult, path: Path, sweeps: Sequence[Sweep] | None = None
 ) -> None:
-    """One row for each sweep and initialisation, one column for each quantity.
+    """Draw quantities over sizes: one row for each sweep and initialisation, one column for each quantity.
 
     Args:
         config: the study.

@@ -1,4 +1,4 @@
-"""What batch norm does to the largest eigenvalue itself and to its share of the trace: two things."""
+"""What batch norm does to the largest eigenvalue, and to its share of the trace, which is another matter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class WarningRow(NamedTuple):
 def warning_facts(
     side: int, seeds: int, networks: Sequence[str] = ("mlp", "pemlp-5"), tracker: Tracker = silent
 ) -> list[WarningRow]:
-    """Absolute and scale-free numbers for each initialisation and norm, networks of 3 x 64.
+    """The largest eigenvalue, and its share of the trace, for each initialisation and norm.
+
+    The networks have 3 hidden layers of 64 units.
 
     Args:
         side: points along each axis of the grid.
