@@ -1,9 +1,9 @@
 """The best network with batch norm on pictures, and its rivals, by successive halving at equal parameters.
 
 First each network with each of its learning rates on one picture, for few steps; then the best few, each at
-its best rate, on all pictures with each seed. None of its pictures is one that the networks are to be
-judged by afterwards (kodim15, kodim23, coffee, camera, chelsea). Finished fits are not repeated, so the
-command can be stopped and given again.
+its best rate, on all pictures with each seed. The search uses none of the pictures by which the networks are
+judged afterwards: kodim15, kodim23, coffee, camera and chelsea. Fits that have finished are kept: a stopped
+command goes on where it was.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Candidate:
     rates: tuple[float, ...]
     """Peak learning rates of the matrices between hidden layers."""
     ratio: float = 1.0
-    """Rate of all other numbers, as a share of that."""
+    """Learning rate of all other numbers, as a share of that of the matrices."""
     placement: Placement | None = None
-    """Norm before or after the activation; None is that of the network."""
+    """Norm before or after the activation; None takes the network's own place."""
     norm_layers: NormLayers = "all"
     """Which hidden layers have the norm."""
     depth: int | None = None
-    """Hidden layers; None is the usual number of the search."""
+    """Hidden layers; None takes `depth` of the search."""
 
     @property
     def label(self) -> str:
@@ -71,7 +71,7 @@ CANDIDATES = (
     Candidate("finer+batch", (8e-3, 1.2e-2), placement="after", norm_layers="ends"),
     Candidate("pemlp-5+batch", (4e-2,), 0.5, "before"),
 )
-"""Rivals without norm, and networks with batch norm."""
+"""The networks of the search: rivals without norm, and networks with batch norm."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ class Fitted:
     psnr: float | None
     """PSNR in dB of the final network with exact statistics; None where the fit diverged."""
     cpu_seconds: float
-    """CPU time of all of it, one evaluation included."""
+    """CPU time of the fit, with one evaluation."""
     parameters: int
-    """Numbers that it learned."""
+    """Number of learned parameters."""
     width: int
-    """Units of its hidden layers."""
+    """Units of each hidden layer."""
 
 
 class Search:
@@ -157,7 +157,7 @@ class Search:
         return Fitted(psnr, time.process_time() - begun, parameters, network.size.width)
 
     def _network(self, candidate: Candidate, channels: int) -> NetworkOptions:
-        """The network with as many parameters as SIREN."""
+        """A candidate's network, as wide as gives it the number of SIREN's parameters."""
         config, variant = self.config, Variant.parse(candidate.variant)
         like = NetworkOptions("siren", "none", config.width, config.depth)
         options = NetworkOptions(
@@ -276,7 +276,7 @@ def _second_round(
 
 
 def _margin(found: dict[str, list[float]]) -> list[str]:
-    """What the best network with batch norm gains on the best without, over pictures and seeds."""
+    """The gain of the best network with batch norm over the best without, over pictures and seeds."""
 
     def best(with_norm: bool) -> str | None:
         names = [label for label in found if ("+" in label) == with_norm]

@@ -23,10 +23,10 @@ from bn_field_plugin.nn import NormName
 from standalone.report import Cell, machine_facts, write_table
 
 TARGET = 0.10
-"""Largest share that is wanted."""
+"""Largest share that counts as met."""
 
 WARMUP = 3
-"""Steps before the clock runs."""
+"""Number of first steps whose time does not count."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Share:
     steps: int = 5
     """Steps of each side in a round."""
     rounds: int = 12
-    """Rounds in which both sides take their turn."""
+    """Number of rounds, in each of which both sides take steps."""
     proposal_norm: NormName = "none"
     """Norm of the proposal networks on the side with batch norm; the default is the method's own."""
     threads: int = 2
@@ -139,7 +139,7 @@ def timed_steps(side: Any, first: int, count: int) -> list[float]:
 
 
 def profile(side: Any, first: int) -> str:
-    """Operators by their own time in three steps."""
+    """Print which operators take the time of three steps."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         timed_steps(side, first, 3)
     return str(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=20))

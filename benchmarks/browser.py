@@ -19,9 +19,9 @@ from PIL import Image
 from playwright.sync_api import Page, WebSocket, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-"""What Chromium is called on Linux systems."""
+"""Names of Chromium's program on Linux systems."""
 PATIENCE = 120.0
-"""Seconds to wait for what must come, far more than needed."""
+"""Most seconds to wait for something: far more than it takes, so that a busy machine passes too."""
 
 
 def chromium() -> str | None:
@@ -34,9 +34,9 @@ class Picture:
     """A picture that reached the page."""
 
     time: float
-    """Seconds of `time.time`."""
+    """When it reached the page, by `time.time`."""
     data: bytes
-    """As JPEG or PNG."""
+    """The file, JPEG or PNG."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -45,21 +45,21 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return int(Image.open(io.BytesIO(self.data)).width)
 
 
 class Tab:
-    """A page of the viewer, and what reached it.
+    """A page of the viewer, and the pictures that reached it.
 
     Args:
-        page: of the browser, nothing loaded yet.
+        page: an empty page of the browser.
     """
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.pictures: list[Picture] = []
-        """In the order they came; taken in while the page is waited for."""
+        """Pictures in the order in which they came. The list grows only during calls to the page."""
         page.on("websocket", self._listen)
 
     def _listen(self, socket: WebSocket) -> None:
@@ -73,11 +73,11 @@ class Tab:
                     self.pictures.append(Picture(now, message["rgb_bytes"]))
 
     def wait(self, seconds: float) -> None:
-        """Let the browser do its work."""
+        """Wait while the browser works and pictures come in."""
         self.page.wait_for_timeout(1000 * seconds)
 
     def wait_until(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> bool:
-        """Wait for a condition; tells whether it came to hold."""
+        """Wait for a condition, and return whether it holds."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
@@ -92,7 +92,7 @@ class Tab:
         return int(found[1]) if found else -1
 
     def drag(self, seconds: float, pause: float = 0.03) -> None:
-        """Turn the scene with the mouse, all the time."""
+        """Turn the scene with the mouse for some seconds."""
         size = self.page.viewport_size
         assert size is not None
         x, y = 0.35 * size["width"], 0.5 * size["height"]
@@ -128,7 +128,7 @@ def browser_page(width: int, height: int) -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium(),
-            # Root has no sandbox in containers; WebGL is drawn by the CPU.
+            # Chromium's sandbox does not start for root in containers, and the CPU has to draw WebGL.
             args=["--no-sandbox", "--enable-unsafe-swiftshader"],
         )
         try:
@@ -140,10 +140,11 @@ def browser_page(width: int, height: int) -> Iterator[Page]:
 
 
 def take_no_precedence() -> None:
-    """Keep a browser that is started by root from running before all other programs, as no user's does.
+    """Keep a browser that root starts from taking precedence over all other programs.
 
-    Chromium gives its drawing a niceness of -8 where it may, and would starve what it looks at.
+    Chromium gives its drawing a niceness of -8 where it is allowed to, as it is for root only. The viewer
+    that is measured would then get too little of the processor.
     """
     if sys.platform == "linux":
         drop_from_bounding_set, raise_priorities = 24, 23  # PR_CAPBSET_DROP, CAP_SYS_NICE
-        ctypes.CDLL(None).prctl(drop_from_bounding_set, raise_priorities, 0, 0, 0)  # refused to all but root
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, raise_priorities, 0, 0, 0)  # only root may

@@ -28,7 +28,7 @@ METHODS = {"ngp": "without batch norm", "bn-ngp": "with batch norm"}
 """Method and caption, in the order of the picture."""
 
 ADAM = "--optimizers.fields.optimizer."
-"""Options of Adam."""
+"""Beginning of the names of Adam's options."""
 
 BEST = {
     "ngp": (f"{ADAM}lr", "4e-2", f"{ADAM}betas", "0.9", "0.95"),
@@ -58,7 +58,7 @@ def main(config: Demo) -> None:
     console = Console(highlight=False)
     output_dir = config.output_dir
     shutil.rmtree(output_dir, ignore_errors=True)
-    ensure_demo_scene(DemoSceneConfig())  # shows its own progress where it has to render
+    ensure_demo_scene(DemoSceneConfig())  # rendering shows a progress bar of its own
     metrics, views = {}, {}
     for method, caption in METHODS.items():
         with _bar(console, f"training {caption}") as watch:
@@ -104,7 +104,7 @@ def main(config: Demo) -> None:
 
 @contextmanager
 def _bar(console: Console, what: str) -> Iterator:
-    """A progress bar while a command runs; off a terminal, one line."""
+    """Show a progress bar while a command runs, or one line where the output is no terminal."""
     if not console.is_terminal:
         console.print(f"{what} ...")
         yield None

@@ -1,7 +1,7 @@
 """Quality at equal steps: bn-nerf-small against nerf-small, which differ in the norm alone.
 
-Once with Muon for the hidden matrices, once with Adam for everything, as Cai et al. train. Each side has the
-learning rates that were best for it among those tried (`RATES`).
+There are two tables: one with Muon for the hidden matrices, one with Adam for everything, as Cai et al.
+train. Each side has the learning rates that were best for it among those tried (`RATES`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Rates:
     """Learning rates of one side."""
 
     hidden: float
-    """Of the matrices between hidden layers."""
+    """Learning rate of the matrices between hidden layers."""
     rest: float
-    """Of all else."""
+    """Learning rate of all other parameters."""
 
 
 RATES = {

@@ -59,7 +59,7 @@ def main(config: EqualTime) -> None:
         ],
         environment=offline,
     )
-    # Two pilots tell the price of a step from the price of starting.
+    # Two pilots of different lengths tell the time of a step apart from the time of starting.
     short, long = (ours(f"pilot-{n}", n).cost.seconds for n in (config.pilot_steps // 3, config.pilot_steps))
     per_step = (long - short) / (config.pilot_steps - config.pilot_steps // 3)
     startup = long - per_step * config.pilot_steps

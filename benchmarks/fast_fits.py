@@ -1,4 +1,4 @@
-"""What the commands reach within a time limit of seconds, by the clock of whoever waits for them."""
+"""What quality the commands reach within a time limit of some seconds, from start to end of the process."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class FastFits:
     photos: tuple[Path, ...]
     """Photos of 768 x 512 pixels; the default network has the square in their middle."""
     shapes: tuple[Path, ...]
-    """Meshes."""
+    """Files of meshes."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """A run of each case for each."""
+    """Each case runs once with each seed."""
     threads: int = 2
     """Threads of each command."""
     output_dir: Path = Path("outputs/fast_fits")
@@ -44,20 +44,20 @@ class FastFits:
 
 @dataclass(frozen=True)
 class Case:
-    """A command, and what it is to reach."""
+    """A command, and the quality that it is to reach."""
 
     program: str
     """image or shape."""
     file: Path
-    """What is fitted."""
+    """The file that is fitted."""
     network: str | None
     """The network; None for the default."""
     limit: int
     """Seconds of the whole command."""
     metric: str
-    """Name in metrics.json."""
+    """Name of the quality in metrics.json."""
     target: float | None
-    """Least value wanted."""
+    """Least value that counts as met; None where nothing is asked."""
 
     @property
     def name(self) -> str:
@@ -100,7 +100,7 @@ def main(config: FastFits) -> None:
 
 
 def cases_of(config: FastFits, folder: Path) -> list[Case]:
-    """All commands.
+    """The cases for all photos and shapes.
 
     Raises:
         UserError: a photo without a square of 512 pixels in it.

@@ -1,9 +1,10 @@
 """Batch norm against SIREN by FINER's protocol (Liu et al. 2024): 200x200, 25 training views, the rest test.
 
-Both sides train for the same steps. Each side's learning rates are its defaults times the factor that was
-best among those tried; a trial trains on 20 of the 25 views and judges by the other five: no test view has
-a say. FINER's networks have 4 + 4 layers of 182 units and train for 37,500 steps; these are the small ones
-that a CPU trains. Finished runs are not repeated, so the command can be stopped and given again.
+Both sides train for the same steps. Each side's learning rates are its defaults times the best of some
+factors. A trial of a factor trains on 20 of the 25 views and is judged by the other five, so test views have
+no part in the choice. FINER's networks have 4 + 4 layers of 182 units and train for 37,500 steps. A CPU
+cannot do that, so the networks here are small and train for fewer steps. Runs that have finished are kept: a
+stopped command goes on where it was.
 """
 
 from __future__ import annotations

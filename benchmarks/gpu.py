@@ -1,4 +1,4 @@
-"""All that is to be tried on a CUDA device, in eight minutes, in one report: `make gpu`.
+"""Tests and tables of everything that runs on CUDA, in eight minutes and one report: `make gpu`.
 
 First the tests marked `gpu`, each CUDA path beside its CPU twin; then the tables. Each part runs in a process
 of its own with a share of the time that is left: one that fails, hangs or takes the device down is reported,
@@ -35,7 +35,7 @@ METHOD_WEIGHT = 2.4
 LOG_LINES = 12
 """Lines of a failed part's log that the report shows."""
 LEAST_SECONDS = 5.0
-"""A part is not begun with less time."""
+"""Seconds that a part needs at least: with less time left it is not started."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class GPUReport:
     device: Literal["cuda", "cpu"] = "cuda"
     """Where to run. The CPU is for trying the report itself."""
     tiny: bool = False
-    """Sizes that mean nothing and take seconds, to try the report itself."""
+    """Take sizes that last seconds and whose numbers mean nothing, to try the report itself."""
     minutes: float = 8.0
     """Wall clock of everything."""
     began: float | None = None
@@ -64,20 +64,20 @@ class GPUReport:
 
 @dataclass
 class Part:
-    """How a part went."""
+    """The outcome of one part."""
 
     name: str
     status: str
-    """ok, or what went wrong in a few words."""
+    """`ok`, or what went wrong in a few words."""
     seconds: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
     """What it wrote: `rows` of its table, `notes`, and `failed` where it ran and found faults."""
     log: str = ""
-    """The end of its log, where it did not end well."""
+    """The last lines of its log; empty where it ended well."""
 
     @property
     def is_ok(self) -> bool:
-        """Whether it ended, and found nothing wrong."""
+        """Whether the part ended well and found no fault."""
         return self.status == "ok"
 
 
@@ -99,19 +99,19 @@ def main(config: GPUReport) -> int:
     while waiting:
         limit = planned = share_of(waiting, end - time.time())
         name = waiting.pop(0)
-        if name in METHODS:  # what one leaves over may not go into another's training
+        if name in METHODS:  # so every method trains for the same time, whatever others left over
             planned = method_seconds = min(limit, method_seconds or limit)
         print(f"{name}: at most {limit:.0f} s", flush=True)
         part = run_part(name, command_of(name, config, output_dir, planned), output_dir, limit)
         parts.append(part)
         print(f"{name}: {part.status} after {part.seconds:.0f} s", flush=True)
-        write_report(config, parts, output_dir)  # whatever happens next, this much is kept
+        write_report(config, parts, output_dir)  # a later part may take the process down
     print(f"report: {output_dir / 'report.md'}")
     return 0 if all(part.is_ok for part in parts) else 1
 
 
 def check(config: GPUReport) -> None:
-    """See that what is asked for can be tried."""
+    """Make sure that the parts and the device are there."""
     import torch
 
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -123,13 +123,13 @@ def check(config: GPUReport) -> None:
 
 
 def share_of(waiting: Sequence[str], left: float) -> float:
-    """Seconds for the first of the parts that wait; what one does not use, those after it get."""
+    """Seconds for the first of the waiting parts. Time that a part leaves over goes to those after it."""
     weights = [WEIGHTS.get(name, METHOD_WEIGHT) for name in waiting]
     return max(left, 0.0) * weights[0] / sum(weights)
 
 
 def command_of(name: str, config: GPUReport, output_dir: Path, seconds: float) -> list[str]:
-    """The command of a part that is to take so long; it writes to NAME.json in the output folder."""
+    """The command of a part with its time limit. It writes NAME.json in the output folder."""
     python = [sys.executable, "-u", "-m"]
     if name == "tests":
         junit = ["--junitxml", str(output_dir / "tests.xml"), "-p", "no:cacheprovider"]
@@ -185,7 +185,7 @@ def run_part(name: str, command: Sequence[str], output_dir: Path, limit: float) 
     if results.exists():
         try:
             part.found = tests_found(results) if name == "tests" else json.loads(results.read_text())
-        except (ValueError, SyntaxError):  # what is no JSON, or no XML
+        except (ValueError, SyntaxError):  # the part wrote half a file, or none that can be read
             part.status = "failed: its result cannot be read"
     elif part.is_ok:
         part.status = "failed: it left no result"
@@ -223,7 +223,7 @@ def tests_found(junit: Path) -> dict[str, Any]:
 
 
 def write_report(config: GPUReport, parts: Sequence[Part], output_dir: Path) -> None:
-    """Write what is known so far, as Markdown and JSON."""
+    """Write the outcomes so far, as Markdown and JSON."""
     facts = {**machine_facts(), "device": config.device, "seed": config.seed, "tiny": config.tiny}
     lines = ["# What a GPU makes of it", "", "; ".join(f"{key}: {value}" for key, value in facts.items()), ""]
     overview: list[dict[str, Cell]] = [

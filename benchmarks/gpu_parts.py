@@ -23,14 +23,14 @@ from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncod
 from standalone.report import Cell
 
 MOST_REPEATS = 50
-"""Times that anything is measured, at most."""
+"""Most times that a function is measured."""
 WARM_UP = 3
-"""Times before that: they compile, and settle memory."""
+"""Number of first calls that do not count, since they compile and allocate memory."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a part is told."""
+    """The options of a part."""
 
     device: str
     tiny: bool
@@ -42,7 +42,7 @@ class Options:
 
 
 def milliseconds(run: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Times of a function, the device's work included.
+    """Times of calls of a function, each until the device has finished.
 
     Args:
         run: the function.
@@ -77,7 +77,7 @@ def timed_row(
     """A row with median and quartiles; where the function fails, with the first line of why."""
     try:
         low, median, high = statistics.quantiles(milliseconds(run, device, seconds), n=4)
-    except Exception as error:  # the other rows are still wanted
+    except Exception as error:  # the other rows are made all the same
         first = str(error).strip().splitlines() or [""]
         return {**about, "ms": None, "from": None, "to": None, "error": f"{type(error).__name__}: {first[0]}"}
     return {**about, "ms": round(median, 3), "from": round(low, 3), "to": round(high, 3)}
@@ -116,7 +116,7 @@ def steps(options: Options, device: torch.device) -> Iterator[dict[str, Cell]]:
 
 
 def hash_grid(options: Options, device: torch.device) -> Iterator[dict[str, Cell]]:
-    """Forward and backward of the hash grid by torch, and by tiny-cuda-nn where it is."""
+    """Forward and backward of the hash grid by torch, and by tiny-cuda-nn where that is installed."""
     from bn_field_plugin.fields.hash_encoding import hash_encoding
     from bn_field_plugin.fields.tcnn import load_tinycudann
 

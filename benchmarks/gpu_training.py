@@ -1,8 +1,8 @@
 """The methods of `benchmarks.gpu`: each trained for equal time in a process of its own, then rendered.
 
-Time is that of the training steps alone, without the start of Python and the loading of data: on a GPU a few
-seconds of steps say more than the same seconds of imports. `python -m benchmarks.gpu_training NAME OPTIONS`.
-No GPU has run this yet.
+Time is that of the training steps alone. Starting Python and loading data take longer than the few seconds of
+steps here, and say nothing about a method. `python -m benchmarks.gpu_training NAME OPTIONS`. No GPU has run
+this yet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from standalone.sweep.scenes import fewer_views
 TRAINING_SHARE = 0.4
 """Share of a method's time that goes into training steps; the rest is for start, pilot and rendering."""
 TEST_VIEWS = 3
-"""Views that a method is judged on."""
+"""Number of test views that a method is judged by."""
 SETTINGS: dict[str, tuple[str, ...]] = {
     "nerfacto": (*NERFACTO_ON_BLENDER, *NERFACTO_RATES),
     "instant-ngp-bounded": ("--pipeline.model.background-color", "white"),
@@ -39,11 +39,11 @@ TINY: dict[str, tuple[str, ...]] = {
         *("--pipeline.model.samples-per-step", "512", "--pipeline.model.calibration-rays", "64"),
     )
 }
-"""Options that make a trial of the report cheap."""
+"""Options that make training short, for `--tiny`."""
 
 
 def scene(options: Options) -> Path:
-    """The Blender-format scene that all methods train on; made once, by the part `scene`."""
+    """The Blender-format scene that all methods train on; the part `scene` makes it, once."""
     from bn_field_plugin.data.demo_scene import DemoSceneConfig, render_demo_scene
 
     output_dir = Path(options.output_dir)
@@ -60,7 +60,7 @@ def scene(options: Options) -> Path:
 
 
 def trainer_of(method: str, data: Path, options: Options, steps: int) -> Any:
-    """nerfstudio's trainer of a method, set up for so many steps."""
+    """nerfstudio's trainer of a method, set up for a number of steps."""
     import tyro
     from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
@@ -138,7 +138,7 @@ def compare(method: str, options: Options) -> dict[str, Any]:
         os.environ |= without_lpips(Path(options.output_dir) / "torch")
     seconds = TRAINING_SHARE * options.seconds
     pilot = 5 if options.tiny else 60
-    # The first steps compile and settle memory, so a pace is that of those after them.
+    # The first steps compile and allocate memory, so the pace is taken from the steps after them.
     trial = trainer_of(method, data, options, pilot)
     train(trial, pilot // 5, seconds / 8, device)
     taken, spent = train(trial, pilot, seconds / 8, device)
@@ -159,7 +159,7 @@ def compare(method: str, options: Options) -> dict[str, Any]:
     if device.type == "cuda":
         row["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     found: dict[str, Any] = {"rows": [row]}
-    _write(method, found, options)  # a rendering that fails leaves this
+    _write(method, found, options)  # if the rendering fails, this much is kept
     for scale in (1.0,) if options.tiny else (1.0, 4.0):
         size, rendered = rendering(trainer, device, scale)
         row[f"{size} s"] = round(rendered, 4)

@@ -19,7 +19,7 @@ from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table
 
 TARGETS = {"forward": 2.0, "backward": 6.0}
-"""Least ratios wanted."""
+"""Least ratios that count as met."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""What the norm behind a hash grid adds to the variance: spectra at the start, fits of a picture and a shape.
+"""Which eps the norm behind a hash grid should add to the variance, by spectra and fits.
 
-Features of a fresh grid have a variance of 1e-9. A norm that adds less than what they grow to in the first
-steps blows them up to full size while they are noise, at all levels alike.
+Features of a new grid are noise with a variance of 1e-9, which grows in the first steps. A norm with a small
+eps would scale this noise to variance 1, at all levels of the grid.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from standalone.shape.inputs import load_shape
 from standalone.shape.task import FitOptions, ShapeNetworkOptions, fit_shape
 
 PICTURE_GRID, SHAPE_GRID, SPECTRUM_GRID = "hash-14", "hash-15", "hash-10"
-"""Networks of the picture, of the shape, and of the spectra, whose Jacobian is written out."""
+"""Networks of the picture, of the shape, and of the spectra, which have a small grid because their whole
+Jacobian is computed."""
 
 SIZE = Size(64, 2)
 """Their width and depth."""
@@ -41,7 +42,7 @@ class HashNormEps:
     """Networks behind a hash grid, without norm and with batch norm of several eps."""
 
     eps: tuple[float, ...] = (1e-5, 1e-3, 1e-1)
-    """What the norm adds to the variance."""
+    """Values of eps, which the norm adds to the variance."""
     image: str = "rocket"
     """A picture of scikit-image by name, or a path; not one of the images in other tables."""
     side: int = 96
@@ -49,9 +50,9 @@ class HashNormEps:
     batch: int = 4096
     """Pixels and points of a step."""
     steps: int = 90
-    """Steps of a fit; it is looked at after a third of them, too."""
+    """Steps of a fit. Its quality is measured after a third of them and at the end."""
     lr: float = 1e-2
-    """Learning rate of Adam for all parameters, the same for all: what differs is eps."""
+    """Learning rate of Adam for all parameters and all networks, so that only eps differs."""
     seeds: int = 3
     """Seeds of the weights and of the batches."""
     spectrum_side: int = 16

@@ -33,20 +33,20 @@ LAYERS = (
     (65536, 63, 256),
     (65536, 128, 256),
 )
-"""Samples, features in and out."""
+"""Sizes of the layers: samples, input features, output features."""
 
 NETWORKS = ((16384, 64, 2), (65536, 64, 4), (16384, 256, 4), (8192, 28, 10), (131072, 28, 10))
-"""Samples, width and depth."""
+"""Sizes of the networks: samples, width, depth."""
 
 
 @dataclass(frozen=True)
 class LayerRoutes:
-    """Time forward and backward passes; what is compared takes turns, and the least time of each counts."""
+    """Time forward and backward passes, of all candidates in turn; the least time of each counts."""
 
     threads: tuple[int, ...] = (1, 2)
     """Threads of torch, one table for each."""
     rounds: int = 8
-    """Times that each is run."""
+    """Number of rounds, in each of which every candidate runs once."""
 
 
 def least_ms(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The 5D panel of Cai et al.: Plenoxel, SIREN, NeRF, nerfacto and methods with batch norm, on one scene.
 
-Once at equal steps, then at equal minutes of the whole training command, one run after the other. The runs
-are `bn-sweep`'s: those that have finished are not repeated, so the command can be stopped and given again.
+Methods are compared at equal steps, and at equal minutes of the whole training command. Runs follow one
+another. The runs are those of `bn-sweep`, which keeps what has finished: a stopped command goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ PAIRS = (
 """Methods with batch norm, those without that they are measured against, and the least gain wanted, in dB."""
 
 STEPS = "equal steps"
-"""The budget that is none of time."""
+"""Name of the budget in steps; the others are in minutes."""
 
 FIGURES = Path(__file__).parents[1] / "docs" / "images"
 """Folder of the figure, in the repository."""
@@ -171,7 +172,7 @@ NOTES = (
     "bn-nerfacto has its defaults; it samples rays inside the scene's box alone, for which nerfacto has no "
     "option.",
 )
-"""What readers must know to judge the comparison."""
+"""Sentences under the table, for judging the comparison."""
 
 
 def row(budget: str, label: str, runs: Mapping[int, tuple[Run, Result]]) -> dict[str, Cell]:

@@ -1,7 +1,7 @@
 """How fast exact kernels with batch norm's coupling are, beside torch.func.jacrev of the whole batch.
 
-All in fp64. The two ways take turns in the same process. Then the time against the number of points.
-It takes some 20 minutes on two cores, most of them for 512 x 512 points.
+Everything is in fp64. The two ways take turns in the same process. A second table has the time for growing
+numbers of points. The command takes some 20 minutes on two cores, most of them for 512 x 512 points.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class NTKSpeed:
     rounds: int = 3
     """Rounds in which both ways take their turn."""
     chunk: int = 64
-    """Cotangents that jacrev goes back with at a time, in its better version."""
+    """Number of outputs from which jacrev goes back at a time, in its faster variant."""
     plain: bool = True
-    """Measure jacrev as it is, with all cotangents at once, too, where memory allows."""
+    """Measure jacrev with its defaults too, from all outputs at once, where memory allows."""
     side: int = 64
     """Side of the grid of the full spectrum, 3 hidden layers of 64."""
     growth: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
@@ -78,7 +78,7 @@ def peak_gib() -> float:
 
 
 def prepare(config: NTKSpeed) -> None:
-    """Threads and memory as the command has them, for both ways alike."""
+    """Set threads and memory as `bn-ntk` does, for both ways."""
     keep_freed_memory()
     torch.set_num_threads(config.threads)
 
@@ -104,7 +104,7 @@ def compare(config: NTKSpeed, depth: int, width: int, points: Tensor, chunk: int
     """Seconds of both ways, round after round, and how far apart the kernels are; in a process of its own."""
     prepare(config)
     mlp = network(config, depth, width)
-    for few in (points[:8], points[:64]):  # the first calls load what torch loads late
+    for few in (points[:8], points[:64]):  # the first calls load libraries, which must not count
         ntk(mlp, few)
         ntk(mlp, few, backend="structured")
         kernel_by_jacrev(mlp, few, chunk)
@@ -172,7 +172,7 @@ def main(config: NTKSpeed) -> None:
         found = apart(compare, *sizes, chunk, config.rounds)
         distances.append(found["distance"])
         rows += comparison_rows(what, version, found, target=chunk is None)
-    half = config.side // 2  # at the whole grid jacrev takes more than 20 GB
+    half = config.side // 2  # on the whole grid jacrev would take more than 20 GB
     found = apart(compare, 3, 64, grid(half), config.chunk, config.rounds)
     distances.append(found["distance"])
     rows += comparison_rows(f"{half} x {half} points, 3 x 64", chunked, found, target=False)

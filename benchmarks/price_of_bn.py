@@ -2,9 +2,8 @@
 
 All networks of a size take turns, round after round, on the same points in the same process, so that
 whatever slows the machine down slows all of them; a ratio is the median over rounds of the ratios within a
-round, with its quartiles. Each size is measured twice, in a fresh process each: with the memory settings
-that PyTorch finds on the system, and with freed memory kept (`bn_field_plugin.allocator`), for all alike.
-It takes some 4 minutes on two cores.
+round, with its quartiles. Each size is measured in two processes: one with the system's memory settings, and
+one that keeps freed memory (`bn_field_plugin.allocator`). The command takes some 4 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class PriceOfBN:
     points: int = 65536
     """Points of a step."""
     rounds: int = 7
-    """Rounds in which every network takes its turn."""
+    """Number of rounds, in each of which every network takes its turn."""
     threads: int = 2
     """Threads of torch."""
     seed: int = 0
@@ -162,7 +161,7 @@ def take_turns(
     """Milliseconds of each network in each round; short ones are repeated to a tenth of a second."""
     repeats = {}
     for name, mlp in networks.items():
-        for _ in range(3):  # compiles, and settles memory
+        for _ in range(3):  # the first steps compile and allocate memory
             start = time.perf_counter()
             run(mlp, x)
             seconds = time.perf_counter() - start

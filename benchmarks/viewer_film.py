@@ -1,6 +1,7 @@
-"""Four screenshots of the viewer for the docs, on the demo scene: opening, training, moving, comparing.
+"""Four screenshots of the viewer on the demo scene, for the docs: opening, training, moving, comparing.
 
-It trains bn-ngp in front of a browser and ngp without, and shows both; three minutes on two cores.
+The command trains bn-ngp while a browser watches and ngp without a browser, and shows both. It takes three
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ CAPTIONS = {
     "moving": "while the camera moves",
     "comparing": "bn-view: two runs, one camera",
 }
-"""The screenshots, and what is written under each."""
+"""Names of the screenshots, and their captions."""
 LAST_WIDTH = 512
-"""Pixels of the width of the last picture of a view: nerfstudio's "Max res"."""
+"""Width in pixels of the last picture that the viewer renders of a view: nerfstudio's "Max res"."""
 MOST_BYTES = 300_000
-"""Of the film strip."""
+"""Most bytes that the film strip may have."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ViewerFilm:
     steps: int = 500
     """Training steps of each of the two runs."""
     seed: int = 0
-    """Seed of both."""
+    """Seed of both runs."""
     output_dir: Path = Path("outputs/viewer_film")
     """Folder of the runs and of the screenshots in full size; what is there is replaced."""
     film: Path = FILM
@@ -95,7 +96,7 @@ def look_at(folder: Path, bn: Path, plain: Path) -> None:
 
 
 def trained_in_sight(config: ViewerFilm) -> TrainedRun:
-    """A run of bn-ngp, with a screenshot half-way."""
+    """Train bn-ngp with the viewer, and take a screenshot half-way."""
     port, folder = free_port(), config.output_dir
 
     def look(share: float) -> None:
@@ -122,19 +123,19 @@ def trained_in_sight(config: ViewerFilm) -> TrainedRun:
 def finished_picture(tab: Tab) -> None:
     """Wait for a picture that gets no sharper."""
     tab.wait_until(lambda: tab.pictures and tab.pictures[-1].width == LAST_WIDTH, 10 * PATIENCE)
-    tab.wait(2)  # it is shown while tiles are missing, too
+    tab.wait(2)  # the picture counts as shown while tiles are still missing
 
 
 def keep(tab: Tab, folder: Path, name: str) -> None:
-    """Save what the page looks like."""
+    """Save a screenshot of the page."""
     tab.page.get_by_text("effective rank").first.wait_for()
-    tab.page.mouse.move(5, 5)  # away from what shows hints
+    tab.page.mouse.move(5, 5)  # the mouse would make the page show hints
     tab.wait(1)
     tab.page.screenshot(path=folder / f"{name}.png")
 
 
 def join(folder: Path, film: Path, columns: int = 2, scale: float = 0.6, margin: int = 10) -> int:
-    """Write the film strip, as good as its size allows.
+    """Write the film strip, with the best quality that its size in bytes allows.
 
     Args:
         folder: that of the screenshots.

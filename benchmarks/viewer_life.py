@@ -1,8 +1,8 @@
-"""The viewer as a newcomer meets it: bn-nerf-small on the demo scene, in Chromium, training and trained.
+"""The viewer as a newcomer sees it: bn-nerf-small on the demo scene, in Chromium, during training and after.
 
-One process trains with the viewer up and notes when steps begin and end; the browser opens its page, rests,
-drags, closes the tab amid a picture and comes back for the end. Then ns-viewer shows the checkpoint. It takes
-some six minutes on two cores.
+One process trains with the viewer and notes when steps begin and end. The browser opens the page, does
+nothing for a while, drags the view, closes the tab while a picture is made, and comes back for the end. Then
+ns-viewer shows the checkpoint. The command takes some six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from benchmarks.viewer_panel import free_port, settings_of
 from standalone.report import Cell, machine_facts, write_table
 
 READABLE = 96
-"""Pixels of a width at which a picture can be made out."""
+"""Width in pixels from which on a picture counts as readable."""
 
 
 @dataclass(frozen=True)
 class ViewerLife:
-    """Measure what a user sees, and what training pays."""
+    """Measure how soon a user sees pictures, and how much the viewer slows training down."""
 
     steps: int = 700
-    """Training steps; they must outlast the tab that looks on, some 80 s."""
+    """Training steps; they must take longer than the browser's visit of some 80 s."""
     rest: float = 50.0
     """Seconds that the tab is left alone while training."""
     drag: float = 8.0
@@ -117,7 +117,7 @@ def train(config: ViewerLife, port: int, now: Any, pipe: Any) -> None:
         times.append((begin, time.time()))
         return found
 
-    def complete() -> None:  # instead of waiting for Ctrl-C
+    def complete() -> None:  # nerfstudio would wait for Ctrl-C here
         trainer.viewer_state.training_complete()
         budget = trainer.viewer_state._refresh
         pipe.send((times, budget.spent, budget.elapsed))
@@ -129,10 +129,10 @@ def train(config: ViewerLife, port: int, now: Any, pipe: Any) -> None:
 
 
 def training(config: ViewerLife) -> tuple[list[Target], Path]:
-    """Look on while it trains.
+    """Watch training in the browser.
 
     Returns:
-        What was seen, and the folder of the run.
+        Lines of the table, and the folder of the run.
     """
     context = multiprocessing.get_context("spawn")
     now, (mine, theirs), port = context.Value("i", 0), context.Pipe(), free_port()
@@ -147,7 +147,7 @@ def training(config: ViewerLife) -> tuple[list[Target], Path]:
     alone_rate = (now.value - alone[1]) / (time.time() - alone[0])
     with opened(port, 1300, 900) as tab:
         tab.wait_until(lambda: tab.pictures)
-        tab.wait(6)  # the first view is drawn
+        tab.wait(6)  # time for the first view to be drawn
         begin, behind, start = time.time(), [], now.value
         while time.time() - begin < config.rest:
             shown = tab.step
@@ -160,7 +160,7 @@ def training(config: ViewerLife) -> tuple[list[Target], Path]:
         tab.drag(config.drag)
         drag.append(time.time())
         idle, moved = during(tab.pictures, rest), during(tab.pictures, (drag[0], drag[1]))
-        tab.wait(0.5)  # the picture after the move is under way
+        tab.wait(0.5)  # the picture after the move has begun by then
         closed = time.time()
     with opened(port, 1300, 900) as tab:
         while not mine.poll():
@@ -173,7 +173,8 @@ def training(config: ViewerLife) -> tuple[list[Target], Path]:
         tab.page.screenshot(path=config.output_dir / "trained.png")
     mine.send(None)
     process.join(PATIENCE)
-    # Gaps between steps: what holds training, the viewer or (some milliseconds) the trainer's own work.
+    # Gaps between steps are times in which training waits, for the viewer or, some milliseconds, for the
+    # trainer's own work.
     gaps = [(late[0] - early[1], early[1]) for early, late in pairwise(times)]
     held = max(gap for gap, _ in gaps)
     later = [begin for begin, _ in times if begin > closed]
@@ -281,7 +282,7 @@ def checkpoint(config: ViewerLife, run: Path) -> list[Target]:
 
 
 def looks(config: ViewerLife, run: Path, process: subprocess.Popen[bytes], tab: Tab) -> list[Target]:
-    """What a visitor of ns-viewer sees."""
+    """Lines of the table about a visit to ns-viewer."""
     server = psutil.Process(process.pid)
 
     def work() -> float:
@@ -309,7 +310,7 @@ def looks(config: ViewerLife, run: Path, process: subprocess.Popen[bytes], tab: 
     begin, spent = time.time(), [(time.time(), work())]
 
     def refined() -> bool:
-        """Whether the picture after the full one has begun: it too is shown while tiles are missing."""
+        """Whether the viewer shows parts of the finer picture that follows the first full one."""
         spent.append((time.time(), work()))
         return tab.pictures[-1].time > begin and tab.pictures[-1].width == 512
 

@@ -1,7 +1,7 @@
-"""The viewer's panel and training time: bn-nerf-small on the demo scene, with and without its looks.
+"""How much training time the viewer's panel takes: bn-nerf-small on the demo scene, with it and without.
 
-Runs with and without take turns, in one process with nerfstudio's viewer up and no browser open, so that what
-is measured is the panel and not the pictures. It takes some ten minutes on two cores.
+Runs with and without the panel take turns in one process. The viewer runs in both and no browser is open, so
+that the panel is measured and not the pictures. The command takes some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Run:
     """One training run."""
 
     seconds: float
-    """From the first step to the last."""
+    """Seconds from the first step to the last."""
     spent: float
-    """Seconds that the panel says it took."""
+    """Seconds that the panel took, by its own clock."""
     looks: int
-    """How often it looked."""
+    """How often the panel computed its numbers."""
 
 
 def main(config: ViewerPanel) -> None:

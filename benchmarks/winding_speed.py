@@ -25,9 +25,9 @@ class WindingSpeed:
     points: int = 100_000
     """Points of each kind."""
     checked: int = 1000
-    """Of them, those that are compared with the exact sum."""
+    """How many of them are compared with the exact sum."""
     rounds: int = 3
-    """Rounds; medians count."""
+    """Number of rounds; the median counts."""
 
 
 def main(config: WindingSpeed) -> None:
@@ -40,7 +40,7 @@ def main(config: WindingSpeed) -> None:
     start = time.process_time()
     tree = WindingTree(triangles)
     built = time.process_time() - start
-    tree(np.zeros((1, 3)))  # compiles
+    tree(np.zeros((1, 3)))  # the first call compiles
     near = triangles[generator.integers(0, len(triangles), config.points)].mean(axis=1)
     clouds = {
         "near the surface": near + generator.normal(0, SIGMA * BOX_SIDE, near.shape),
