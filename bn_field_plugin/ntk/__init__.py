@@ -1,6 +1,6 @@
 """The neural tangent kernel of coordinate networks, with the coupling that batch norm brings."""
 
-from bn_field_plugin.ntk.kernel import Jacobian, jacobian, ntk, parameter_gram
+from bn_field_plugin.ntk.kernel import Jacobian, jacobian, ntk
 from bn_field_plugin.ntk.mean_field import MeanField, closed_form_ntk, mean_field
 from bn_field_plugin.ntk.points import grid, random_points
 from bn_field_plugin.ntk.spectra import Spectrum, eigenvalues, spectrum
@@ -17,7 +17,6 @@ __all__ = [
     "jacobian",
     "mean_field",
     "ntk",
-    "parameter_gram",
     "random_points",
     "spectrum",
     "statistics_of",

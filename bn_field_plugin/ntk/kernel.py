@@ -107,27 +107,15 @@ def ntk(
 ) -> Float[Tensor, "m m"]:
     """The kernel J J^T, symmetric and positive semi-definite; it takes the arguments of `jacobian`.
 
+    Where outputs outnumber parameters, `jacobian(...).gram()` is smaller, with the same eigenvalues but for
+    zeros.
+
     Raises:
         UserError: as `jacobian` does, or the kernel does not fit into memory.
     """
     found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
     choose_route(need_of(found, dtype), "kernel", available_bytes(points.device))
     return found.kernel()
-
-
-def parameter_gram(
-    module: nn.Module,
-    points: Float[Tensor, "n d"],
-    *,
-    statistics: Statistics = "batch",
-    backend: Backend = "auto",
-    dtype: torch.dtype = torch.float64,
-    tracker: Tracker = silent,
-) -> Float[Tensor, "p p"]:
-    """J^T J, smaller than the kernel if outputs outnumber parameters; arguments and errors as of `ntk`."""
-    found = jacobian(module, points, statistics=statistics, backend=backend, dtype=dtype, tracker=tracker)
-    choose_route(need_of(found, dtype), "gram", available_bytes(points.device))
-    return found.gram()
 
 
 def need_of(found: Jacobian, dtype: torch.dtype = torch.float64) -> Need:

@@ -1,7 +1,8 @@
 """Backward passes of the norms row by row, with the statistics as variables of their own.
 
 A norm over the batch couples the samples through its statistics only. With the statistics held, each row
-(sample) has gradients of its own: in its input, in scale and shift, and in the statistics.
+(sample) has gradients of its own: in its input, in scale and shift, and in the statistics. All of them are
+torch.func's, over the norms' formulas.
 """
 
 from __future__ import annotations
@@ -72,16 +73,15 @@ class RowNorm:
 
     def backward(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
         """Gradients in inputs, scale, shift and statistics, from gradients in the outputs of some rows."""
-        if isinstance(self.norm, AffineNorm):
-            return self._affine(cotangent, rows)
-        return self._differentiated(cotangent, rows)
-
-    def _affine(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
-        """Gradients of batch and global norm, which with held statistics are a scale and a shift."""
-        inverse = torch.rsqrt(self.var + self.norm.eps)
-        normal = (self.inputs[rows, None, :] - self.mean) * inverse
-        by_input = cotangent * (self.norm.weight * inverse)
-        return NormGradients(by_input, cotangent * normal, cotangent, None)
+        if self._pulled != rows:
+            self._normal, self._pull = cast(Any, torch.func.vjp(self._formula(), *self._variables(rows)))
+            self._pulled = rows
+        by_input, *by_statistics = torch.func.vmap(self._pull, in_dims=1, out_dims=1)(
+            cotangent * self.norm.weight
+        )
+        statistics = torch.cat(by_statistics, dim=-1) if by_statistics else None
+        weight = cotangent * self._normal[:, None, :]
+        return NormGradients(by_input.contiguous(), weight, cotangent, statistics)
 
     def through_affine(
         self, weight: Float[Tensor, "*rows c"], bias: Float[Tensor, "*rows c"]
@@ -96,18 +96,6 @@ class RowNorm:
         inverse = torch.rsqrt(self.var + self.norm.eps)
         parts = [bias * (-inverse * self.norm.weight), weight * (inverse.square() * self.norm.weight / -2)]
         return torch.cat([p.sum(-1, keepdim=True) for p in parts] if self.pooled else parts, dim=-1)
-
-    def _differentiated(self, cotangent: Float[Tensor, "b k c"], rows: slice) -> NormGradients:
-        """Gradients of any norm, by torch.func over its formula, with separate statistics for each row."""
-        if self._pulled != rows:
-            self._normal, self._pull = cast(Any, torch.func.vjp(self._formula(), *self._variables(rows)))
-            self._pulled = rows
-        by_input, *by_statistics = torch.func.vmap(self._pull, in_dims=1, out_dims=1)(
-            cotangent * self.norm.weight
-        )
-        statistics = torch.cat(by_statistics, dim=-1) if by_statistics else None
-        weight = cotangent * self._normal[:, None, :]
-        return NormGradients(by_input.contiguous(), weight, cotangent, statistics)
 
     @property
     def _has_own_statistics(self) -> bool:

@@ -6,9 +6,7 @@ product, entry by entry, of two small Grams. Norms over the batch add a correcti
 
 This structure is written out here because torch.func cannot use it: torch.func goes back from each output
 through the whole batch, so its time grows with the square of the points (`benchmarks.ntk_speed`). Within a
-layer, norms of single samples and cross norm are differentiated by torch.func over their formulas. Batch and
-global norm with held statistics are a scale and a shift, whose two products are written out in
-`bn_field_plugin.ntk.row_norms`; `benchmarks.ntk_gradients` measures these against torch.func.
+layer, torch.func differentiates the norms over their formulas (`bn_field_plugin.ntk.row_norms`).
 """
 
 from __future__ import annotations
