@@ -1,4 +1,4 @@
-"""Real runs of nerfstudio's and our commands on tiny scenes, as a user types them, without a network."""
+"""Runs of nerfstudio's and our commands on tiny scenes, as a user types them, but offline."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import pytest
 from tests.captures import write_blender_capture, write_nerfstudio_capture
 
 BIN = Path(sys.executable).parent
-"""Where the environment of this Python keeps its commands."""
+"""Folder of the commands of this Python's environment."""
 NO_NETWORK = "http://127.0.0.1:9"
-"""A proxy that refuses everything."""
+"""Address of a proxy that is not there, so that every download fails at once."""
 STEPS = 121
 """Steps of the shared run, whose last one (120) evaluates and is saved."""
 
@@ -54,7 +54,7 @@ class Finished:
     err: str
 
     def check(self) -> Finished:
-        """Stop the test if the command failed."""
+        """Fail the test if the command failed."""
         assert self.code == 0, (
             f"{' '.join(self.words)} ended with {self.code}\n{self.out[-3000:]}\n{self.err}"
         )
@@ -62,7 +62,7 @@ class Finished:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """Offline, nothing of the user's caches, one thread (two commands run at a time), wide lines."""
+    """Variables for a command: offline, caches of its own, wide lines; one thread, as two run at a time."""
     tools = work / "bin"
     return os.environ | {
         "BN_FIELD_CACHE": str(work / "cache"),
@@ -84,8 +84,8 @@ def run(work: Path, *words: object, timeout: float = 550, fresh: bool = True) ->
         work: the folder.
         words: the command and its arguments.
         timeout: seconds that it may take.
-        fresh: start it as a user does. Otherwise it is forked from a process that has its imports behind it:
-            the same command, in a quarter of the time.
+        fresh: start it as a user does. Otherwise it is forked from a process that has imported everything,
+            which takes a quarter of the time.
     """
     command = tuple(str(word) for word in words)
     if not fresh:
@@ -145,7 +145,7 @@ def common_folder(factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of what happens to a folder."""
+    """Let one process at a time work on a folder."""
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

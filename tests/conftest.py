@@ -20,7 +20,8 @@ MEMORY_OF_WORKER = 3 * 2**30
 FEW = 4
 """Most cases of a parametrised test that --few leaves."""
 
-# No deadline: the first example pays for imports and compilation. In CI the examples are the same each time.
+# There is no deadline, because the first example pays for imports and compilation. In CI the examples are the
+# same each time.
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
 settings.load_profile("house")
@@ -39,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Do what the options ask for, in the workers too; tests that import our modules are collected later."""
+    """Apply the options, in the workers too, before test files import our modules."""
     if config.getoption("--shapes"):
         shapes.install()
     if config.getoption("--few"):
@@ -48,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Workers of `-n auto`: one for each core that is ours, as far as memory goes."""
+    """Number of workers of `-n auto`: one for each core of this process, if there is memory for them."""
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 1
     fitting = psutil.virtual_memory().available // MEMORY_OF_WORKER
     return max(1, min(cores, fitting, MOST_WORKERS))
@@ -56,7 +57,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Give each worker one thread; libraries read this when they are loaded."""
+    """Give each worker one thread. Libraries read the variables when they are loaded."""
     os.environ["OMP_NUM_THREADS"] = "1"
 
 

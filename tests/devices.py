@@ -1,4 +1,4 @@
-"""One computation here and on another device: shapes and dtypes on any, values where the device has some."""
+"""Comparison of one computation on the CPU and on another device, which may know shapes alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 DEVICES = ["meta", pytest.param("cuda", marks=pytest.mark.gpu)]
-"""Devices to compare the CPU with: `meta`, which knows shapes alone and is everywhere, and a real one."""
+"""Devices to compare with the CPU: `meta`, which computes shapes alone, and CUDA."""
 
 
 def assert_alike(found: Tensor, expected: Tensor, device: str, tolerance: float = 1e-4) -> None:
@@ -17,8 +17,7 @@ def assert_alike(found: Tensor, expected: Tensor, device: str, tolerance: float 
         found: from the device.
         expected: from the CPU.
         device: its type.
-        tolerance: largest difference of values, in units of the largest one expected: devices add up in
-            other orders.
+        tolerance: largest difference of values, relative to the largest one. Devices add up in other orders.
     """
     assert found.device.type == device
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)

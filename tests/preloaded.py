@@ -1,11 +1,11 @@
-"""What the server of `tests.warm` imports before any command is asked for; imported by nobody else."""
+"""Imports for the server of `tests.warm`, before it runs any command; no other module imports this one."""
 
 import importlib
 import os
 import warnings
 from importlib.metadata import entry_points
 
-# Consoles measure themselves when they are made, some at import.
+# Consoles read their width when they are made, which some are at import.
 os.environ["COLUMNS"] = "300"
 os.environ["MPLBACKEND"] = "Agg"
 

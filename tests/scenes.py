@@ -41,7 +41,7 @@ def tiny_sizes() -> RadianceFieldConfig:
 
 
 def tiny_field(norm: NormName = "batch", unbounded: bool = False, seed: int = 0) -> RadianceField:
-    """A tiny field with statistics and scales that are those of no fresh norm."""
+    """A tiny field whose statistics and scales differ from those of new norms."""
     torch.manual_seed(seed)
     field = RadianceField(BOX, tiny_sizes(), norm, unbounded)
     vary(field)
@@ -63,7 +63,7 @@ def tiny_model_config(**options: object) -> BNNeRFModelConfig:
 
 
 def tiny_model(seed: int = 0, **options: object) -> BNNeRFModel:
-    """A model with tiny fields, whose statistics are those of no fresh norm."""
+    """A model with tiny fields, whose statistics differ from those of new norms."""
     torch.manual_seed(seed)
     model = tiny_model_config(**options).setup(scene_box=SceneBox(BOX), num_train_data=1)
     vary(model)
@@ -132,7 +132,7 @@ def tiny_pipeline(data: Path, seed: int = 0, **options: object) -> BNPipeline:
 
 
 def train_steps(pipeline: BNPipeline, num: int, seed: int | None = None) -> None:
-    """Plain gradient descent, as the trainer drives a pipeline; from a seed if one is given."""
+    """Train a pipeline by plain gradient descent, in the trainer's order of calls."""
     if seed is not None:
         torch.manual_seed(seed)
     parameters = [p for group in pipeline.get_param_groups().values() for p in group]

@@ -1,4 +1,4 @@
-"""Freed memory is kept where glibc can be told so; elsewhere nothing happens."""
+"""Freed memory is kept where glibc can do it; elsewhere nothing happens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_large_tensors_are_not_mapped_afresh():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     default, kept, *effects = done.stdout.split()
     assert effects == ["True", "True"]
-    assert int(default) >= 10  # a page fault for each page, or for each huge page
+    assert int(default) >= 10  # pages may be normal or huge ones
     assert int(kept) <= int(default) / 10
 
 
@@ -64,6 +64,6 @@ def test_kept_memory_is_released_when_asked_for():
 @pytest.mark.parametrize("system", ["Darwin", "Windows"])
 def test_other_systems_are_left_alone(monkeypatch, system):
     monkeypatch.setattr(platform, "system", lambda: system)
-    monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # would fail if it were called
+    monkeypatch.setattr(allocator.ctypes, "CDLL", None)  # a call would raise
     assert allocator.keep_freed_memory() is False
     assert allocator.release_freed_memory() is False

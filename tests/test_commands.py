@@ -125,9 +125,9 @@ def test_no_command_asks_for_the_network_or_for_weights(work: Path, runs: dict[s
 
 @pytest.fixture(scope="session")
 def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
-    """What the other commands make of the trained runs."""
+    """Results of the other commands on the trained runs."""
     if shutil.which("ffmpeg") is None:
-        # ns-render asks for it before rendering images too, and never runs it for them.
+        # ns-render looks for ffmpeg before it renders images too, though it does not run it for them.
         tools = work / "bin"
         tools.mkdir(exist_ok=True)
         (tools / "ffmpeg").write_text("#!/bin/sh\nexit 1\n")
@@ -154,7 +154,7 @@ def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
     return run_all(
         work,
         {
-            # The longest first.
+            # The longest commands come first, so that two workers finish together.
             "poisson": (
                 *("ns-export", "poisson", "--load-config", shared, "--output-dir", "poisson", *points),
                 *("--texture-method", "point_cloud"),
@@ -225,7 +225,7 @@ def test_ns_render_of_a_camera_path(work: Path, products: dict[str, Finished]) -
     products["camera-path"].check()
     frames = [picture(path) for path in sorted((work / "path").iterdir())]
     assert [frame.shape for frame in frames] == [(16, 3 * 24, 3)] * 2  # three outputs side by side
-    # The second camera is the first upside down.
+    # The second camera is the first one turned upside down.
     assert np.abs(frames[0][:, :24] - frames[1][::-1, :24][:, ::-1]).mean() < 0.02
     assert frames[0][:, :24].std() > 0.02
 
@@ -270,7 +270,8 @@ def test_ns_export_of_a_point_cloud_leaves_the_background_out(
     products["pointcloud"].check()
     cloud = trimesh.load(work / "pointcloud/point_cloud.ply")
     assert len(cloud.vertices) >= 300
-    # The scene stands in [-1, 1]; background points would lie at the far faces of the box, and be white.
+    # The scene stands in [-1, 1]. Points of the background would lie at the far faces of the box, and be
+    # white.
     assert np.abs(cloud.vertices).max() <= 1.501
     assert np.quantile(np.abs(cloud.vertices).max(axis=1), 0.9) < 1.2
     assert (cloud.colors[:, :3] > 250).all(axis=1).mean() < 0.1
@@ -376,7 +377,7 @@ MISTAKES = {
     "threshold that no density has": "--threshold is 1e+09",
     "rays that processes cannot share": "256 cannot be shared evenly by 3 processes: choose 255 or 258",
 }
-"""What the one line must say."""
+"""Words that the error line of each mistake must have."""
 
 
 @pytest.fixture(scope="session")
@@ -388,7 +389,7 @@ def mistakes(work: Path) -> dict[str, Finished]:
     checkpoints = broken.parent / "nerfstudio_models"
     newest = max(checkpoints.glob("*.ckpt"))
     half, name = newest.read_bytes()[: newest.stat().st_size // 2], newest.name
-    checkpoints.unlink()  # a link to the shared run's
+    checkpoints.unlink()  # it is a link to the shared run's folder
     checkpoints.mkdir()
     (checkpoints / name).write_bytes(half)
     unknown = edited(work, "unknown", lambda text: text.replace("norm: batch", "norm: wavelet"))
@@ -436,7 +437,7 @@ def test_mistakes_end_with_one_line_and_code_2(name: str, mistakes: dict[str, Fi
 
 
 def test_an_unknown_norm_is_told_with_those_that_there_are(mistakes: dict[str, Finished]) -> None:
-    """The parser of the command line tells it in its own way."""
+    """The command line's parser prints this error, in a form of its own."""
     done = mistakes["unknown norm"]
     assert done.code == 2
     assert "--pipeline.model.norm" in done.err

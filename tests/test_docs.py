@@ -1,4 +1,4 @@
-"""What the documentation says is so: code runs, commands have their options, links lead somewhere."""
+"""The documentation is true: code runs, commands have their options, and links have targets."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_ns_train_takes_what_the_pages_give_it(words: list[str]) -> None:
         node = methods[words[1]].load().config
         for part in option.removeprefix("--").replace("-", "_").split("."):
             if part in ("data", "help"):
-                break  # of the dataparser
+                break  # later words are the dataparser's
             assert dataclasses.is_dataclass(node), option
             assert hasattr(node, part), option
             node = getattr(node, part)
@@ -153,5 +153,5 @@ def test_included_files_exist_and_every_page_is_in_the_navigation() -> None:
         marks = re.findall(r"8 *< *--", page.read_text())
         included = re.findall(r'^--8<-- "([^":\n]+)', page.read_text(), re.MULTILINE)
         sections = re.findall(r"^<!-- --8<-- \[(?:start|end):", page.read_text(), re.MULTILINE)
-        assert len(marks) == len(included) + len(sections)  # none that a formatter has pulled apart
+        assert len(marks) == len(included) + len(sections)  # formatters may break a mark in two
         assert all((ROOT / path).is_file() for path in included)

@@ -1,4 +1,4 @@
-"""A user's mistake ends a command with one line and status 2; other errors keep their traceback."""
+"""A user's mistake ends a command with one line and exit status 2; other errors keep their traceback."""
 
 from __future__ import annotations
 

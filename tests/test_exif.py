@@ -1,4 +1,4 @@
-"""Orientation tags: EXIF first, then XMP; damage is silence."""
+"""Orientation tags: EXIF's counts before XMP's, and damaged ones are ignored."""
 
 from __future__ import annotations
 

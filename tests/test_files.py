@@ -1,4 +1,4 @@
-"""The writer of files: whole or not there, whatever happens to the process or the disk."""
+"""Files are whole or absent, whatever happens to the writing process or the disk."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path, re
     write_whole(path, "old")
     process = half_written(path, repository)
     write_whole(tmp_path / "other.txt", "")
-    assert remove_partial_files(tmp_path, "odd*.txt") == []  # its writer lives
+    assert remove_partial_files(tmp_path, "odd*.txt") == []  # its writer is still running
     assert len(list(tmp_path.iterdir())) == 3
     process.kill()
     process.communicate()

@@ -107,7 +107,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba", "llvmlite"}
-# What the kernels may use beside.
+# Third parties that the kernels may use: with scipy and psutil, and without compiled loops.
 NTK_MAY_USE = NN_MAY_USE - {"llvmlite", "numba"} | {"scipy", "psutil", "rich"}
 
 
@@ -206,7 +206,7 @@ def names_within(path: Path) -> set[str]:
 
 
 def test_benchmarks_and_examples_import_only_names_that_are_there() -> None:
-    """Neither mypy nor another test opens all of them, and a name that has moved would break one unseen."""
+    """mypy and other tests leave some of them out, so a name that has moved could break one unnoticed."""
     known = {name_of(path): names_within(path) for path in modules()}
     files = [
         file for folder in ("benchmarks", "examples", "tools") for file in ROOT.glob(f"{folder}/**/*.py")
@@ -275,7 +275,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - befor
 
 @pytest.mark.slow
 def test_config_modules_load_nothing_that_nerfstudio_has_not() -> None:
-    """nerfstudio imports them at each ns-* command, unguarded: a slow one is slow for every method."""
+    """nerfstudio imports them at each ns-* command, so a slow one slows every method down."""
     loaded = run_python(
         """
 import importlib.metadata, json, sys
@@ -292,7 +292,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} - before)))
 
 
 def named_by(test: Path) -> set[str]:
-    """What a test file imports from modules, by full names: a module among them may stand for itself."""
+    """Full names of everything that a test file imports, modules included."""
     return {
         f"{node.module}.{alias.name}"
         for node in ast.walk(ast.parse(test.read_text()))
@@ -313,7 +313,7 @@ def mirrored_tests(path: Path) -> list[Path]:
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_every_module_has_tests_in_the_folder_that_mirrors_it(path: Path) -> None:
-    """A file of its own name, or one that imports it."""
+    """The tests are in a file of the module's name, or in one that imports the module."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     tests = mirrored_tests(path)
     assert any(

@@ -1,4 +1,4 @@
-"""LPIPS's weights: found where they lie, and never looked for elsewhere."""
+"""LPIPS's weights are found in torch's folder, and never downloaded."""
 
 from pathlib import Path
 

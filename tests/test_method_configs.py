@@ -113,7 +113,7 @@ def test_configs_survive_the_ways_in_which_nerfstudio_keeps_them(name: str) -> N
 
 
 def test_small_methods_differ_in_norm_and_learning_rates_alone() -> None:
-    """An honest comparison."""
+    """Otherwise their comparison would not be one of norms."""
     with_norm, without = (METHODS[name].config for name in ("bn-nerf-small", "nerf-small"))
     assert with_norm.pipeline.model.norm == "batch"
     assert without.pipeline.model.norm == "none"
@@ -129,7 +129,7 @@ def test_small_methods_differ_in_norm_and_learning_rates_alone() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_device_is_one_that_this_machine_has(name: str) -> None:
-    """Nerfstudio's default, CUDA, ends with a traceback where there is none."""
+    """nerfstudio's default is CUDA, which ends with a traceback on machines without it."""
     assert METHODS[name].config.machine.device_type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -144,7 +144,7 @@ def test_the_paper_size_is_the_papers() -> None:
 
 @pytest.mark.slow
 def test_config_modules_never_raise_where_something_else_is_absent() -> None:
-    """A plugin's module that raises breaks every nerfstudio command, of other methods too."""
+    """If a plugin's module raises, every command of nerfstudio fails, for other methods too."""
     code = """
 import nerfstudio.scripts.train, sys
 for absent in ("open3d", "trimesh", "skimage", "pymeshlab", "xatlas", "tinycudann", "matplotlib"):
@@ -174,7 +174,7 @@ def test_an_unnamed_experiment_is_named_after_its_data(dataparser: DataParserCon
 
 
 def test_what_no_gpu_has_run_is_no_default() -> None:
-    """Where there is something that has run: half precision and tiny-cuda-nn are to be asked for."""
+    """Half precision and tiny-cuda-nn have not run yet, so users have to ask for them."""
     for name, method in METHODS.items():
         assert not method.config.mixed_precision, name
         for group in method.config.optimizers.values():

@@ -1,4 +1,4 @@
-"""The command matrix of the methods beside bn-nerf: train, resume, eval, render, export."""
+"""All commands with the methods other than bn-nerf: train, resume, eval, render, export."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def training(method: str, name: str, *options: object) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data and, where ffmpeg is absent, one that nerfstudio finds and never runs."""
+    """A folder with data and, where ffmpeg is absent, a stand-in that nerfstudio finds but never runs."""
     work = tmp_path_factory.mktemp("other_methods")
     write_blender_capture(work / "blender")
     write_nerfstudio_capture(work / "capture")
@@ -89,7 +89,7 @@ def runs(work: Path) -> dict[str, Finished]:
 
 @pytest.fixture(scope="module")
 def products(work: Path, runs: dict[str, Finished]) -> dict[str, Finished]:
-    """What the other commands make of the runs."""
+    """Results of the other commands on the runs."""
     commands: dict[str, tuple[object, ...]] = {}
     for method in METHODS:
         config = config_of(work, "first", method)
@@ -192,7 +192,7 @@ def test_a_path_between_cameras_is_rendered(work: Path, products: dict[str, Fini
 
 
 def test_a_signed_distance_has_its_mesh_where_it_is_zero(work: Path, products: dict[str, Finished]) -> None:
-    """After a few steps still near the sphere of the start, of radius 0.75."""
+    """After a few steps the surface is still near that of the start, a sphere of radius 0.75."""
     products["surface"].check()
     products["surface points"].check()
     mesh = trimesh.load(work / "surface/density_mesh.ply")

@@ -107,11 +107,11 @@ def files_reached_from(module: str) -> set[Path]:
 
 @pytest.mark.parametrize("command", DOORS)
 def test_the_extra_of_a_command_brings_all_that_it_may_import(command: str) -> None:
-    """Except what the door tells about by itself (`BROUGHT_BY_ANOTHER`)."""
+    """Left out is what another extra brings, which the door names itself (`BROUGHT_BY_ANOTHER`)."""
     door = DOORS[command]
     distributions = metadata.packages_distributions()
     declared = requirements(door.extra).keys()
-    # A command line names the module of its commands, which stands beside it, as text.
+    # A command line names the module of its commands as a string, which is no import.
     modules = (door.module, door.module.replace(".cli", ".commands"))
     files = set().union(*map(files_reached_from, modules))
     wanted = set().union(*map(third_parties, files))
@@ -167,7 +167,7 @@ def test_version_is_that_of_the_code() -> None:
 
 
 def test_pins_are_plain_versions() -> None:
-    """No addresses, no local builds such as +cpu; CUDA's libraries follow from the build of torch."""
+    """Pins have no addresses and no local builds such as +cpu; torch's build brings CUDA's libraries."""
     assert pins()
     assert [pin for pin in pins() if not PIN.fullmatch(pin)] == []
     assert [pin for pin in pins() if re.match(r"nvidia-|cuda-|triton", pin)] == []
@@ -205,7 +205,7 @@ echo "${{COMPREPLY[@]}}"
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_the_methods(tmp_path: Path) -> None:
     script = tmp_path / "_ns-train"
-    command = Path(sys.executable).parent / "ns-train"  # as ns-install-cli calls it
+    command = Path(sys.executable).parent / "ns-train"  # ns-install-cli calls it in this way
     done = subprocess.run(
         [command, "--tyro-print-completion", "bash"], capture_output=True, text=True, check=True
     )

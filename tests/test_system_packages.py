@@ -10,7 +10,7 @@ from tools import system_packages
 
 
 def test_it_needs_the_standard_library_alone() -> None:
-    """Without site-packages, as on a bare machine; where the tests run, nothing is missing."""
+    """It runs without site-packages, as on a bare machine, and finds nothing missing here."""
     script = Path(system_packages.__file__)
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(script)], capture_output=True, text=True, check=False

@@ -1,6 +1,6 @@
-"""Commands in processes forked from one that has imported everything: real ones, but for how they start.
+"""Commands in processes that are forked from one which has imported everything.
 
-Half of a short command's time goes into imports. Here a server (multiprocessing's) pays for them once. Each
+Imports take half of a short command's time. Here a server of multiprocessing imports everything once. Each
 command still has a process of its own, with its arguments, folder, environment, streams and exit status.
 """
 
@@ -23,7 +23,7 @@ import torch
 from tests import commands
 
 IS_SERVED = sys.platform == "linux" and not torch.cuda.is_available()
-"""Whether forks work: CUDA, once asked about, does not survive one, and other systems' libraries neither."""
+"""Whether forking works: it breaks CUDA once CUDA was asked for, and libraries of other systems."""
 PRELOADED = "tests.preloaded"
 """The module that the server imports."""
 
@@ -42,7 +42,7 @@ def run(work: Path, words: Sequence[str], timeout: float) -> tuple[int, str, str
     context = multiprocessing.get_context("forkserver")
     assert isinstance(context, ForkServerContext)
     streams = [work / f".stream-{threading.get_ident()}-{kind}" for kind in ("out", "err")]
-    # Alone: starting a process looks after others that may just be ending.
+    # One thread at a time: starting a process also collects others that are ending.
     with _lock:
         context.set_forkserver_preload([PRELOADED])
         process = context.Process(
@@ -61,7 +61,7 @@ def run(work: Path, words: Sequence[str], timeout: float) -> tuple[int, str, str
 
 
 def _serve(work: Path, words: tuple[str, ...], environment: dict[str, str], out: Path, err: Path) -> None:
-    """What the forked process does: take the place of a fresh one, run, and end as one does."""
+    """Run in the forked process: set it up as a new one, call the command, and end as one does."""
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(work)
@@ -78,7 +78,7 @@ def _serve(work: Path, words: tuple[str, ...], environment: dict[str, str], out:
         try:
             sys.excepthook(*sys.exc_info())
             status = 1
-        except SystemExit as exit_:  # as our hook does for mistakes of users
+        except SystemExit as exit_:  # our hook exits so for users' mistakes
             status = exit_.code
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

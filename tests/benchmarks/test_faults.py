@@ -1,4 +1,4 @@
-"""Small campaigns of faults: nothing breaks, and each campaign notices what would."""
+"""Small campaigns of faults find nothing broken in our code, and do notice code that breaks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_files_that_end_or_hold_up_the_decoder_are_found(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fuzzing, "outcome_of", decode)
     monkeypatch.setattr(fuzzing, "SECONDS", 0.2)
-    # Each death starts the rest of the batch anew, in a process that counts its calls from 0.
+    # After each death a new process takes the rest of the batch, and counts its calls from 0.
     tally = fuzzing.decode_apart(0, range(3), sound_files())
     assert list(tally.harm) == ["2"]
     assert "died: -9" in tally.harm["2"]

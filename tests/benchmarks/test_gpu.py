@@ -1,4 +1,4 @@
-"""The report of a GPU day: parts that fail or hang do not stop the rest, and all of it runs on a CPU."""
+"""The report of `make gpu`: parts that fail or hang do not stop the rest, and a CPU can try all of it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from bn_field_plugin.errors import UserError
 
 
 def part(code: str, folder: Path, limit: float = 60) -> gpu.Part:
-    """How a part goes whose process runs `code`."""
+    """The outcome of a part whose process runs `code`."""
     return gpu.run_part("steps", [sys.executable, "-I", "-S", "-c", code], folder, limit)
 
 
@@ -30,7 +30,7 @@ def test_a_part_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) -> No
     done = part("print('begun'); raise ZeroDivisionError('illegal memory access')", tmp_path)
     assert done.status == "failed with status 1"
     assert "illegal memory access" in done.log
-    (tmp_path / "steps.json").write_text("{}")  # of an earlier run: it must not pass for a result
+    (tmp_path / "steps.json").write_text("{}")  # an earlier run's file must not pass for a result
     assert part("pass", tmp_path).status == "failed: it left no result"
     result = str(tmp_path / "steps.json")
     assert part(f"open({result!r}, 'w').write('{{')", tmp_path).status == "failed: its result cannot be read"
@@ -60,7 +60,7 @@ def test_the_time_is_shared_and_what_is_left_over_goes_to_those_after() -> None:
     for index in range(len(parts)):
         share = gpu.share_of(parts[index:], left)
         assert 0 < share <= left
-        left -= share  # each uses all it may
+        left -= share  # each part takes all of its share
     assert left == pytest.approx(0, abs=1e-6)
     assert gpu.share_of(parts[1:], 480.0) > gpu.share_of(parts[1:], 480.0 - gpu.share_of(parts, 480.0))
     assert gpu.share_of(parts, -3.0) == 0
@@ -112,7 +112,7 @@ def test_without_cuda_it_is_said_in_one_line(tmp_path: Path) -> None:
 def test_make_gpu_without_a_device_ends_before_it_installs_anything(repository: Path) -> None:
     if Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists():
         pytest.skip("needs a machine without CUDA")
-    # The suite itself may run under make, which tells those below it to name their folder.
+    # The suite itself may run under make, whose variables make a `make` below it print folders.
     own = {
         name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"
     }
@@ -125,7 +125,7 @@ def test_make_gpu_without_a_device_ends_before_it_installs_anything(repository: 
 
 @pytest.mark.slow
 def test_a_whole_report_on_a_cpu(tmp_path: Path) -> None:
-    """A part that cannot be done, then a scene, and a method that trains on it and is rendered."""
+    """The tests fail, as their file is absent; the scene is made, and a method trains and renders."""
     config = gpu.GPUReport(
         device="cpu",
         tiny=True,

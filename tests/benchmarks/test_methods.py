@@ -20,11 +20,11 @@ from tests.captures import write_blender_capture
 PSNR = {"plenoxel": 18.0, "siren-nerf": 19.0, "nerf-small": 20.0, "nerfacto": 21.0}
 PSNR |= {"bn-nerf-small": 22.5, "bn-nerfacto": 22.25, "ngp": 24.0, "bn-ngp": 25.0}
 SEED_GAIN = {0: 0.0, 1: 0.5}
-"""Added to the PSNR of the methods with batch norm."""
+"""Gain in PSNR, by seed, that the made-up runs with batch norm have."""
 
 
 def made_up(run: Run, output_dir: Path) -> Result:
-    """Stands for a run; leaves the picture that ns-eval leaves."""
+    """Pretend to run a method: write the picture that ns-eval would write."""
     ours = run.method.name.startswith("bn-")
     psnr = PSNR[run.method.name] + (SEED_GAIN[run.seed] if ours else 0)
     views = run.folder(output_dir) / VIEWS

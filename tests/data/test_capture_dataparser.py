@@ -55,7 +55,7 @@ def test_renders_into_the_cache_and_parses_as_nerfstudios_own_parser_does(config
 def test_config_survives_yaml(config):
     back = yaml.load(yaml.dump(config), Loader=yaml.Loader)
     assert back == config
-    assert back.data is None  # so ns-eval on another machine renders the capture there
+    assert back.data is None  # the path is not saved: on another machine ns-eval renders the capture there
     assert back.setup().get_dataparser_outputs("test").image_filenames
 
 

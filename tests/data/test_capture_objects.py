@@ -32,11 +32,11 @@ def test_it_is_unbounded_with_things_near_and_far_in_every_direction():
     depths, rays = _depths(walk(50))
     seen = depths[np.isfinite(depths)]
     assert np.quantile(seen, 0.01) < 3
-    assert np.quantile(seen, 0.98) > 60  # the hills
-    assert 0.03 < np.mean(~np.isfinite(depths)) < 0.4  # the sky
+    assert np.quantile(seen, 0.98) > 60  # the hills are this far away
+    assert 0.03 < np.mean(~np.isfinite(depths)) < 0.4  # some rays see the sky
     spread = [np.quantile(view[np.isfinite(view)], 0.98) / view.min() for view in depths]
     assert np.median(spread) > 15
-    # And the mesh is the shapes' surface, so far as its facets allow.
+    # The depths are those of the shapes' surfaces, which the mesh's facets follow to some error.
     hit = np.isfinite(depths) & (depths < 40)
     unit = rays[..., 3:] / np.linalg.norm(rays[..., 3:], axis=-1, keepdims=True)
     points = (rays[..., :3] + depths[..., None] * unit)[hit]

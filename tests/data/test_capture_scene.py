@@ -78,7 +78,7 @@ def test_pictures_are_taken_at_the_true_poses_and_the_file_has_wrong_ones(folder
 
 
 def test_pixels_are_seen_along_nerfstudios_rays(tmp_path):
-    """A backdrop that shows the direction it is seen in: nerfstudio's rays point where the pixels do."""
+    """Colours of the backdrop are directions, so each pixel tells whether nerfstudio's ray is right."""
     config = replace(TINY, pose_error=0)
     render_capture(tmp_path, config)
     parser = NerfstudioDataParserConfig(
@@ -123,7 +123,7 @@ def test_values_out_of_range_are_users_errors(wrong):
 
 
 def test_version_is_raised_when_the_capture_changes(folder):
-    """The cache would go on serving an old one. After a change: raise CAPTURE_VERSION, mend these numbers."""
+    """A cache would keep the old capture. After a change, raise CAPTURE_VERSION and mend the numbers here."""
     pictures = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "images").iterdir())])
     assert CAPTURE_VERSION == 1
     np.testing.assert_allclose(pictures.mean(axis=(0, 1, 2)), [108.95, 103.23, 90.87], atol=0.3)

@@ -64,7 +64,7 @@ def test_errors_have_the_size_that_was_asked_for(error):
     shifts = np.linalg.norm((wrong - true)[:, :3, 3], axis=1)
     assert np.sqrt(np.mean(angles**2)) == pytest.approx(error, rel=0.03)
     assert np.sqrt(np.mean(shifts**2)) == pytest.approx(error / 100 * EXTENT, rel=0.03)
-    np.testing.assert_allclose((wrong - true)[:, :3, 3].mean(axis=0), 0, atol=0.003 * error)  # no bias
+    np.testing.assert_allclose((wrong - true)[:, :3, 3].mean(axis=0), 0, atol=0.003 * error)  # without bias
 
 
 def test_no_error_gives_the_true_poses_and_errors_are_the_same_at_each_call():

@@ -70,7 +70,7 @@ def test_config_survives_yaml(config):
     text = yaml.dump(config)
     back = yaml.load(text, Loader=yaml.Loader)
     assert back == config
-    assert back.data is None  # so ns-eval on another machine renders the scene there
+    assert back.data is None  # the path is not saved: on another machine ns-eval renders the scene there
     assert back.setup().get_dataparser_outputs("test").image_filenames
 
 
@@ -100,7 +100,7 @@ def test_wrong_size_is_a_users_error(config):
 
 @pytest.mark.slow
 def test_registered_and_quick_to_import():
-    """Every ns-* command imports the module at its start: it must not pull in Open3D or the like."""
+    """Every ns-* command imports the module at its start, so it must not import Open3D or the like."""
     code = (
         "import sys, nerfstudio.plugins.registry_dataparser\n"
         "from nerfstudio.data.dataparsers import blender_dataparser, nerfstudio_dataparser\n"

@@ -1,4 +1,4 @@
-"""The pictures against the geometry, by ways that share no code with the renderer's ray caster."""
+"""The pictures agree with the geometry, by methods that share no code with the renderer."""
 
 import builtins
 
@@ -96,7 +96,7 @@ def test_a_known_point_appears_at_its_pixel(tmp_path):
     checked = 0
     for index in range(len(parsed.image_filenames)):
         origins, directions = _rays(parsed, index)
-        if origins[0, 0, 2] < 2.0:  # too low to see the top
+        if origins[0, 0, 2] < 2.0:  # this camera is too low to see the top
             continue
         towards = POST - origins
         along = np.einsum("hwc,hwc->hw", towards, directions)
@@ -117,7 +117,7 @@ def test_a_pixel_is_the_mean_over_its_area_with_straight_alpha():
     fine = shared_renderer().render(pose, 64, CAMERA_ANGLE_X, samples=1)
     alpha = fine[..., 3]
     assert set(np.unique(alpha)) == {0.0, 1.0}
-    mean = fine.reshape(16, 4, 16, 4, 4).mean(axis=(1, 3))  # of colours times alpha, since alpha is 0 or 1
+    mean = fine.reshape(16, 4, 16, 4, 4).mean(axis=(1, 3))  # colours times alpha, which is 0 or 1
     np.testing.assert_allclose(coarse[..., 3], mean[..., 3])
     # The sun's soft edge is sampled in another order, so shadows differ a little.
     edge = (mean[..., 3] > 0) & (mean[..., 3] < 1)
@@ -160,7 +160,7 @@ def test_two_renderers_agree_to_the_bit():
 
 
 def test_scene_version_is_raised_when_the_scene_changes():
-    """The cache would go on serving an old scene. After a change: raise SCENE_VERSION, mend these numbers."""
+    """A cache would keep the old scene. After a change, raise SCENE_VERSION and mend the numbers here."""
     image = shared_renderer().render(camera_poses(1, (0.5, 0.5))[0, :3], 32, CAMERA_ANGLE_X, samples=3)
     image[..., :3] *= image[..., 3:]
     mean = image.mean(axis=(0, 1))
@@ -203,7 +203,7 @@ def test_held_out_cameras_are_not_training_cameras():
     train, rest = config.poses("train"), np.concatenate([config.poses("val"), config.poses("test")])
     gaps = np.linalg.norm(train[:, None, :3, 3] - rest[None, :, :3, 3], axis=-1)
     assert gaps.min() > 0.05
-    assert gaps.min(axis=0).max() < 1.2  # and none is far from all of them
+    assert gaps.min(axis=0).max() < 1.2  # every direction has a camera near
 
 
 def test_parser_sees_what_was_written(parsed):

@@ -27,11 +27,11 @@ def test_mesh_is_closed_and_faces_outward(shape):
     mesh = shape.mesh()
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     directed = {tuple(edge) for edge in edges.tolist()}
-    assert len(directed) == len(edges)  # no edge twice in one direction
-    assert directed == {(b, a) for a, b in directed}  # and each has its opposite: watertight, one orientation
+    assert len(directed) == len(edges)  # no edge is used twice in one direction
+    assert directed == {(b, a) for a, b in directed}  # each edge has its opposite: the mesh is watertight
     a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
     across = np.cross(b - a, c - a)
-    assert np.linalg.norm(across, axis=1).min() > 1e-7  # no face without area
+    assert np.linalg.norm(across, axis=1).min() > 1e-7  # every face has an area
     assert (np.einsum("ij,ij->i", across, shape.normal((a + b + c) / 3)) > 0).all()
 
 

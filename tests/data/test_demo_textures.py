@@ -33,9 +33,9 @@ def test_text_is_read_from_left_to_right_with_its_top_up():
     bitmap = text_bitmap("LT")
     assert bitmap.shape == (7, 12)
     assert bitmap[:, 0].all()  # L's stem on the left
-    assert bitmap[6, :5].all()  # and its foot below
+    assert bitmap[6, :5].all()  # L's foot below
     assert bitmap[0, 6:11].all()  # T's bar on top
-    assert not bitmap[:, [5, 11]].any()  # gaps
+    assert not bitmap[:, [5, 11]].any()  # the gaps between letters
 
 
 def test_unknown_letter_is_an_error():

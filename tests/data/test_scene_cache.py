@@ -91,7 +91,7 @@ def test_it_appears_by_one_rename(tmp_path):
         inodes.append(folder.stat().st_ino)
 
     folder = ensure_cached(NAME, spy, tmp_path)
-    assert made[0].parent == tmp_path  # beside it, so on the same disk
+    assert made[0].parent == tmp_path  # a rename needs the same disk
     assert made[0] != folder
     assert folder.stat().st_ino == inodes[0]  # the same folder, not a copy
 

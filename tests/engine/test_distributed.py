@@ -1,6 +1,6 @@
 """Two processes under nerfstudio's DDP train what one trains on the joined batch, and never wait in vain.
 
-nerfstudio launches processes on CUDA only; here the same pipelines and trainers run on the CPU, with gloo.
+nerfstudio launches several processes on CUDA only. Here its pipelines and trainers run on the CPU, by gloo.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class OnACPU(DistributedDataParallel):
 
 @contextlib.contextmanager
 def ddp_on_a_cpu() -> Iterator[None]:
-    """nerfstudio names a GPU when it wraps a model and when it waits; leave that out, and nothing else."""
+    """Make nerfstudio wrap models and wait without naming a GPU, as it otherwise does."""
     barrier = SimpleNamespace(barrier=lambda device_ids: dist.barrier())
     with (
         mock.patch.object(base_pipeline, "DDP", OnACPU),
@@ -104,7 +104,7 @@ def make(capture: Path, case: str, rank: int = 0, world_size: int = 1) -> BNPipe
 
 
 def joined_batch(step: int) -> tuple[RayBundle, dict[str, Tensor]]:
-    """The batch of a step, of colours that nothing has fitted."""
+    """The whole batch of a step, with random colours."""
     image = torch.rand(RAYS, 3, generator=torch.Generator().manual_seed(step))
     return rays(RAYS, seed=step), {"image": image}
 
@@ -134,7 +134,7 @@ def train(pipeline: BNPipeline, rank: int = 0, world_size: int = 1) -> list[dict
 
 
 def evaluate(pipeline: BNPipeline) -> None:
-    """All that nerfstudio evaluates, and an image with the batch's own statistics, as a viewer may show."""
+    """Results of every evaluation of nerfstudio, and of an image with batch statistics, as in the viewer."""
     pipeline.get_eval_loss_dict(0)
     pipeline.get_eval_image_metrics_and_images(0)
     pipeline.get_average_eval_image_metrics(0)
@@ -176,7 +176,7 @@ def run_of(folder: str | Path, name: str) -> Path:
 
 
 def statistics_of_processes(pipeline: BNPipeline, rank: int) -> dict[str, Any]:
-    """What happens to statistics that are made exact, that one process changes, that only one evaluates."""
+    """Statistics after calibration, after a change by one process, and after an evaluation by one."""
     results: dict[str, Any] = {"rays per batch": len(pipeline.datamanager.next_train(0)[0])}
     step(pipeline)
     pipeline.calibrate()
@@ -236,7 +236,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(capture: Path, folder: Path) -> dict[str, list[dict[str, State]]]:
-    """Results of one process on the joined batches; what it started from is saved for the two."""
+    """Results of one process on the joined batches. Its first state is saved for the two processes."""
     results = {}
     torch.set_default_dtype(torch.float64)
     try:
@@ -266,10 +266,10 @@ def processes(alone: object, folder: Path, capture: Path) -> list[dict[str, Any]
 
 
 def close(actual: State, expected: State) -> None:
-    """Equal up to the order of sums over some thousand samples, through three steps.
+    """Make sure that states are equal, but for the order of sums over some thousand samples.
 
-    Everything is in double precision but densities and colours, which fields hand over in single precision:
-    now and then one is rounded to the other side. A term left out would be off by a part in a hundred.
+    Everything is in double precision but densities and colours, which fields return in single precision, so
+    that some are rounded differently. A missing term would change results by one per cent.
     """
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
@@ -296,7 +296,7 @@ def test_the_rays_of_a_batch_are_shared(processes: list[dict[str, Any]]) -> None
 
 @pytest.mark.parametrize("moment", ["calibrated", "drifted", "one evaluated"])
 def test_all_processes_have_the_same_statistics(moment: str, processes: list[dict[str, Any]]) -> None:
-    """Made exact by each on its own; after a step where one had others; after one alone has evaluated."""
+    """This holds after calibration, after a step before which they differed, and after one evaluated."""
     one, other = (process[moment] for process in processes)
     assert same_tensors(one, other)
     assert all(value.isfinite().all() for value in one.values())

@@ -1,4 +1,4 @@
-"""A lock that goes to who has waited longest."""
+"""A lock that goes to the thread that has waited longest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bn_field_plugin.engine.locks import FairLock
 
 
 def test_one_holder_at_a_time_and_everybody_in_turn() -> None:
-    """Loops that take it again and again alternate, where a common lock would starve one."""
+    """Loops that take the lock again and again alternate, where a common lock would starve some."""
     lock, turns, inside = FairLock(), [], []
     barrier = threading.Barrier(3)
 
@@ -32,7 +32,7 @@ def test_one_holder_at_a_time_and_everybody_in_turn() -> None:
         thread.join(20)
     assert len(turns) == 120
     longest_wait = max(len(set(turns[start : start + 6])) for start in range(10, 60))
-    assert longest_wait == 3  # nobody is left out of six turns
+    assert longest_wait == 3  # every thread has a turn among any six
     assert not lock.locked()
 
 
@@ -57,7 +57,7 @@ def test_turns_are_in_the_order_of_asking() -> None:
 
 
 def test_who_gives_up_waiting_holds_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Ctrl-C in the main thread does."""
+    """Ctrl-C ends waiting in this way."""
     lock = FairLock()
     lock.acquire()
 

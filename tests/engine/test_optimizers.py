@@ -62,7 +62,7 @@ def test_hidden_matrices_train_with_adam_as_all_else_does_where_asked() -> None:
     "config", [MuonOptimizerConfig(lr=0.1), MuonOptimizerConfig(lr=0.1, algorithm="adam"), AdamConfig(lr=0.1)]
 )
 def test_gradients_are_clipped_by_nerfstudio(config) -> None:
-    """`max_norm` reaches nerfstudio and not the optimizer, which would not know it."""
+    """nerfstudio gets `max_norm`. The optimizer must not, since torch's has no such option."""
     config.max_norm = 1e-3
     groups = parameters()
     optimizers = Optimizers(

@@ -73,7 +73,7 @@ def generators() -> tuple[object, ...]:
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_calibrated_statistics_are_those_of_training(norm: str, capture: Path) -> None:
-    """With them, a pass over the calibration rays gives what their own batch statistics would give."""
+    """A pass over the calibration rays gives the same with exact statistics and with batch statistics."""
     pipeline = tiny_pipeline(capture, norm=norm, rays_per_batch=96)
     train_steps(pipeline, 5)
     pipeline.calibrate()
@@ -131,7 +131,7 @@ def test_calibration_uses_at_least_as_many_rays_as_the_option_says(capture: Path
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_calibration_leaves_everything_else_as_it_was(norm: str, training: bool, capture: Path) -> None:
-    """Random numbers of training, parameters, and the mode that the viewer or evaluation has set."""
+    """Unchanged are training's random numbers, the parameters, and the mode that others have set."""
     pipeline = tiny_pipeline(capture, norm=norm)
     train_steps(pipeline, 2)
     pipeline.train(training)
@@ -160,7 +160,7 @@ def test_statistics_that_are_exact_already_are_not_computed_again(capture: Path)
 
 
 def test_viewer_and_evaluation_in_between_do_not_change_training(capture: Path) -> None:
-    """The same parameters, bit for bit, as training that is never looked at."""
+    """The parameters are bit for bit those of training without viewer and evaluation."""
     alone, watched = tiny_pipeline(capture), tiny_pipeline(capture)
     train_steps(alone, 3, seed=3)
     torch.manual_seed(3)
@@ -168,7 +168,7 @@ def test_viewer_and_evaluation_in_between_do_not_change_training(capture: Path) 
     for _ in range(3):
         train_steps(watched, 1)
         moving = statistics(watched.model)
-        watched.model.eval()  # as the viewer's thread does, between two steps
+        watched.model.eval()  # the viewer's thread does this between two steps
         with torch.no_grad():
             watched.model.get_outputs_for_camera(cameras[0:1])
         watched.model.train()
@@ -259,7 +259,7 @@ def test_a_checkpoint_holds_exact_statistics_and_nothing_but_plain_values(
     trainer.pipeline.calibrate = spy  # type: ignore[method-assign]
     trainer.train()
     path = trainer.checkpoint_dir / checkpoint_name(3)
-    saved = torch.load(path, weights_only=True)  # refuses numpy scalars and pickled code
+    saved = torch.load(path, weights_only=True)  # weights_only refuses numpy scalars and pickled code
     found = {k.removeprefix("_model."): v for k, v in saved["pipeline"].items() if ".norm." in k}
     kept = {k: v for k, v in found.items() if k in moving[0]}
     assert not same_tensors(kept, moving[0])
@@ -289,7 +289,7 @@ def test_every_norm_trains_saves_and_resumes(norm: str, capture: Path, tmp_path:
 
 
 def test_cameras_that_all_look_away_train_without_error_or_effect(capture: Path, tmp_path: Path) -> None:
-    """No sample is inside the box: nothing to normalise, to calibrate over or to learn from."""
+    """No sample is inside the box, so there is nothing to normalise or to learn."""
     folder = shutil.copytree(capture, tmp_path / "away")
     for path in folder.glob("transforms_*.json"):
         meta = json.loads(path.read_text())
@@ -353,7 +353,7 @@ def test_a_checkpoint_of_another_norm_is_refused(trained: str, loaded: str) -> N
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_a_checkpoint_without_statistics_is_refused(norm: str) -> None:
-    """nerfstudio would silently keep fresh statistics and render nonsense."""
+    """nerfstudio would keep the statistics of a new network, and render nonsense without a word."""
     expected = tiny_model(norm=norm).state_dict()
     buffers = [name for name, _ in tiny_model(norm=norm).named_buffers() if ".norm." in name]
     for lost in (buffers, buffers[:1], [b for b in buffers if "tracked" in b]):
@@ -415,7 +415,7 @@ def test_scenes_are_bounded_where_the_data_says_so(
 
 @pytest.mark.parametrize(("mode", "split"), [("val", "val"), ("test", "test")])
 def test_a_missing_split_is_told(mode: str, split: str, capture: Path, tmp_path: Path) -> None:
-    """Training needs the validation views, ns-eval the test views, and neither the other's."""
+    """Training needs the validation views but no test views, and ns-eval the other way round."""
     folder = shutil.copytree(capture, tmp_path / "capture")
     (folder / f"transforms_{split}.json").unlink()
     config = tiny_pipeline_config(folder)
@@ -433,7 +433,7 @@ def test_missing_data_is_told(mode: str, tmp_path: Path) -> None:
 
 
 def test_batches_of_few_rays_are_joined_for_exact_statistics(capture: Path) -> None:
-    """With 4 rays a batch, calibration took 2,048 passes for each norm."""
+    """Without joining, batches of 4 rays made calibration take 2,048 passes for each norm."""
     pipeline = tiny_pipeline(capture, rays_per_batch=4, calibration_rays=200)
     batches = pipeline.exact_rays()
     assert [len(rays) for rays in batches] == [200]

@@ -1,4 +1,4 @@
-"""Pixels come from where masks leave some: for one image, for several, and where they leave few."""
+"""Pixels are drawn where masks allow it: for one image, for several, and where few are left."""
 
 import pytest
 import torch

@@ -82,7 +82,7 @@ def test_launches_that_work(
 
 
 def test_ns_trains_first_step_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before nerfstudio saves a config or launches anything."""
+    """The line comes before nerfstudio saves a config or starts a process."""
     config = BNTrainerConfig(
         output_dir=tmp_path,
         method_name="tiny",

@@ -32,7 +32,7 @@ def schedule(
 
 
 def rates(config: CosineDecayConfig, steps: int) -> list[float]:
-    """Learning rate that each training step uses."""
+    """The learning rate of each training step."""
     optimizer = an_optimizer()
     scheduler = config.setup().get_scheduler(optimizer, lr_init=0.1)
     used = []
@@ -86,7 +86,7 @@ def test_exponential_equals_that_of_nerfstudio() -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_a_resumed_run_keeps_the_schedule_it_began_with(config) -> None:
-    """Through a file that `torch.load` reads with weights only, whatever the new run's options are."""
+    """The state goes through a file that `torch.load` reads with weights only; new options do not matter."""
     whole = rates(schedule(config, 4, 0.1, 20), 24)
     optimizer = an_optimizer()
     scheduler = schedule(config, 4, 0.1, 20).setup().get_scheduler(optimizer, lr_init=0.1)

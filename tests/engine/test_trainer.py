@@ -64,7 +64,7 @@ def test_only_the_latest_is_kept_if_so_asked(tmp_path: Path) -> None:
 
 
 def test_resumed_run_equals_one_that_was_never_stopped(tmp_path: Path) -> None:
-    """Weights, optimizer states and learning rates, over the warmup and the decay."""
+    """Equal are weights, optimizer states and learning rates, during the warm-up and the decay."""
     whole = run(config(tmp_path / "whole", steps=12))
     first = run(
         config(tmp_path / "first", steps=12, pipeline=TinyPipelineConfig(), save_only_latest_checkpoint=False)

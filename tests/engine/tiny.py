@@ -3,7 +3,7 @@
 `python -m tests.engine.tiny OUTPUT_DIR STEPS SECONDS_PER_STEP` trains it as a process of its own.
 """
 
-# No `from __future__ import annotations`: as in the configs under test.
+# No `from __future__ import annotations`: tyro reads the evaluated types of the configs.
 import sys
 import time
 from dataclasses import dataclass, field

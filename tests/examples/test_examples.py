@@ -15,7 +15,7 @@ from tests.captures import write_blender_capture
 from tests.scenes import train_steps
 
 LINES = 60
-"""Lines that an example has at most, blank ones apart."""
+"""Most lines that an example may have, without blank ones."""
 
 
 def run_example(repository: Path, name: str, *options: str) -> str:
@@ -27,7 +27,7 @@ def run_example(repository: Path, name: str, *options: str) -> str:
 
 
 def numbers(text: str, pattern: str) -> list[float]:
-    """The numbers that a pattern's group finds."""
+    """All numbers that a pattern's group finds in a text."""
     return [float(found) for found in re.findall(pattern, text)]
 
 

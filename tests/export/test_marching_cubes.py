@@ -54,7 +54,7 @@ def test_the_mesh_of_a_ball_is_a_sphere(where: Box) -> None:
     mesh = density_mesh(Ball(), where, resolution=48, threshold=THRESHOLD)
     cell = float((where[1] - where[0]).max()) / 47
     radii = np.linalg.norm(mesh.vertices - CENTER.numpy(), axis=1)
-    # The density is linear in the radius: only the chords of the cells are off, by cell^2 / radius.
+    # The density is linear in the radius, so the only errors are those of chords: cell^2 / radius.
     assert np.abs(radii - RADIUS).max() < cell**2 / RADIUS
     assert mesh.is_watertight
     assert mesh.is_winding_consistent
@@ -131,7 +131,7 @@ def test_points_go_through_the_field_in_parts(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_a_mesh_is_read_with_running_statistics_that_stay(norm: str) -> None:
-    """Also of a field in training mode: a slab's own statistics would bend the surface."""
+    """This holds in training mode too, where the statistics of a part of the grid would bend the surface."""
     meshes = []
     for training in (True, False):
         field = tiny_field(norm).train(training)
@@ -163,7 +163,7 @@ def test_the_field_that_renders_is_the_one_exported() -> None:
 
 
 def ball_of_distances() -> BNSDFField:
-    """The sphere of radius 0.75 that training starts from; density 10 lies within 1e-3 of it."""
+    """A model whose distance is that of a sphere of radius 0.75, as training begins."""
     return BNSDFField(BNSDFFieldConfig(width=8, depth=1, geo_feat_dim=2, head_width=8), BOX).eval()
 
 
@@ -191,7 +191,7 @@ def test_the_field_of_signed_distances_serves_if_it_has_a_density() -> None:
 
 
 def test_the_worlds_coordinates_keep_their_digits() -> None:
-    """As those of a survey: millimetres beside millions of metres, which 32 bits do not hold."""
+    """A survey has millimetres in coordinates of millions of metres, which 32 bits do not hold."""
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0].numpy()
     world = np.array([500_000.25, 4_000_000.5, 120.0]) + np.random.default_rng(0).random((50, 3))
     transform = np.concatenate([turn, -turn @ world.mean(axis=0)[:, None]], axis=1)

@@ -16,7 +16,7 @@ def padded(size: int) -> int:
 
 
 def half_product(h: Tensor, matrix: Tensor) -> Tensor:
-    """Product as tensor cores add it up: sixteen terms at a time, the sum rounded to half after each."""
+    """A product as tensor cores compute it: after each sixteen terms the sum is rounded to half."""
     total = h.new_zeros(h.shape[0], matrix.shape[0])
     for start in range(0, h.shape[1], ALIGNMENT):
         block = slice(start, start + ALIGNMENT)
@@ -27,7 +27,7 @@ def half_product(h: Tensor, matrix: Tensor) -> Tensor:
 class Network(nn.Module):
     """Parameters lie matrix after matrix, rows first: [width, inputs], [width, width]..., [outputs, width].
 
-    Inputs are padded to multiples of 16 with ones, as the library pads them, and outputs with whatever.
+    As in the library, inputs are padded to multiples of 16 with ones, and padded outputs have no meaning.
     """
 
     def __init__(

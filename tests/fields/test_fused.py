@@ -1,4 +1,4 @@
-"""The fused kernel evaluates what fits, agrees with torch, and gives way where it fails."""
+"""The fused kernel evaluates networks that fit it, agrees with torch, and leaves the rest to torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.scenes import rays, tiny_field, tiny_model
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The stand-in, on the CPU."""
+    """The stand-in for the library, on the CPU."""
     monkeypatch.setattr(tcnn, "DEVICE_TYPE", "cpu")
     monkeypatch.setattr(fused, "load_tinycudann", lambda: fake_tinycudann)
     return fake_tinycudann
@@ -138,7 +138,7 @@ def test_without_the_library_nothing_changes(monkeypatch: pytest.MonkeyPatch, ca
 def test_flat_parameters_give_the_network(
     out_dim: int, width: int, depth: int, frequencies: int, norm: str, placement: str
 ) -> None:
-    """In the library's layout and half precision: an order or a padding gone wrong is off by its all."""
+    """Parameters are in the library's layout; with a wrong order or padding, outputs would be far off."""
     mlp = network(
         out_dim=out_dim,
         width=width,
@@ -182,7 +182,7 @@ def test_chunks_do_not_change_a_value(library: Any) -> None:
 
 @pytest.mark.parametrize("change", ["weights", "statistics", "other statistics", "loaded"])
 def test_new_weights_and_statistics_are_taken_over(change: str, library: Any) -> None:
-    """Between two renders of the viewer, training goes on."""
+    """Training goes on between two pictures of the viewer, so weights must be read again."""
     mlp = network()
     use_fused_inference(mlp)
     x = points()
@@ -257,7 +257,7 @@ def test_it_leaves_no_trace_in_state_parameters_and_copies(library: Any) -> None
 
 
 class Wrong(fake_tinycudann.Network):
-    """Off by a fiftieth."""
+    """A kernel whose outputs are wrong by a fiftieth."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) * 1.02
@@ -319,7 +319,7 @@ def test_a_failure_after_the_check_gives_way_too(
 
 @pytest.mark.parametrize("scale", [1e4, 1e8])
 def test_numbers_beyond_half_precision_give_way(scale: float, library: Any, capsys: Any) -> None:
-    """With 1e4 the outputs are infinite in half; with 1e8 the parameters are."""
+    """Weights of 1e4 make outputs infinite in half precision, and those of 1e8 are infinite themselves."""
     mlp = network(norm="none")
     for layer in mlp.hidden_layers:
         layer.linear.weight.mul_(scale ** (1 / 3))
@@ -333,7 +333,7 @@ def test_numbers_beyond_half_precision_give_way(scale: float, library: Any, caps
 
 
 def test_activations_near_the_limit_give_way_though_they_are_right(library: Any, capsys: Any) -> None:
-    """The samples that are checked are not all there will be."""
+    """Later samples may exceed the limit, though those that are checked do not."""
     mlp = network(norm="none", depth=1, width=16)
     mlp.layers[0].linear.bias.fill_(9000)
     mlp.output.weight.mul_(1e-4)
@@ -343,7 +343,7 @@ def test_activations_near_the_limit_give_way_though_they_are_right(library: Any,
 
 
 def test_an_interrupt_of_the_viewer_passes_through(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It interrupts renders by an exception, which must not count as a failure."""
+    """The viewer interrupts pictures by an exception, which must not count as a failure of the kernel."""
     mlp = network()
     use_fused_inference(mlp)
 
@@ -380,7 +380,7 @@ def test_a_field_renders_the_same_through_the_kernel(library: Any) -> None:
 
 
 def test_normals_are_torchs(library: Any) -> None:
-    """The kernel is not asked for derivatives."""
+    """Normals are derivatives, which the kernel does not give."""
     field = tiny_field().eval()
     positions = points(50)
     expected = field.normals(positions)

@@ -69,7 +69,7 @@ def test_without_norm_it_is_nerfactos_field(training: bool, unbounded: bool) -> 
 
 @pytest.mark.parametrize("norm", NORMED)
 def test_samples_outside_are_empty_and_unseen(norm: NormName) -> None:
-    """The same statistics and the same values inside with and without samples outside."""
+    """Samples outside change neither the statistics nor the values inside."""
     one, other = field(norm).train(), field(norm).train()
     inside, outside = points(30), points(30, seed=1) + 4
     mixed = torch.cat([inside, outside])[None]
@@ -82,7 +82,7 @@ def test_samples_outside_are_empty_and_unseen(norm: NormName) -> None:
 
 @pytest.mark.parametrize("norm", NORMED)
 def test_normals_are_those_of_the_frozen_density(norm: NormName) -> None:
-    """Oracle: finite differences in evaluation, point by point: a batch's company is no matter."""
+    """Oracle: finite differences in evaluation, of one point at a time, where no other point has a part."""
     made = field(norm).train()
     where = points(6)
     normals = made(samples_at(where[None]), compute_normals=True)[FieldHeadNames.NORMALS][0]

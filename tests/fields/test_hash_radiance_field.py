@@ -58,7 +58,7 @@ def test_normals_are_those_of_the_frozen_density(unbounded: bool) -> None:
             dim=-1,
         )
     cosine = torch.nn.functional.cosine_similarity(-slopes, normals, dim=-1)
-    assert cosine.median() > 0.999  # a cell's border may lie between
+    assert cosine.median() > 0.999  # differences across a cell's border are no derivatives
 
 
 def test_sizes_of_nerfactos_grid_are_taken_over() -> None:

@@ -68,7 +68,7 @@ def test_the_contraction_of_gaussians_is_nerfstudios() -> None:
     cones = frustums(200, spread=1.5)
     blob = cones.get_gaussian_blob()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it calls functions of torch that are to go
+        warnings.simplefilter("ignore")  # nerfstudio calls functions that torch deprecates
         expected = SceneContraction()(Gaussians(blob.mean, blob.cov))
     norms = blob.mean.norm(dim=-1)
     assert (norms < 1).any() and (norms > 4).any()
@@ -88,7 +88,7 @@ def test_a_gaussian_at_the_origin_is_not_contracted() -> None:
 
 @pytest.mark.parametrize("unbounded", [False, True])
 def test_samples_without_extent_are_cells_of_a_fixed_size(unbounded: bool) -> None:
-    """Grids and exports ask at points, at no distance from a camera, where Gaussians are 0 / 0."""
+    """Grids and exports ask at points, without a camera, where the formula of a Gaussian is 0 / 0."""
     field = tiny_mip_field(unbounded=unbounded).eval()
     points = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     samples = samples_at(points)
@@ -123,7 +123,7 @@ def test_frustums_outside_the_box_change_no_statistics(norm: NormName) -> None:
 
 @pytest.mark.parametrize("unbounded", [False, True])
 def test_normals_point_against_the_gradient_of_the_density(unbounded: bool) -> None:
-    """Oracle: central differences in double precision; statistics frozen, also in training."""
+    """Oracle: central differences in double precision. Statistics are frozen, in training too."""
     field = tiny_mip_field(unbounded=unbounded).double().train()
     points = (torch.rand(10, 3, generator=torch.Generator().manual_seed(2)) - 0.5).double()
     before = statistics(field)

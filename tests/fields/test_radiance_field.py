@@ -60,7 +60,7 @@ def test_without_a_box_all_of_space_has_density() -> None:
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_samples_outside_the_box_change_no_statistics(norm: str) -> None:
-    """Neither their values nor their number: the same statistics as without them, bit for bit."""
+    """Statistics are bit for bit those without these samples, whatever their values and number."""
     inside, outside = points(32), points(40, seed=1) + 5
     alone, mixed = tiny_field(norm), tiny_field(norm)
     alone(samples_at(inside, directions(32)))
@@ -89,7 +89,7 @@ def test_a_batch_wholly_outside_trains_without_error_and_changes_no_statistics(n
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_passes_without_gradients_or_in_evaluation_change_no_statistics(norm: str) -> None:
-    """As nerfstudio's density functions, occupancy grids, viewer and exports make them."""
+    """nerfstudio's density functions, occupancy grids, viewer and exports make such passes."""
     field = tiny_field(norm)
     before = statistics(field)
     reference = tiny_field(norm).eval()(samples_at(points(16)))
@@ -127,7 +127,7 @@ def test_normals_are_those_of_the_evaluated_density(norm: str, training: bool) -
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_a_normal_does_not_depend_on_the_other_samples(norm: str) -> None:
-    """Through the batch's own statistics, the gradient of one sample would leak into another's normal."""
+    """With batch statistics, the gradient of one sample would be a part of another's normal."""
     field = tiny_field(norm).double()
     where = points(12).double()
     before = statistics(field)

@@ -1,4 +1,4 @@
-"""Signed distances: the sphere of the start, normals that are each sample's own, an empty outside."""
+"""Signed distances: a sphere at the start, a normal for each sample alone, and nothing outside."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_sphere_lies_in_the_middle_of_any_box() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_all_layers_learn_from_the_start_on(norm: NormName) -> None:
-    """Colours reach the trunk's layers, though the zeros of its last one hide them from the distance."""
+    """Colours train the trunk at the start, when the last layer's zeros stop the distance's gradient."""
     made = field(norm, start=True).train()
     outputs = made(samples_at(points(60)), return_alphas=True)
     (outputs[FieldHeadNames.RGB].square().mean() + outputs[FieldHeadNames.ALPHA].mean()).backward()
@@ -114,7 +114,7 @@ def test_training_normals_are_those_of_evaluation_with_the_batchs_statistics(nor
 
 
 def test_a_training_normal_does_not_ask_what_the_others_distances_are() -> None:
-    """Brute force: the Jacobian of all distances with the statistics held, sample by sample."""
+    """Oracle: the Jacobian of all distances with fixed statistics, one sample after the other."""
     made, where = field("batch").train(), points(12)
     gradient = made(samples_at(where))[FieldHeadNames.GRADIENT].detach()
     calibrate(made.trunk, [made.scaled(where)])
@@ -140,7 +140,7 @@ def test_normals_are_wrong_without_the_guard(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_opacity_is_neuss() -> None:
-    """Eq. 13 of the paper: the drop of the sigmoid between a section's ends, relative to its start."""
+    """Equation 13 of NeuS: how much the sigmoid falls over a section, relative to its start."""
     made = field("none", start=True).eval()
     where = torch.tensor([[0.8, 0.0, 0.0]], dtype=torch.float64)
     samples = samples_at(where, torch.tensor([[-1.0, 0.0, 0.0]], dtype=torch.float64))

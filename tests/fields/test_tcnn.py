@@ -1,4 +1,4 @@
-"""tiny-cuda-nn present, absent, or built for something else: never the end of a command, at most one line."""
+"""Whether tiny-cuda-nn works: if it is absent or broken, a command prints one line at most and goes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fields import fake_tinycudann
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    """The library is looked for once a process."""
+    """Forget what was found, since the library is looked for once in a process."""
     tcnn.load_tinycudann.cache_clear()
     yield
     tcnn.load_tinycudann.cache_clear()
@@ -91,7 +91,7 @@ def test_a_library_that_does_not_load_is_told_once(
 
 
 class WithoutKernel(nn.Module):
-    """Loads, and fails at the first call."""
+    """A library that loads, and fails at the first call."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class WithoutKernel(nn.Module):
 
 
 class Wild(nn.Module):
-    """Gives no numbers."""
+    """A library whose results are not finite."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the methods of a family share, and what alone sets them apart."""
+"""Methods of a family share all settings but those that set them apart."""
 
 import dataclasses
 

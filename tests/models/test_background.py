@@ -1,4 +1,4 @@
-"""Colours without the background: what was blended is taken out again."""
+"""Colours without the background are those before blending."""
 
 import pytest
 import torch

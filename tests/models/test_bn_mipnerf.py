@@ -44,7 +44,7 @@ def loss_of(model: BNMipNeRFModel, num: int = 40) -> torch.Tensor:
 
 
 def inputs_of(module: nn.Module) -> list[Any]:
-    """What a module is called with from now on."""
+    """Record the inputs of a module's calls from now on."""
     seen: list[Any] = []
     module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     return seen
@@ -52,7 +52,7 @@ def inputs_of(module: nn.Module) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> BNPipeline:
-    """A few steps of training behind it, with statistics that lag."""
+    """A pipeline after some steps of training, whose running statistics lag."""
     folder = tmp_path_factory.mktemp("mipnerf") / "blender"
     write_blender_capture(folder, image_size=16, num_train=4, num_val=2, num_test=2)
     config = tiny_pipeline_config(folder)
@@ -86,7 +86,7 @@ def test_outputs_have_the_names_that_nerfstudio_reads(norm: NormName, scene: str
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_each_pass_has_the_statistics_of_its_own_samples(norm: NormName) -> None:
-    """Oracle: the first norm of each pass moves towards the moments of what this pass was given."""
+    """Oracle: each pass moves its first norm's statistics towards the moments of its own inputs."""
     model = tiny_mip(norm=norm).train()
     fields = (model.field_coarse, model.field_fine)
     seen = [inputs_of(field.trunk) for field in fields]
@@ -102,7 +102,7 @@ def test_each_pass_has_the_statistics_of_its_own_samples(norm: NormName) -> None
 
 @pytest.mark.parametrize("norm", ["none", *NORMED])
 def test_there_is_one_network(norm: NormName) -> None:
-    """In optimizers each parameter stands once; Muon gets hidden matrices alone."""
+    """Optimizers have each parameter once, and Muon has hidden matrices alone."""
     model = tiny_mip(norm=norm)
     coarse, fine = model.field_coarse, model.field_fine
     assert all(a is b for a, b in zip(coarse.parameters(), fine.parameters(), strict=True))
@@ -132,7 +132,7 @@ def test_a_checkpoint_holds_the_weights_once_and_both_sets_of_statistics() -> No
 
 
 def test_both_sets_are_exact_after_calibration(pipeline: BNPipeline) -> None:
-    """All calibration rays in one pass give what that pass's own batch statistics would give."""
+    """With all calibration rays in one pass, exact statistics and batch statistics give the same."""
     model = pipeline.model
     for sampler in (model.sampler_coarse, model.sampler_fine):
         sampler.train_stratified = False
@@ -162,7 +162,7 @@ def test_pixels_do_not_depend_on_the_chunks(pipeline: BNPipeline) -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "global"])
 def test_each_pass_folds_its_own_statistics(norm: NormName) -> None:
-    """Without gradients norms are folded into the weights that both passes share."""
+    """Evaluation folds norms into weights. The passes share weights and have different norms."""
     model = tiny_mip(norm=norm).eval()
     coarse, fine = (fold_norm(field.trunk) for field in (model.field_coarse, model.field_fine))
     assert not torch.allclose(coarse.layers[0].linear.weight, fine.layers[0].linear.weight, rtol=0.01)

@@ -1,4 +1,4 @@
-"""The coarse-to-fine model: what nerfstudio reads of it, and which samples its norms see."""
+"""The coarse-to-fine model: outputs that nerfstudio reads, and samples that its norms see."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def training_loss(model: BNNeRFModel, bundle: RayBundle) -> Tensor:
 
 
 def inputs_of(module: nn.Module) -> list[Any]:
-    """What a module is called with from now on."""
+    """Record the inputs of a module's calls from now on."""
     seen: list[Any] = []
     module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     return seen
@@ -60,7 +60,7 @@ def test_outputs_have_the_names_that_nerfstudio_reads(norm: str, scene: str) -> 
 
 
 def test_normals_lie_between_0_and_1_as_exports_assert() -> None:
-    """Exactly: nerfstudio's point cloud stops at 1.0000001."""
+    """The bounds are exact, because nerfstudio's point cloud refuses 1.0000001."""
     normals = tiny_model().eval()(rays(2000))["normals"]
     assert normals.min() >= 0
     assert normals.max() <= 1
@@ -77,7 +77,7 @@ def test_images_come_without_normals_unless_asked_for() -> None:
 
 
 def test_an_interrupted_render_forgets_that_normals_were_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The viewer interrupts renders by an exception."""
+    """The viewer interrupts a render by an exception, which must not leave the setting behind."""
     model = tiny_model().eval()
 
     def interrupt(_: RayBundle) -> None:
@@ -91,7 +91,7 @@ def test_an_interrupted_render_forgets_that_normals_were_not_wanted(monkeypatch:
 
 
 def test_the_background_suits_the_scene_unless_chosen() -> None:
-    """White behind objects, as Blender data has it; what is seen last behind a capture."""
+    """It is white behind objects, as in Blender data, and the last sample's colour behind a capture."""
     for scene, expected in (("bounded", "white"), ("unbounded", "last_sample")):
         assert tiny_model(scene=scene).renderer_rgb.background_color == expected
         assert tiny_model(scene=scene, background_color="black").renderer_rgb.background_color == "black"
@@ -119,7 +119,7 @@ def test_the_fine_field_sees_the_coarse_samples_if_asked_to() -> None:
 
 
 def test_a_call_of_32768_rays_goes_through_the_field_in_chunks() -> None:
-    """As ns-export makes it, which would need hundreds of megabytes a layer at once."""
+    """ns-export makes such calls, for which each layer would need hundreds of megabytes."""
     model = tiny_model(eval_num_rays_per_chunk=5000).eval()
     seen = inputs_of(model.field_fine)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_a_call_of_32768_rays_goes_through_the_field_in_chunks() -> None:
 
 
 def test_training_batches_are_never_split() -> None:
-    """A chunk of a training batch would be normalised with the statistics of that chunk."""
+    """Each chunk would be normalised with its own statistics, and not with those of the batch."""
     model = tiny_model(eval_num_rays_per_chunk=10).train()
     seen = inputs_of(model.field_fine)
     model(rays(50))
@@ -144,7 +144,7 @@ def test_training_batches_are_never_split() -> None:
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_coarse_and_fine_fields_have_statistics_of_their_own(norm: str) -> None:
-    """Oracle: each first norm moves towards the moments of what its own field was given."""
+    """Oracle: each field moves its first norm's statistics towards the moments of its own inputs."""
     model = tiny_model(norm=norm).train()
     fields = (model.field_coarse, model.field_fine)
     modules = [set(running_norms(field)) for field in fields]
@@ -179,7 +179,7 @@ def test_only_training_passes_change_statistics(norm: str) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_rays_are_sampled_between_the_faces_of_the_box(training: bool) -> None:
-    """In evaluation too, where nerfstudio's own near-far planes begin at the camera."""
+    """This holds in evaluation too, where nerfstudio's own planes begin at the camera."""
     model = tiny_model().train(training)
     bundle = rays(40)
     model(bundle)
@@ -198,7 +198,7 @@ def test_unbounded_rays_go_from_the_camera_to_far_away(training: bool) -> None:
 
 
 def test_no_sample_outside_the_box_reaches_a_network() -> None:
-    """The planes of rays that miss give samples, all collapsed to nothing: they must not be normalised."""
+    """Rays that miss the box have samples without extent, which must not reach the norms."""
     model = tiny_model(reuse_coarse_samples=False).train()
     seen = [inputs_of(m) for m in model.modules() if isinstance(m, CoordinateMLP)]
     hits, misses = rays(20), rays(20, toward=-1)
@@ -209,7 +209,7 @@ def test_no_sample_outside_the_box_reaches_a_network() -> None:
     model(both)
     for (points,) in seen:
         assert 20 * 8 * 0.9 <= len(points) <= 20 * 8
-    for (points,) in seen[::2]:  # the trunks; the others are heads
+    for (points,) in seen[::2]:  # every other one is a trunk, the rest are heads
         assert points.abs().max() <= 1
 
 
@@ -227,7 +227,7 @@ def test_a_step_on_rays_that_all_miss_changes_nothing(norm: str) -> None:
 
 
 def test_two_micro_batches_count_as_two_batches() -> None:
-    """Gradient accumulation: each micro-batch has its own statistics and moves the running ones."""
+    """In gradient accumulation, each micro-batch has its own statistics and moves the running ones."""
     model = tiny_model().train()
     before = statistics(model)
     for seed in (1, 2):
@@ -336,7 +336,7 @@ def test_the_opaque_part_over_the_background_is_the_picture(background: str) -> 
 
 @pytest.mark.parametrize("background", ["white", "black", "random", "last_sample"])
 def test_background_is_transparent_so_that_exports_leave_it_out(background: str) -> None:
-    """nerfstudio's own calls everything opaque where the background is a fixed colour."""
+    """nerfstudio's own function calls every pixel opaque where the background is a fixed colour."""
     model = tiny_model(background_color=background).eval()
     rgba = model.get_rgba_image(model(rays(10, toward=-1)))
     assert (rgba[:, 3] == 0).all()
@@ -360,7 +360,7 @@ def test_pictures_show_truth_and_rendering_side_by_side() -> None:
 def test_no_weights_of_lpips_are_in_the_state(
     norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """nerfstudio's methods carry 2.5 million of them, and need a network to be made."""
+    """nerfstudio's methods save 2.5 million of them, and have to download them first."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
 

@@ -116,7 +116,7 @@ def test_one_proposal_network_can_serve_all() -> None:
 
 
 def test_encodings_are_torchs_where_tinycudann_does_not_work() -> None:
-    """Here it is absent; `tests/fields/test_tcnn.py` has the other reasons."""
+    """The library is absent here; `tests/fields/test_tcnn.py` has the other cases."""
     if torch.cuda.is_available():
         pytest.skip("needs a machine without tiny-cuda-nn")
     made = model(implementation="tcnn")
@@ -125,7 +125,7 @@ def test_encodings_are_torchs_where_tinycudann_does_not_work() -> None:
 
 
 def test_the_fused_kernel_renders_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All networks fit: those with one hidden layer at their own width, the others at the next."""
+    """The kernel takes all networks: some at their own width, others at the next larger one."""
     monkeypatch.setattr(tcnn, "DEVICE_TYPE", "cpu")
     monkeypatch.setattr(fused, "load_tinycudann", lambda: fake_tinycudann)
     options = {"norm": "batch", "proposal_norm": "batch"}

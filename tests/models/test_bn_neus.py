@@ -18,7 +18,7 @@ from tests.scenes import BOX, rays, same_tensors, statistics
 
 
 def model(start: bool = False, **options: object) -> BNNeuSModel:
-    """A small model; `start` leaves it as training finds it."""
+    """A small model; with `start`, at the weights with which training begins."""
     settings = {
         "sdf_field": BNSDFFieldConfig(width=16, depth=2, geo_feat_dim=4, head_width=16, head_depth=1),
         "background_field": RadianceFieldConfig(
@@ -71,7 +71,7 @@ def test_it_trains_and_renders(norm: NormName, scene: str) -> None:
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_first_picture_is_a_sphere(norm: NormName) -> None:
-    """Depth, normals and opacity of rays that meet it and of rays that do not."""
+    """Depth, normals and opacity are a sphere's, for rays that meet it and for those that miss it."""
     start = model(start=True, norm=norm, num_samples=64, num_samples_importance=64).eval()
     with torch.no_grad():
         start.field.deviation_network.variance.fill_(0.6)  # a surface 1/400 thin
@@ -163,7 +163,7 @@ def test_only_training_with_gradients_moves_the_statistics_and_once_a_step(scene
 
 @pytest.mark.parametrize("scene", ["bounded", "unbounded"])
 def test_exact_statistics_belong_to_the_samples_that_training_took(scene: str) -> None:
-    """All layers see the samples that the running statistics of training gave, however rays are split."""
+    """However rays are split, calibration uses the samples that training's running statistics chose."""
     made, other = (model(scene=scene).train() for _ in range(2))
     bundle = rays(24)
 
@@ -192,7 +192,7 @@ def test_exact_statistics_belong_to_the_samples_that_training_took(scene: str) -
 
 
 def test_nerfstudios_marching_cubes_can_read_the_distance() -> None:
-    """Its command needs CUDA; this is what it does with the model, on a coarser grid."""
+    """nerfstudio's command needs CUDA. This test does with the model what it does, on a coarser grid."""
     made = model(start=True).eval()
     assert hasattr(made.config, "sdf_field")
     axis = torch.linspace(-1, 1, 64)

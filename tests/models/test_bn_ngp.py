@@ -25,7 +25,7 @@ def tiny_ngp(**options: Any) -> BNNGPModel:
 
 
 def follow(model: BNNGPModel, step: int = 0) -> None:
-    """What the trainer does before each step."""
+    """Call the callbacks that the trainer calls before each step."""
     (callback,) = model.get_training_callbacks(
         TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=None, trainer=None)  # type: ignore[arg-type]
     )
@@ -111,7 +111,7 @@ def test_a_picture_does_not_depend_on_how_its_rays_are_split(scene: str) -> None
 
 
 def test_pictures_and_training_see_the_same_light() -> None:
-    """In waves and without what is behind opaque matter, or all samples at once: within what is left out."""
+    """Pictures skip samples behind opaque matter and training does not: they differ by these alone."""
     model = tiny_ngp().eval()
     assert model.occupancy is not None
     bundle = rays(40)
@@ -188,7 +188,7 @@ def test_the_number_of_rays_goes_on_from_a_checkpoint() -> None:
 
 
 def test_pictures_with_alpha_train_on_random_colours_and_others_on_one() -> None:
-    """On a random colour a ray that sees nothing is right only if it is transparent."""
+    """Over random colours, a ray that sees nothing is right only if it is transparent."""
     model = tiny_ngp(background_color="auto").train()
     nothing = {"rgb": torch.zeros(50, 3), "accumulation": torch.zeros(50, 1)}
     clear = {"image": torch.zeros(50, 4)}

@@ -29,7 +29,7 @@ def collider(near: float = 0.05, far: float = 6.0) -> BoxCollider:
 
 
 def test_training_and_evaluation_sample_the_same_stretch() -> None:
-    """nerfstudio's own collider moves the near plane to 0 in evaluation: another distribution of samples."""
+    """nerfstudio's collider moves the near plane to 0 in evaluation, so samples are distributed otherwise."""
     ours = collider()
 
     def bundle_with_cameras_inside() -> RayBundle:
@@ -90,7 +90,7 @@ def test_images_of_rays_keep_their_shape() -> None:
 
 
 def test_planes_that_a_bundle_brings_are_kept() -> None:
-    """As the viewer's crop and the exports of textures set them."""
+    """The viewer's crop and the exports of textures set planes in this way."""
     given = rays(3)
     given.nears, given.fars = torch.zeros(3, 1), torch.ones(3, 1)
     found = collider()(given)

@@ -14,7 +14,7 @@ from bn_field_plugin.models.image_metrics import ImageMetrics
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub folder of torch, on a machine without a network."""
+    """An empty folder of torch's downloads, and no network to fill it."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("the network was used")
@@ -33,7 +33,7 @@ def images(size: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def write_random_weights(hub: Path) -> None:
-    """AlexNet's file with random filters, which show as well as trained ones that LPIPS is computed."""
+    """Write AlexNet's file with random filters, which are enough to test that LPIPS is computed."""
     torch.manual_seed(0)
     state = alexnet(weights=None).state_dict()
     for name, value in state.items():

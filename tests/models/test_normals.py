@@ -1,4 +1,4 @@
-"""Pictures have normals on request, and whatever comes after them has its own way."""
+"""Pictures have normals on request, and later passes choose anew."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_pictures_have_normals_where_the_config_asks_for_them(
 
     def render(self: Any, rays: Any) -> dict[str, Any]:
         seen.append(self._normals_wanted)
-        raise InterruptedError  # as nerfstudio's viewer does at any line
+        raise InterruptedError  # nerfstudio's viewer raises such an error at any line
 
     monkeypatch.setattr(Model, "get_outputs_for_camera_ray_bundle", render)
     model: Any = tiny_model(render_normals=wanted)

@@ -30,13 +30,13 @@ def ball() -> tuple[HashRadianceField, OccupancyRenderer]:
     torch.manual_seed(0)
     field = Ball()
     renderer = OccupancyRenderer(BOX, 32, 256, 2**12, 0.05)
-    for _ in range(20):  # each looks at one point of a cell
+    for _ in range(20):  # each update looks at one point of a cell
         renderer.update(field, 0)
     return field, renderer
 
 
 def test_a_ball_is_where_it_is() -> None:
-    """Closed form: depth to the sphere along each ray, light along the chord."""
+    """Oracle: depth is that of the sphere, and opacity follows from the length of the ray inside."""
     field, renderer = ball()
     assert 0.1 < renderer.grid.share < 0.5
     bundle = rays(200)
@@ -67,7 +67,7 @@ def test_training_and_pictures_agree_on_the_ball() -> None:
 
 
 def test_samples_behind_opaque_matter_are_left_out() -> None:
-    """A ray through the ball has a hundred steps in it, and ends after the few that let light through."""
+    """A ray has a hundred steps inside the ball, and ends after the few that let light through."""
     field, renderer = ball()
     bundle = rays(50)
     ahead = renderer.rays_of(bundle.origins, bundle.directions)

@@ -1,4 +1,4 @@
-"""The voxel grid as a model: outputs, losses, and finer grids that join in."""
+"""The voxel grid as a model: outputs, losses, and grids that become finer during training."""
 
 from types import SimpleNamespace
 

@@ -9,7 +9,7 @@ from tests.scenes import rays
 
 
 def test_packed_samples_are_nerfstudios() -> None:
-    """Oracle: its weights."""
+    """Oracle: nerfstudio's own weights."""
     bundle = rays(5)
     bundle.nears, bundle.fars = torch.full((5, 1), 2.0), torch.full((5, 1), 6.0)
     ray_samples = UniformSampler(num_samples=7)(bundle)

@@ -1,4 +1,4 @@
-"""What rays see: the largest density of each."""
+"""The largest density on each ray."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the laws are tested over: networks whose norms, scales and statistics are far from the defaults."""
+"""Networks for the tests of laws, whose norms, scales and statistics are far from the defaults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENCODINGS: dict[str, EncodingConfig] = {
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Normal numbers, the same in every dtype up to rounding."""
+    """Normally distributed numbers, equal in every dtype up to rounding."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 

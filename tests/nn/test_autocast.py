@@ -13,14 +13,14 @@ HALVES = [torch.bfloat16, torch.float16]
 
 
 def error(y: torch.Tensor, expected: torch.Tensor) -> float:
-    """Root mean square error by the root mean square."""
+    """Root mean square error, relative to the root mean square of the truth."""
     return (
         ((y.double() - expected.double()).square().mean() / expected.double().square().mean()).sqrt().item()
     )
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Some roundings of each of four layers."""
+    """Error that some roundings in each of four layers may make."""
     return 8 * torch.finfo(dtype).eps
 
 
@@ -40,7 +40,7 @@ def test_outputs_and_gradients_are_those_of_fp32_to_the_half_precision(options, 
     for (name, a), b in zip(half.named_parameters(), full.parameters(), strict=True):
         assert a.grad.dtype == torch.float32
         assert a.grad.isfinite().all()
-        if b.grad.norm() > 1e-3 * grad.norm():  # a gradient that cancels is all rounding
+        if b.grad.norm() > 1e-3 * grad.norm():  # a gradient near zero is a rounding error
             # Rounding moves some samples over the kink of ReLU, which changes gradients by whole samples.
             assert error(a.grad, b.grad) < max(8 * tolerance(dtype), 0.25), name
     for a, b in zip(statistics(half), statistics(full), strict=True):
@@ -64,7 +64,7 @@ def test_evaluation_is_that_of_fp32_to_the_half_precision_on_every_path(options,
 @pytest.mark.parametrize("placement", ["before", "after"])
 @pytest.mark.parametrize("norm", RUNNING)
 def test_running_statistics_stay_fp32_finite_and_right_over_steps(norm, placement, dtype):
-    """Of inputs so far from zero that sums or squares in half precision would overflow or swamp."""
+    """The inputs are so far from zero that their sums or squares would overflow in half precision."""
     full, half = (network(norm=norm, placement=placement, width=16, dtype=torch.float32) for _ in range(2))
     for mlp in (full, half):
         with torch.no_grad():
@@ -110,7 +110,7 @@ def test_calibration_under_autocast_keeps_fp32_statistics(norm):
 
 @pytest.mark.parametrize("norm", NORMED)
 def test_coordinates_in_half_are_read_under_autocast(norm):
-    """Encodings that return half precision are met by fp32 weights without complaint."""
+    """Encodings may return half precision while the weights are in fp32."""
     mlp = network(norm=norm, dtype=torch.float32)
     x = coordinates(20, 3, dtype=torch.float16)
     with torch.autocast("cpu", torch.float16):

@@ -33,7 +33,7 @@ small_blocks = pytest.mark.usefixtures("few_samples_in_a_block")
 
 @pytest.fixture
 def few_samples_in_a_block(monkeypatch):
-    """Let a few samples fill several blocks and leave a rest."""
+    """Make blocks so small that a few samples fill several, and leave a rest."""
     monkeypatch.setattr(products, "BLOCK", 4)
     monkeypatch.setattr(compiled_batch_norm, "BLOCK", 4)
 
@@ -55,7 +55,7 @@ def results(route: str, inputs: list[Tensor], grad: Tensor, relu: bool, group=No
 
 
 def oracle(inputs: list[Tensor], grad: Tensor, relu: bool) -> list[Tensor]:
-    """The same by torch's layers, in fp64."""
+    """The results of torch's layers, in fp64."""
     x, weight, gamma, beta = leaves = [t.double().requires_grad_() for t in inputs]
     z = F.linear(x, weight)
     y = F.batch_norm(z, None, None, gamma, beta, training=True, eps=EPS)
@@ -65,7 +65,7 @@ def oracle(inputs: list[Tensor], grad: Tensor, relu: bool) -> list[Tensor]:
 
 
 def assert_close(actual: list[Tensor], expected: list[Tensor], rtol: float, atol: float) -> None:
-    """Compare lists of `results`; `atol` is relative to what is added up, which may cancel."""
+    """Compare lists of `results`; `atol` is relative to the terms of sums, since sums may cancel."""
     samples = expected[0].shape[0] ** 0.5
     scales = {
         "output": 1.0,
@@ -96,7 +96,7 @@ def test_equal_to_torch_forward_and_backward(n, d, c, seed, relu, dtype, route):
     inputs = arguments(n, d, c, seed, dtype)
     grad = draw(n, c, seed=seed + 4)
     y = oracle(inputs, grad, relu=False)[0]
-    grad[y.abs() < 1e-3] = 0  # there, rounding decides whether ReLU lets it pass
+    grad[y.abs() < 1e-3] = 0  # near zero, rounding decides what ReLU does
     assert_close(results(route, inputs, grad.to(dtype), relu), oracle(inputs, grad, relu), **CLOSE[dtype])
 
 
@@ -158,7 +158,7 @@ def test_a_large_mean_cancels_nothing(route):
     inputs[0] = (draw(n, 3) + 3e3).float()
     grad = draw(n, 8)
     actual, expected = results(route, inputs, grad.float(), False), oracle(inputs, grad, False)
-    # fp32 itself rounds the product to 1e-4 of its deviation; cancelled squares would be off by all of it.
+    # fp32 rounds the product to 1e-4 of its deviation; a difference of squares would lose all of it.
     assert (actual[0] - expected[0]).abs().max() < 5e-3
     torch.testing.assert_close(actual[2].double(), expected[2], rtol=1e-3, atol=0)
 
@@ -241,7 +241,7 @@ def test_the_compiled_loops_give_the_same_bits_for_any_number_of_threads():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             leaves = [t.clone().requires_grad_() for t in inputs]
-            z = torch.zeros(5000, 7) + inputs[0][:, :1]  # a product of one number has no order
+            z = torch.zeros(5000, 7) + inputs[0][:, :1]  # a sum of one term has no order
             y, _ = batch_norm_linear(
                 z.requires_grad_(), torch.eye(7), leaves[2], leaves[3], EPS, None, True, "compiled"
             )
@@ -439,7 +439,7 @@ def two_processes(tmp_path_factory) -> list[dict]:
 
 
 def joined(two: list[list[Tensor]]) -> list[Tensor]:
-    """Results of both: samples after one another, parameters' gradients added, moments equal."""
+    """The results of both processes as those of one: samples joined, parameters' gradients added."""
     (y, mean, var, x, *parameters), (y2, mean2, var2, x2, *parameters2) = two
     torch.testing.assert_close([mean, var], [mean2, var2])
     added = [p + q for p, q in zip(parameters, parameters2, strict=True)]
@@ -475,7 +475,7 @@ def test_moments_join_few_numbers(monkeypatch):
     sizes = []
 
     class Alone:
-        """A group of this process alone: a sum over it is the tensor itself."""
+        """A group of one process, whose sums are the tensors themselves."""
 
     monkeypatch.setattr(batch_linear.dist, "all_reduce", lambda x, **_: sizes.append(x.numel()))
     inputs = [t.requires_grad_() for t in arguments(200, 3, 4)]

@@ -16,7 +16,7 @@ N, C = 300, 5
 
 @pytest.fixture
 def calls(monkeypatch) -> list[int]:
-    """Numbers of samples that the compiled loops have normalised, of batches of any size."""
+    """Numbers of samples in each call of the compiled loops, which take batches of any size here."""
     seen: list[int] = []
     normalize = batch_normalize.batch_normalize
 

@@ -41,7 +41,7 @@ def bias_free(mlp: CoordinateMLP, spare: int = 0) -> BiasFreeMLP:
 def test_it_equals_the_folded_network(
     in_dim: int, out_dim: int, width: int, depth: int, norm: NormName, placement: str, spare: int
 ) -> None:
-    """In double precision to its rounding: no term is lost or changed, whatever the sizes."""
+    """The two are equal up to rounding in double precision, so no term is lost, whatever the sizes."""
     mlp = network(
         torch.float64,
         in_dim=in_dim,
@@ -60,7 +60,7 @@ def test_it_equals_the_folded_network(
 
 @pytest.mark.parametrize("depth", [1, 4])
 def test_in_single_precision_too(depth: int) -> None:
-    """Sums of up to 65 terms, one layer after the other: some tens of roundings."""
+    """Sums of up to 65 terms in several layers allow some tens of roundings."""
     mlp = network(in_dim=42, out_dim=33, width=64, depth=depth)
     x = draw(200, 42, dtype=torch.float32)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_the_constant_stays_one_and_spare_units_stay_zero() -> None:
 
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 def test_tiny_and_huge_inputs_stay_within_half_precision(factor: float) -> None:
-    """A fresh hash grid gives features of 1e-4 and less, which batch norm multiplies by as much."""
+    """A new hash grid gives features below 1e-4, which batch norm multiplies by 1e4 and more."""
     mlp = network(in_dim=6, out_dim=3, width=16, depth=2)
     x = draw(50, 6, dtype=torch.float32)
     with torch.no_grad():

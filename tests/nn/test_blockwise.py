@@ -1,4 +1,4 @@
-"""Training passes block by block are those layer by layer, which are torch's."""
+"""Training passes block by block equal those layer by layer, which equal torch's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 16
 
 @pytest.fixture(autouse=True)
 def few_samples_in_a_block(monkeypatch):
-    """Let a few samples fill several blocks."""
+    """Make blocks so small that a few samples fill several."""
     monkeypatch.setattr(blockwise, "BLOCK_BYTES", 1)
     monkeypatch.setattr(blockwise, "FEWEST_IN_BLOCK", BLOCK)
     monkeypatch.setattr(blockwise, "FEWEST_SAMPLES", 2 * BLOCK)
@@ -26,7 +26,7 @@ def few_samples_in_a_block(monkeypatch):
 
 @pytest.fixture
 def passes(monkeypatch) -> list[int]:
-    """Numbers of samples of the passes that went block by block."""
+    """Numbers of samples in each pass that goes block by block."""
     seen: list[int] = []
     network = blockwise.network
 

@@ -1,4 +1,4 @@
-"""Blocks of samples through a layer, and back, are numpy's products and sums."""
+"""The kernels for blocks of samples, forward and backward, equal numpy's products and sums."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def into(self) -> np.ndarray:
-        """What comes into the layer, in fp64."""
+        """The layer's inputs, in fp64."""
         return behind(self.below, self.norm) if self.normed else self.below.astype(np.float64)
 
     def rows(self, block: int) -> slice:
@@ -51,7 +51,7 @@ class Case:
 
 
 def behind(z: np.ndarray, norm: tuple[np.ndarray, ...]) -> np.ndarray:
-    """What norm and ReLU make of products."""
+    """Norm and ReLU of products."""
     mean, scale, shift = norm
     return np.maximum((z.astype(np.float64) - mean) * scale + shift, 0)
 
@@ -68,7 +68,7 @@ def test_forward_and_output(n, size, inputs, outputs, normed, seed):
     z, means, squares = (case.empty(rows, outputs) for rows in (n, case.blocks, case.blocks))
     out = case.empty(n, outputs)
     half = case.blocks // 2
-    for first, last in ((half, case.blocks), (0, half)):  # pieces come in any order
+    for first, last in ((half, case.blocks), (0, half)):  # pieces may come in any order
         kernels.forward(*told, z, means, squares, size, first, last)
         kernels.output(*told, case.bias, out, size, first, last)
     expected = case.into @ case.weight.T

@@ -1,4 +1,4 @@
-"""Compiled kernels are loaded once, tell when they compile, and never end a command."""
+"""Compiled kernels are loaded once, say when they compile, and never make a command fail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _nothing_is_loaded():
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Put something in the place of modules of kernels: called for each import, gives a module or raises."""
+    """Replace the import of kernel modules by a function, which returns a module or raises."""
 
     def put(find):
         def import_module(name):

@@ -30,6 +30,6 @@ def test_it_is_torchs(n, c, relu, seed):
     found = [norm.apply(single), *norm.gradients(grad.float(), single, gamma.float())]
     for value, wanted in zip(found, expected, strict=True):
         size = max(1.0, float(wanted.abs().max()))
-        # A sample at the kink of the ReLU may lie on its other side.
+        # By rounding, a sample at the kink of ReLU may lie on either side.
         off = (value.double() - wanted).abs() > 2e-3 * size
         assert off.double().mean() <= 0.01

@@ -1,4 +1,4 @@
-"""Networks on other devices: what they give there is what they give on a CPU, and lies where it should."""
+"""Networks on other devices give what they give on a CPU, in tensors on the right device."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_training_pass_and_an_evaluation(options, device):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("norm", ["none", *NORMED])
 def test_all_that_a_pass_makes_lies_where_the_coordinates_are(norm, encoding):
-    """On a pretended CUDA device, whose tensors have no values, and which refuses those of another device."""
+    """The device is a pretended CUDA: tensors without values, and errors where devices are mixed."""
     with FakeTensorMode(), torch.device("cuda:0"):
         mlp = CoordinateMLP(CoordinateMLPConfig(in_dim=3, norm=norm, encoding=ENCODINGS[encoding]))
         x = torch.rand(40, 3)

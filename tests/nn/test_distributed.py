@@ -39,7 +39,7 @@ def case_network(norm: str, placement: str, **options) -> CoordinateMLP:
 
 
 def step(mlp: CoordinateMLP, x: Tensor, grad: Tensor) -> Result:
-    """One training pass, forward and backward, and what it left."""
+    """Results of one training pass, forward and backward, and its changes."""
     x = x.clone().requires_grad_()
     y = mlp(x)
     y.backward(grad)
@@ -53,7 +53,7 @@ def step(mlp: CoordinateMLP, x: Tensor, grad: Tensor) -> Result:
 
 
 def two_steps(mlp: CoordinateMLP, rows: slice = slice(None)) -> list[Result]:
-    """Two training passes over this process's rows of each batch."""
+    """Results of two training passes over this process's rows of each batch."""
     results = []
     for seed in range(2):
         mlp.zero_grad()
@@ -94,7 +94,7 @@ def worker(rank: int, folder: str) -> None:
         results[norm, "alone"] = two_steps(case_network(norm, "before", synchronize=False), rows)
         mlp = case_network(norm, "before")
         before, x = statistics(mlp), coordinates(N, 3)
-        x[7] = torch.nan  # in the share of the second process
+        x[7] = torch.nan  # row 7 belongs to the second process
         mlp(x[rows])
         results[norm, "poisoned"] = unchanged(mlp, before)
         with batch_statistics(mlp):

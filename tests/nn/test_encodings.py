@@ -155,12 +155,12 @@ def test_the_integrated_encoding_is_the_mean_of_the_positional_one(k, include_in
     sd = deviation * (1 + coordinates(5, 3, seed=seed + 50) / 2)
     nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(150))
     positional = PositionalEncodingConfig(k, include_input).build(3).double()
-    # Coordinates are encoded apart from each other, so one node may serve all of them.
+    # Coordinates are encoded independently, so the nodes of one serve all of them.
     expected = sum(
         w * positional(mean + node * sd) for node, w in zip(nodes, weights / weights.sum(), strict=True)
     )
     encoded = IntegratedEncodingConfig(k, include_input).build(6)(torch.cat([mean, sd.square()], dim=-1))
-    resolved = math.pi * 2 ** (k - 1) * float(sd.max()) < 12  # what 150 nodes can integrate
+    resolved = math.pi * 2 ** (k - 1) * float(sd.max()) < 12  # 150 nodes can integrate these
     if resolved:
         torch.testing.assert_close(encoded, expected, rtol=0, atol=1e-9)
     assert encoded.shape == expected.shape
@@ -176,7 +176,7 @@ def test_without_variance_it_is_the_positional_encoding(dtype):
 def test_octaves_finer_than_a_sample_vanish():
     x = torch.cat([coordinates(9, 1), torch.full((9, 1), 0.1**2, dtype=torch.float64)], dim=-1)
     encoded = IntegratedEncodingConfig(12, include_input=False).build(2)(x)
-    assert encoded[:, [0, 12]].norm(dim=-1).min() > 0.9  # half a wave over the scene
+    assert encoded[:, [0, 12]].norm(dim=-1).min() > 0.9  # the wave has half a period over the scene
     assert encoded[:, 8:12].abs().max() < 1e-30
 
 

@@ -40,7 +40,7 @@ def test_folded_equals_evaluation(options, dtype):
     x = coordinates(50, 3, dtype=dtype)
     for _ in range(2):
         folded = fold_norm(mlp)
-        expected = mlp.eval()(x)  # the pass with gradients, which applies the norms one by one
+        expected = mlp.eval()(x)  # a pass with gradients does not fold norms
         torch.testing.assert_close(folded(x), expected, **CLOSE[dtype])
         train(mlp.train())
 
@@ -159,7 +159,7 @@ def test_evaluation_under_autocast_folds_in_full_precision_too(placement):
     ids=["bare", "positional", "gaussian", "hash", "skip", "sine"],
 )
 def test_a_folded_network_can_be_traced_and_exported(options):
-    """oneDNN's kernels and ours are for calls that nobody records."""
+    """Tracing and export cannot record kernels of oneDNN and of ours."""
     x, more = torch.rand(2, 7, 2) * 2 - 1
     folded = fold_norm(CoordinateMLP(CoordinateMLPConfig(in_dim=2, out_dim=1, width=8, depth=3, **options)))
     for recorded in (torch.jit.trace(folded, x), torch.export.export(folded, (x,)).module()):

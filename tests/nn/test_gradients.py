@@ -1,4 +1,4 @@
-"""Gradients by the coordinates: each sample's own, those of evaluation, and differentiable by parameters."""
+"""Derivatives by the coordinates are those of each sample alone, and can be differentiated again."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_training_pass_gives_what_evaluation_gives_with_the_batchs_statistics(
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_that_law_breaks_without_the_guard(norm, monkeypatch):
-    """Autograd through the batch's statistics adds what other samples' outputs owe to this one."""
+    """Autograd through batch statistics adds derivatives of other samples' outputs."""
 
     @contextmanager
     def unguarded(_):
@@ -99,7 +99,7 @@ def test_without_gradients_company_does_not_matter(norm, training):
 
 @pytest.mark.parametrize("norm", NAMES)
 def test_values_and_parameter_gradients_are_those_of_an_ordinary_training_pass(norm):
-    """Through the statistics too: a loss on the values sees no difference."""
+    """Gradients go through the statistics too, so a loss on the values trains as before."""
     one, other, x = network(norm=norm).train(), network(norm=norm).train(), coordinates(30, 3)
     expected = one(x)
     values, _ = value_and_gradient(other, x)
@@ -114,7 +114,7 @@ def test_values_and_parameter_gradients_are_those_of_an_ordinary_training_pass(n
 
 @pytest.mark.parametrize("norm", NAMES)
 def test_the_gradient_can_be_differentiated_by_the_parameters_through_the_statistics(norm):
-    """As an eikonal term is: against central differences in each parameter, of a smooth network."""
+    """Eikonal terms need it. Oracle: central differences in each parameter of a smooth network."""
     x = coordinates(12, 3)
 
     def eikonal(mlp):

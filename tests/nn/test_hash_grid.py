@@ -1,4 +1,4 @@
-"""The hash grid equals its definition and nerfstudio's, by torch and by the compiled loops alike."""
+"""The hash grid equals its definition and nerfstudio's, on both of its routes: torch and compiled loops."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from bn_field_plugin.nn.hash_grid import (
 from tests.nn.cases import coordinates, draw, statistics, unchanged, vary
 
 FEATURES = {2: 3, 3: 2}
-"""Features a level in these tests, by the number of coordinates: each other pair would be compiled anew."""
+"""Features of a level, by the number of coordinates. Kernels are compiled for each pair, which takes long."""
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 MIXED = {"num_levels": 3, "base_resolution": 4, "finest_resolution": 24, "log2_table_size": 8}
-"""Grids of which, in 2D and 3D, the first have a row for each corner and the last share them."""
+"""Sizes of grids whose coarse levels have a row for each corner, and whose fine levels share rows."""
 
 
 def grid(dim: int, *, seed: int = 0, dtype: torch.dtype = torch.float32, **options) -> HashGridEncoding:
@@ -70,7 +70,7 @@ def both_routes(encoding: HashGridEncoding, x: Tensor):
 
 @pytest.fixture
 def threads():
-    """Set the number of torch's threads; the former one comes back."""
+    """Set the number of torch's threads, and restore it afterwards."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -78,7 +78,7 @@ def threads():
 
 @pytest.fixture
 def no_kernels(monkeypatch):
-    """As where numba does not work: torch serves."""
+    """Pretend that numba does not work, so that torch is used."""
     monkeypatch.setattr("bn_field_plugin.nn.hash_grid.load_compiled", lambda *_: None)
 
 
@@ -173,14 +173,14 @@ def test_weights_of_corners_are_positive_and_sum_to_one(place):
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("route", ["own", "torch"])
 def test_at_a_vertex_the_features_are_its_row(dim, route):
-    """At a power of two of cells, vertices are numbers of the machine."""
+    """With a power of two of cells, coordinates of vertices have no rounding error."""
     encoding = grid(dim, num_levels=2, base_resolution=4, finest_resolution=16)
     assert [level.is_dense for level in encoding.levels] == [True, False]
     for index, level in enumerate(encoding.levels):
         vertices = torch.cartesian_prod(*[torch.arange(level.resolution + 1)] * dim)
         x = vertices / level.resolution * 2 - 1
         y = encoding(x) if route == "own" else by_torch(encoding, x)
-        # A vertex is the first corner of a cell of a grid without end.
+        # Each vertex is the first corner of a cell, if the grid goes on beyond its box.
         rows = corner_rows(vertices, level)[:, 0] + level.row
         columns = slice(index * FEATURES[dim], (index + 1) * FEATURES[dim])
         assert torch.equal(y[:, columns], encoding.tables[rows])
@@ -195,7 +195,7 @@ def test_features_are_continuous_across_the_borders_of_cells(dim):
         for axis in range(dim):
             below, above = x.clone(), x.clone()
             below[:, axis], above[:, axis] = border - 1e-6, border + 1e-6
-            # No slope is above the span of the features times the cells in a unit.
+            # No slope exceeds the span of the features times the number of cells in a unit.
             torch.testing.assert_close(encoding(below), encoding(above), rtol=0, atol=2e-6 * 8 * 24)
 
 
@@ -224,7 +224,7 @@ def test_on_the_border_of_the_box_the_slope_is_that_inside(dim):
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_coordinates_that_are_no_numbers_give_features_that_are_none(dim):
-    """And read no row that is not there: the compiled loops end the process where they do."""
+    """NaN must not become the number of a row: reading rows that are not there would crash the process."""
     encoding = grid(dim)
     x = coordinates(6, dim, dtype=torch.float32)
     x[1, 0], x[4, dim - 1] = math.nan, math.nan
@@ -274,7 +274,7 @@ def test_the_compiled_route_is_torchs(dim, levels, base, more, log2, samples, se
     x = coordinates(samples, dim, seed=seed, dtype=torch.float32)
     (y, grad_x, grad_tables), expected = both_routes(encoding, x)
     torch.testing.assert_close(y, expected[0], **CLOSE)
-    # Slopes grow with the resolution, and so does their rounding.
+    # Slopes grow with the resolution, and so do their rounding errors.
     torch.testing.assert_close(grad_x, expected[1], rtol=1e-4, atol=1e-5 * (base + more))
     torch.testing.assert_close(grad_tables, expected[2], rtol=1e-4, atol=1e-5)
 
@@ -353,7 +353,7 @@ def test_gradients_and_coordinates_may_have_any_layout():
         for a, b in zip(grads, expected_grads, strict=True):
             torch.testing.assert_close(a, b, **CLOSE)
     leaf = wide[:, :3].clone().requires_grad_()
-    (grad,) = torch.autograd.grad(encoding(leaf).sum(), leaf)  # the gradient of a sum has no strides
+    (grad,) = torch.autograd.grad(encoding(leaf).sum(), leaf)  # the gradient of a sum is an expanded tensor
     (expected,) = torch.autograd.grad(by_torch(encoding, leaf).sum(), leaf)
     torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-4)
 
@@ -388,7 +388,7 @@ def test_autocast_changes_nothing(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_tables_in_half_precision_are_read_at_coordinates_in_fp32(dtype):
-    """Eleven bits would not tell the cells of a fine grid apart."""
+    """The eleven bits of half precision could not tell the cells of a fine grid apart."""
     options = {"base_resolution": 500, "finest_resolution": 4000}
     x = coordinates(50, 3, dtype=torch.float32)
     halved = grid(3, dtype=dtype, **options)
@@ -454,7 +454,7 @@ def test_hashed_grids_are_nerfstudios():
     x = coordinates(300, 3, dtype=torch.float32)
     found, expected = ours(x), theirs(x * 0.5 + 0.5)
     agree = torch.tensor([level.resolution for level in ours.levels]) == theirs.scalings
-    assert agree.sum() >= 3  # theirs rounds some powers down that are whole
+    assert agree.sum() >= 3  # nerfstudio rounds some exact powers down
     columns = agree.repeat_interleave(FEATURES[3])
     torch.testing.assert_close(found[:, columns], expected[:, columns], rtol=0, atol=1e-4)
 
@@ -489,7 +489,7 @@ def test_where_the_kernels_are_absent_torch_serves(no_kernels):
 
 
 def test_warming_up_leaves_nothing_to_compile():
-    """Or the first training step would wait, without the line that says so."""
+    """Otherwise the first training step would wait for the compiler, and nothing would say so."""
     hash_kernels.warm_up(3, FEATURES[3])
     kernels = hash_kernels.forward, hash_kernels.backward_tables, hash_kernels.backward_positions
     before = [len(kernel.signatures) for kernel in kernels]

@@ -1,4 +1,4 @@
-"""A coordinate network equals a stack of torch's own layers, whatever path evaluates it."""
+"""A coordinate network equals a stack of torch's own layers, on each of its ways of evaluation."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.nn.cases import (
 )
 
 MANY = 40_000
-"""Samples enough for several blocks of the evaluation path."""
+"""A number of samples that evaluation splits into several blocks."""
 
 
 class TorchStack(nn.Module):
-    """What the network stands for, of torch's layers, sharing its encoding and starting from its weights."""
+    """The network as a stack of torch's layers, with its encoding and its weights."""
 
     def __init__(self, mlp: CoordinateMLP, momentum: float | None = 0.1) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def test_gradients_are_right(norm, activation, placement):
 @pytest.mark.parametrize("placement", ["before", "after"])
 @pytest.mark.parametrize("norm", NORMED)
 def test_invariance_to_the_scale_of_the_layer_before(norm, placement):
-    """Batch norm takes away a positive scale of each unit, the others a common one."""
+    """Batch norm takes away a positive scale of each unit, and other norms one scale of all units."""
     mlp = network(norm=norm, placement=placement, norm_eps=1e-14)
     x = coordinates(20, 3)
     expected = mlp(x)
@@ -152,7 +152,7 @@ def test_invariance_to_the_scale_of_the_layer_before(norm, placement):
 
 @pytest.mark.parametrize("norm", NORMED)
 def test_invariance_to_the_shift_of_the_layer_before(norm):
-    """Batch norm takes away a shift of each unit (it has none), the others a common one."""
+    """Batch norm takes away a shift of each unit, and other norms one shift of all units."""
     mlp = network(norm=norm)
     x = coordinates(20, 3)
     expected = mlp(x)
@@ -184,7 +184,8 @@ def test_leading_dimensions_are_samples(norm, training):
     assert unchanged(a, statistics(b))
 
 
-# Evaluation: a BLAS may round a product differently by the number of rows, so equal means to rounding.
+# Evaluation. A BLAS may round a product differently for other numbers of rows, so results are equal up to
+# rounding.
 
 
 @pytest.mark.parametrize("options", combinations())
@@ -216,7 +217,7 @@ def test_evaluation_does_not_depend_on_chunks_order_or_company(norm, dtype):
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_evaluation_reads_the_statistics_of_now(norm):
-    """Folded weights are never stale: a training step shows in the next call."""
+    """Folded weights are made anew after a training step, so the next call shows it."""
     mlp = network(norm=norm)
     x = coordinates(20, 3)
     with torch.no_grad():
@@ -356,7 +357,7 @@ def test_a_copy_shares_no_statistics():
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_the_network_may_be_cast(norm, encoding, dtype):
-    """Trains and evaluates in the dtype it was cast to; outputs are those of fp32 to its precision."""
+    """It trains and evaluates in its new dtype, and outputs equal those in fp32 to its precision."""
     mlp = network(norm=norm, encoding=encoding, dtype=torch.float32)
     cast = copy.deepcopy(mlp).to(dtype)
     x = coordinates(50, 3).to(torch.bfloat16).to(dtype)  # the same numbers in every dtype

@@ -1,4 +1,4 @@
-"""Muon: against a singular value decomposition, and against torch's own."""
+"""Muon equals the iteration by a singular value decomposition, and torch's own Muon."""
 
 import copy
 
@@ -14,7 +14,7 @@ SHAPES = [(6, 6), (8, 5), (5, 8), (1, 7)]
 
 
 def orthogonalized_by_svd(matrix: torch.Tensor, steps: int) -> torch.Tensor:
-    """The iteration as what it is: a polynomial of the singular values, which leaves the vectors alone."""
+    """The iteration by its meaning: a polynomial of the singular values, with the vectors unchanged."""
     a, b, c = QUINTIC
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
     s = s / s.square().sum().sqrt()
@@ -55,7 +55,7 @@ def test_a_zero_matrix_stays_zero() -> None:
 def test_steps_equal_those_of_torch(
     adjust_lr_fn: str, nesterov: bool, precision: str, tolerance: float
 ) -> None:
-    """Several steps on several matrices; torch's iteration is bfloat16, which sets the tolerance."""
+    """Equal after several steps on several matrices, to bfloat16, in which torch iterates."""
     torch.manual_seed(1)
     starts = [torch.randn(shape) for shape in [(16, 16), (16, 16), (16, 8), (8, 16)]]
     options = {
@@ -90,7 +90,7 @@ def test_a_parameter_without_gradient_stays_and_gets_no_state() -> None:
 
 
 def test_step_with_rms_of_adam_has_that_size() -> None:
-    """Adam's steps have a root mean square of 0.2 to 0.4 times the learning rate; so have these."""
+    """Steps have a root mean square of 0.2 to 0.4 times the learning rate, as Adam's have."""
     torch.manual_seed(0)
     parameter = torch.nn.Parameter(torch.zeros(64, 64))
     parameter.grad = torch.randn(64, 64)

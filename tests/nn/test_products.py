@@ -1,4 +1,4 @@
-"""Products and sums over many samples equal the plain lines of torch that they stand for."""
+"""Products and sums over many samples equal the plain lines of torch that they replace."""
 
 from __future__ import annotations
 

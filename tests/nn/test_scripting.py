@@ -1,4 +1,4 @@
-"""Networks leave Python: TorchScript, torch.export and ONNX compute what the network does, of any size."""
+"""TorchScript, torch.export and ONNX of a network compute what it computes, for any number of points."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def points(network: CoordinateMLP, *shape: int) -> Tensor:
 
 def scripted(module: nn.Module) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch prefers torch.export by now
+        warnings.simplefilter("ignore")  # torch deprecates TorchScript
         return torch.jit.script(module)
 
 
@@ -114,7 +114,7 @@ def test_a_network_in_training_is_not_scripted() -> None:
 @pytest.mark.parametrize("with_gradients", [True, False])
 @pytest.mark.parametrize("name", ["skip", "hash in 2D"])
 def test_an_export_takes_any_number_of_points(name: str, with_gradients: bool) -> None:
-    """Also one made without gradients, where evaluation goes block by block."""
+    """This holds for exports without gradients too, where evaluation usually goes block by block."""
     network = folded(OPTIONS[name])
     with torch.set_grad_enabled(with_gradients):
         sizes = {"x": {0: torch.export.Dim("points")}}

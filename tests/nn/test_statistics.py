@@ -36,7 +36,7 @@ def modes(module: nn.Module) -> set[StatisticsMode]:
 
 
 def normalizes_with_batch(mlp: nn.Module, x: Tensor) -> bool:
-    """Whether the output of a sample depends on its company."""
+    """Whether the output of a sample depends on the other samples."""
     return not torch.allclose(mlp(x)[:10], mlp(torch.cat([x[:10], 2 * x[10:]]))[:10], rtol=1e-9, atol=1e-9)
 
 
@@ -46,7 +46,7 @@ def normalizes_with_batch(mlp: nn.Module, x: Tensor) -> bool:
 @pytest.mark.parametrize("placement", ["before", "after"])
 @pytest.mark.parametrize("norm", RUNNING)
 class TestModes:
-    """Training passes with gradients use the batch and update; all others read, unless a context asks."""
+    """Training passes with gradients use batch statistics and update the running ones; others read them."""
 
     def test_a_training_pass_uses_the_batch_and_updates(self, norm, placement):
         mlp = network(norm=norm, placement=placement)
@@ -108,7 +108,7 @@ class TestModes:
             assert not others.any()
 
     def test_a_frozen_pass_may_be_derived_after_the_statistics_moved_on(self, norm, placement):
-        """As normals are: a frozen pass, then the main one, which updates in place, then backward."""
+        """Normals do this: a frozen pass, the main pass, which updates in place, then backward."""
         mlp = network(norm=norm, placement=placement, activation="sine")
         x = coordinates(20, 3).requires_grad_()
         with frozen_statistics(mlp):
@@ -165,7 +165,7 @@ def test_contexts_and_calibration_change_nothing_without_running_statistics(norm
 
 @pytest.mark.parametrize("options", combinations(RUNNING))
 def test_calibrated_evaluation_equals_the_batch_statistics_of_the_joined_batch(options):
-    """Layer by layer: a layer whose inputs came of other statistics would be off."""
+    """Calibration goes layer by layer, because a layer's inputs depend on the statistics before it."""
     mlp = network(**options, depth=4)
     x = coordinates(101, 3)
     with batch_statistics(mlp):
@@ -230,7 +230,7 @@ def average_in_one_pass(mlp: nn.Module, batches: list[Tensor]) -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "global"])
 def test_one_pass_over_several_chunks_is_biased(norm):
-    """Why calibration goes layer by layer: chunks of a sorted set differ, as the chunks of an image do."""
+    """So calibration goes layer by layer: chunks of a sorted set differ, as those of an image do."""
     x = coordinates(120, 3)
     batches = list(x[x[:, 0].argsort()].split(20))
     exact, naive = (network(norm=norm) for _ in range(2))
@@ -245,7 +245,7 @@ def test_one_pass_over_several_chunks_is_biased(norm):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", RUNNING)
 def test_calibration_changes_statistics_and_nothing_else(norm, training):
-    """Not the mode, the parameters, nor the count of batches that a cumulative average goes by."""
+    """It changes neither the mode, nor parameters, nor the count of batches for cumulative averages."""
     mlp = network(norm=norm).train(training)
     mlp.layers[0].norm.num_batches_tracked.fill_(7)
     parameters = [p.clone() for p in mlp.parameters()]
@@ -264,7 +264,7 @@ def test_calibration_changes_statistics_and_nothing_else(norm, training):
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_calibration_forgets_the_one_before(norm):
-    """As at every checkpoint: other weights, other samples, and none of the old statistics."""
+    """At each checkpoint weights and samples are new, and no old statistics may remain."""
     mlp = network(norm=norm)
     calibrate(mlp, coordinates(101, 3).split(20))
     with torch.no_grad():
@@ -289,7 +289,7 @@ def test_training_goes_on_from_calibrated_statistics(norm):
 
 
 class Field(nn.Module):
-    """Two networks in a row, called as a radiance field calls them, and one that nothing reaches."""
+    """Two networks in a row, as in a radiance field, and one that is never called."""
 
     def __init__(self, norm: str) -> None:
         super().__init__()
@@ -407,7 +407,7 @@ def test_a_twin_shares_every_parameter_and_no_buffer(norm):
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_twins_train_one_network_and_keep_what_each_has_seen(norm):
-    """Gradients add up; statistics are those of two copies that were never joined."""
+    """Gradients of both add up; statistics are those of two copies that share nothing."""
     x, y = coordinates(30, 3), 0.2 * coordinates(40, 3, seed=1) + 0.3
     mlp, one, other = (network(norm=norm) for _ in range(3))
     twin = with_own_statistics(mlp)
@@ -421,7 +421,7 @@ def test_twins_train_one_network_and_keep_what_each_has_seen(norm):
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_twins_in_one_model_are_calibrated_each_on_its_own_inputs(norm):
-    """The second sees what depends on the first, as fine samples depend on coarse weights."""
+    """The second one's inputs depend on the first one, as fine samples depend on coarse weights."""
     fine = network(norm=norm, out_dim=3)
     model = nn.ModuleDict({"coarse": with_own_statistics(fine), "fine": fine}).eval()
     batches = [coordinates(size, 3, seed=size) for size in (20, 3, 11)]
@@ -463,7 +463,7 @@ def test_calibration_takes_what_update_bn_takes():
 
 
 def with_torch_norms(mlp: CoordinateMLP) -> nn.Sequential:
-    """The same network of torch's own modules."""
+    """A network with the same weights, of torch's own modules."""
     parts: list[nn.Module] = []
     for layer in mlp.hidden_layers:
         norm = nn.BatchNorm1d(layer.norm.num_features, layer.norm.eps, layer.norm.momentum).to(draw(1))
@@ -485,7 +485,7 @@ def test_update_bn_updates_as_it_does_torch_s_norms(momentum, training):
     before, x = statistics(mlp), coordinates(40, 3, seed=1)
     with torch.no_grad():
         mlp.train()(x)
-    assert unchanged(mlp, before)  # only update_bn has passes without gradients update
+    assert unchanged(mlp, before)  # without update_bn, passes without gradients update nothing
     torch.testing.assert_close(mlp.eval()(x), twin.eval()(x))
     mlp.train()(x), twin.train()(x)
     torch.testing.assert_close(statistics(mlp), [b for name, b in twin.named_buffers()])
@@ -494,18 +494,18 @@ def test_update_bn_updates_as_it_does_torch_s_norms(momentum, training):
 @pytest.mark.parametrize("norm", RUNNING)
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_update_bn_serves_averaged_weights_and_all_norms(norm, placement):
-    """All batches are one: the means over batches are those of a training pass."""
+    """All batches are equal, so means over batches are the statistics of a training pass."""
     mlp = network(norm=norm, placement=placement)
     averaged = AveragedModel(mlp)
     x = coordinates(30, 3)
     for _ in range(2):
-        mlp(x)  # the original's statistics move on
+        mlp(x)  # the original's statistics change
         averaged.update_parameters(mlp)
     own = statistics(mlp)
     update_bn([x, x], averaged)
     assert unchanged(mlp, own)
     after = averaged.module.train()(x)
-    torch.testing.assert_close(averaged.module.eval()(x), after, rtol=0.1, atol=0.1)  # n against n - 1
+    torch.testing.assert_close(averaged.module.eval()(x), after, rtol=0.1, atol=0.1)  # over n, or n - 1
     assert [n.num_batches_tracked.item() for n in running_norms(averaged.module)] == [3] * 3
 
 

@@ -1,4 +1,4 @@
-"""Each piece of work is done once, whoever calls, from wherever."""
+"""Each piece of work is done once, whichever threads call."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_exception_reaches_the_caller_and_the_next_call_works(threads):
         if piece == 7:
             raise ZeroDivisionError(f"piece {piece}")
 
-    for _ in range(20):  # now in the caller's thread, now in another
+    for _ in range(20):  # chance decides in which thread a piece runs
         with pytest.raises(ZeroDivisionError, match="piece 7"):
             run_pieces(fail, 12)
     done = []
@@ -86,7 +86,7 @@ def test_an_exception_in_a_helper_reaches_the_caller():
 
 @pytest.mark.timeout(60)
 def test_a_piece_may_call_again():
-    """All threads may be in such pieces, so that none is left for those inside."""
+    """If every thread waits for pieces inside its own, none is left to do them."""
     torch.set_num_threads(3)
     done = Counter()
 
@@ -112,7 +112,7 @@ def test_several_threads_may_call_at_once():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_it_works_after_a_fork():
-    """A child has none of its parent's threads."""
+    """A forked process has none of its parent's threads."""
     code = """
 import os, sys, torch
 from bn_field_plugin.nn.workers import run_pieces

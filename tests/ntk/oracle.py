@@ -27,5 +27,5 @@ def jacobian_by_jacrev(module: nn.Module, points: Tensor, statistics: str = "bat
 
 
 def distance(ours: Tensor, truth: Tensor) -> float:
-    """Largest difference over the largest entry of the truth."""
+    """Largest difference, relative to the largest entry of the truth."""
     return float((ours - truth).abs().max() / truth.abs().max())

@@ -1,4 +1,4 @@
-"""Every way to the kernel against brute force, and their laws.
+"""Every way to the kernel equals brute force, and kernels obey their laws.
 
 The structured way has four parts that are tested through it alone: `bn_field_plugin.ntk.structured`,
 `bn_field_plugin.ntk.coupling`, `bn_field_plugin.ntk.tape` and `bn_field_plugin.ntk.row_norms`.
@@ -38,7 +38,7 @@ CASES = [
 
 @pytest.mark.parametrize("options", CASES)
 def test_every_way_equals_brute_force(options: dict) -> None:
-    """Two outputs, scales and shifts of the norms far from 1 and 0, all statistics."""
+    """Networks have two outputs, and norms have scales and shifts far from 1 and 0, with any statistics."""
     mlp, points = network(encoding="positional", **options), coordinates(11, 3)
     generator = torch.Generator().manual_seed(5)
     for source in ("batch", "frozen", "running"):
@@ -64,14 +64,14 @@ def test_layers_without_norm_between_normed_ones(placement: str) -> None:
 
 
 class RootMeanSquareNorm(Norm):
-    """A norm that the package has not, of each sample by itself."""
+    """A norm of single samples that the package does not know."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight + self.bias
 
 
 class MeanNorm(AffineNorm):
-    """A norm over the batch that takes the mean alone."""
+    """A norm over the batch that subtracts the mean and does not scale."""
 
     def _moments(self, x: torch.Tensor, group: Any) -> BatchMoments:
         mean, var, count = batch_moments(x, group)
@@ -136,7 +136,7 @@ def test_the_kernel_is_symmetric_and_positive(norm: str) -> None:
 @pytest.mark.parametrize("norm", ["none", "batch", "cross"])
 @pytest.mark.parametrize("n", [5, 200])
 def test_both_grams_have_the_same_spectrum(norm: str, n: int) -> None:
-    """More parameters than outputs, and fewer."""
+    """There are more parameters than outputs in one case, and fewer in the other."""
     mlp, points = network(norm=norm), coordinates(n, 3)
     by_kernel, by_gram = (eigenvalues(mlp, points, route=route) for route in ("kernel", "gram"))  # type: ignore[arg-type]
     assert by_kernel.shape == by_gram.shape == (2 * n,)
@@ -155,7 +155,7 @@ def test_permuting_the_points_permutes_the_kernel(order: list[int], norm: str) -
 
 @pytest.mark.parametrize("norm", NORMED)
 def test_one_step_of_descent_moves_the_outputs_along_the_kernel(norm: str) -> None:
-    """What the kernel means: f moves by -eta K g, to first order, statistics moving along."""
+    """By the kernel's meaning outputs move by -eta K g, to first order, with batch statistics."""
     from bn_field_plugin.nn import batch_statistics
 
     mlp, points = network(norm=norm, activation="sine"), coordinates(12, 3)
@@ -187,7 +187,7 @@ def test_coupling_matters_and_leaves_the_module_alone(norm: str) -> None:
 
 
 def test_statistics_are_frozen_at_what_the_batch_has() -> None:
-    """In the running ones, calibrated on the same points, nothing changes."""
+    """Frozen statistics equal running ones that were calibrated on the same points."""
     from bn_field_plugin.nn import calibrate
 
     mlp, points = network(norm="batch"), coordinates(10, 3)
@@ -231,7 +231,7 @@ def test_parameters_that_are_not_learned_have_no_share() -> None:
 
 
 class OldFunction(torch.autograd.Function):
-    """A function as they were written before torch.func."""
+    """An autograd function in the style from before torch.func."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -295,7 +295,7 @@ def test_torch_batch_norm_couples_and_keeps_its_statistics() -> None:
 
 
 class Broken(nn.Module):
-    """A module whose output is unfit in a chosen way."""
+    """A module whose output is wrong in a chosen way."""
 
     def __init__(self, how: str) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ def test_products_alone_give_the_top_and_the_moments(norm: str, backend: str) ->
 
 
 def test_quantiles_of_a_density_are_those_of_the_spectrum() -> None:
-    """A diagonal operator, whose eigenvalues are known and whose probes see all of them."""
+    """The operator is diagonal, so its eigenvalues are known and every probe finds all of them."""
     from scipy.sparse.linalg import aslinearoperator
 
     values = np.concatenate([np.full(60, 1.0), np.full(30, 10.0), np.full(10, 1000.0)])

@@ -23,10 +23,11 @@ def test_relu_moments_are_those_of_gaussian_samples() -> None:
 
 
 def test_one_hidden_layer_is_the_sum_by_hand() -> None:
-    """He: M qhat_1 + 1 for the output layer, (x.x' + 1) qtilde_1 for the first, at equal points."""
+    """With He's initialisation: M qhat_1 + 1 of the output layer, (x.x' + 1) qtilde_1 of the first."""
     x = np.array([[0.6, 0.8], [0.8, -0.6]])
     kernel = closed_form_ntk(x, width=10, depth=1, init="he")
-    # |x|^2 = 1, q = 2 x.x / 2 = 1: qhat = 1/2, qtilde = 2 * 1/2; apart: q = 0, qhat = 1/(2 pi), qtilde = 2/4.
+    # At one point |x|^2 = 1 and q = 2 x.x / 2 = 1, so qhat = 1/2 and qtilde = 2 * 1/2. Between two points q =
+    # 0, so qhat = 1/(2 pi) and qtilde = 2/4.
     np.testing.assert_allclose(np.diag(kernel), 10 / 2 + 1 + 2)
     np.testing.assert_allclose(kernel[0, 1], 10 / (2 * np.pi) + 1 + 0.5)
 
@@ -50,7 +51,7 @@ def test_finite_kernels_converge_to_the_closed_form_as_one_over_root_width(init:
 
 
 def test_moments_are_those_of_a_kernel_with_two_values() -> None:
-    """The theory replaces the kernel by its mean diagonal and its mean off it."""
+    """The theory replaces the kernel's entries by two means, one on the diagonal and one off it."""
     points = random_points(20).numpy()
     kernel = closed_form_ntk(points, 64, 3)
     n = len(kernel)

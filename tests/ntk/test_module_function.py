@@ -1,4 +1,4 @@
-"""Modules as users have them: torch's norms are held, all of it has one precision, mistakes are told.
+"""Users' modules: torch's norms take the wanted statistics, precision is one, mistakes are explained.
 
 Copying them (`bn_field_plugin.ntk.module_copy`) and holding their norms (`bn_field_plugin.ntk.held_norms`) is
 tested here, by what a `ModuleFunction` does with it.
@@ -30,7 +30,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def oracle(module: nn.Module, points: Tensor = POINTS) -> np.ndarray:
-    """J J^T by torch.func, of a module in fp64 that is in the mode that is wanted."""
+    """J J^T by torch.func, of a module that has the right mode already, in fp64."""
     parameters = {name: p.detach() for name, p in module.named_parameters()}
 
     def outputs(given: dict[str, Tensor]) -> Tensor:
@@ -66,7 +66,7 @@ def test_torch_s_batch_norms_use_the_statistics_that_are_asked_for(
     statistics: Statistics, training: bool
 ) -> None:
     module = seeded(with_norms)
-    module(torch.randn(50, 2))  # other running statistics than those of new norms
+    module(torch.randn(50, 2))  # running statistics unlike those of a new norm
     before = copy.deepcopy(module.state_dict())
     module.train(training)
     want = {
@@ -101,7 +101,7 @@ class Twice(nn.Module):
 
 
 class OwnNorm(nn.Module):
-    """A batch norm that nobody can know."""
+    """A user's own batch norm, which the package cannot recognise."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - x.mean(0)) / x.std(0)
@@ -128,7 +128,8 @@ def test_our_norms_and_torch_s_are_held_together() -> None:
     frozen = np.asarray(ntk(module, POINTS, statistics="frozen"))
     coupled = np.asarray(ntk(module, POINTS, statistics="batch"))
     assert np.abs(frozen - coupled).max() > 1e-3
-    # Held, each point is on its own: the kernel of half of them is a part of it.
+    # With frozen statistics each point is on its own, so the kernel of half the points is a part of the
+    # whole.
     function = ModuleFunction(module, POINTS, "frozen")
     assert torch.allclose(
         function._outputs(function.parameters, POINTS[:5]),
@@ -137,7 +138,7 @@ def test_our_norms_and_torch_s_are_held_together() -> None:
 
 
 class OfInstances(nn.Module):
-    """Each point's features in two channels, normalised on their own."""
+    """Instance norm: each point's features, in two channels, are normalised on their own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +165,7 @@ def test_instance_norms_have_each_point_s_statistics_or_the_running_ones(trainin
 
 
 class Shares(nn.Module):
-    """A layer of two names, and another that has its weight."""
+    """A module with one layer under two names, and another layer with the same weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -214,7 +215,7 @@ def test_points_stay_as_they_are_whatever_a_module_does_to_its_input(statistics:
 
 
 class Fourier(nn.Module):
-    """Frequencies are plain tensors, in a list too."""
+    """A module with frequencies in plain tensors and in a list of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +245,7 @@ class Complex(nn.Module):
 
 
 class AsReal(nn.Module):
-    """The same with real numbers alone."""
+    """The module above, computed with real numbers alone."""
 
     def __init__(self, of: Complex) -> None:
         super().__init__()
@@ -268,7 +269,7 @@ def test_complex_parameters_are_two_real_ones() -> None:
 
 def weight_norm_by_hooks() -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and in many scripts
+        warnings.simplefilter("ignore")  # torch deprecates it, but many scripts have it
         return nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 8)), nn.ReLU(), nn.Linear(8, 1))
 
 

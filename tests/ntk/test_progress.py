@@ -1,4 +1,4 @@
-"""Every item comes, in its order, whether progress is shown or not."""
+"""Every item is yielded in its order, whether progress is shown or not."""
 
 from __future__ import annotations
 

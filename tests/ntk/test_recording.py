@@ -13,7 +13,7 @@ def test_the_first_input_of_each_call_is_noted_in_order_and_the_modules_are_left
     modules = {name: nn.Linear(2, 2) for name in ("never", "late", "early")}
     x = torch.rand(3, 2)
     with first_inputs(modules) as inputs:
-        y = modules["early"].forward(x)  # by name
+        y = modules["early"].forward(x)  # calls of `forward` by name count too
         z = modules["late"](y)
         modules["early"](z)
     assert list(inputs) == ["early", "late"]

@@ -1,4 +1,4 @@
-"""What sampling is tested on: rays through random cells, and samples on rays, some of them without any."""
+"""Cases for the tests of sampling: rays through random cells, and samples on some of the rays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cells(resolution: int = 5, share: float = 0.3, seed: int = 0) -> Cells:
 
 
 def rays(n: int, seed: int = 0) -> Rays:
-    """Rays from around and inside the box: some parallel to axes or faces, some with nothing to look at."""
+    """Rays from around and inside the box: some are parallel to axes or faces, some miss the box."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -36,7 +36,7 @@ def rays(n: int, seed: int = 0) -> Rays:
 
 
 def pack(counts: list[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> PackedSamples:
-    """So many samples on each ray, one after the other without gaps, of random lengths."""
+    """Samples of random lengths, a given number on each ray, without gaps."""
     generator = torch.Generator().manual_seed(seed)
     lengths = [torch.rand(count, generator=generator, dtype=torch.float64) * 0.2 + 0.01 for count in counts]
     middles = [1 + length.cumsum(0) - length / 2 for length in lengths]

@@ -1,4 +1,4 @@
-"""Compositing equals emission and absorption written out, by torch and by the compiled loops alike."""
+"""Compositing by torch and by compiled loops equals emission and absorption, written out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def matter(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[T
 
 
 def written_out(density: Tensor, color: Tensor, samples: PackedSamples) -> Composite:
-    """The definition, sample by sample."""
+    """Compositing by its definition, sample by sample."""
     rays = samples.first.shape[0] - 1
     colors, opacity = torch.zeros(rays, 3, dtype=torch.float64), torch.zeros(rays, dtype=torch.float64)
     weights = torch.zeros(samples.num, dtype=torch.float64)
@@ -53,7 +53,7 @@ def written_out(density: Tensor, color: Tensor, samples: PackedSamples) -> Compo
 
 
 def loss(out: Composite, seed: int = 0) -> Tensor:
-    """A number that depends on all outputs."""
+    """A loss that depends on all outputs."""
     generator = torch.Generator().manual_seed(seed)
     return sum((part * torch.rand(part.shape, generator=generator).to(part.dtype)).sum() for part in out)
 
@@ -138,7 +138,7 @@ def test_gradients_of_the_torch_route_are_those_of_differences():
 
 
 def test_second_derivatives_through_the_compiled_route_are_torchs():
-    """Also where densities and colours are columns of one network's output."""
+    """This holds too where densities and colours are columns of one network's output."""
     samples = pack([3, 0, 5, 1])
     found = []
     for go in (composite, composite_by_torch):
@@ -221,7 +221,7 @@ def test_no_density_is_no_weight(go):
     density, color = torch.zeros(5, requires_grad=True), torch.ones(5, 3)
     out = go(density, color, samples)
     assert out.weights.abs().sum() == 0
-    # What the first matter would add is its length.
+    # In empty space, a little density adds opacity in proportion to the sample's length.
     (grad,) = torch.autograd.grad(out.accumulation.sum(), density)
     torch.testing.assert_close(grad, samples.length)
 

@@ -46,7 +46,7 @@ def test_cells_of_positions(device: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("limit", [None, 3])
 def test_marching_on_cuda_is_that_on_a_cpu(limit: int | None) -> None:
-    """But for the few samples that rounding puts on the other side of a border."""
+    """A few samples may differ, which rounding puts on the other side of a border."""
     box, lines, jitter = cells(8), rays(500), drawn(500)
     here = march(lines, box, 0.03, jitter, limit=limit)
     there = march(
@@ -66,7 +66,7 @@ def test_marching_on_cuda_is_that_on_a_cpu(limit: int | None) -> None:
 
 @pytest.mark.gpu
 def test_an_occupancy_grid_on_cuda_is_that_on_a_cpu() -> None:
-    """Of a density that is the same everywhere in a cell, wherever in it the grid asks."""
+    """The density is constant within a cell, so it does not matter where the grid asks."""
     box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
     occupied = []
     for device in ("cpu", "cuda"):

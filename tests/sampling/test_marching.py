@@ -1,4 +1,4 @@
-"""Marching finds what lies in occupied cells and nothing else, by torch and by the compiled loops alike."""
+"""Marching, by torch and by compiled loops, finds the samples in occupied cells and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bn_field_plugin.sampling.occupancy import occupied_at
 from tests.sampling.cases import cells, rays
 
 BORDER = 1e-5
-"""Distance from a cell's border, in cells, within which rounding may tell the routes apart."""
+"""Distance from a cell's border, in cells, within which rounding may make the routes differ."""
 
 
 @pytest.fixture(params=["own", "torch"])
@@ -45,7 +45,7 @@ def from_border(box: Cells, lines: Rays, jitter: Tensor, step: float, ray: int, 
 
 
 def check(samples: PackedSamples, n: int) -> None:
-    """What holds for packed samples of any kind."""
+    """Check the laws of packed samples."""
     assert samples.first[0] == 0
     assert samples.first[-1] == samples.num
     assert samples.counts.shape == (n,)
@@ -109,7 +109,7 @@ def test_a_march_in_pieces_is_the_march_at_once(by_torch, limit, share, seed):
     for _ in range(60):
         found = go(lines, box, step, jitter, start, limit)
         assert (found.samples.counts <= limit).all()
-        # Whoever is not over has a full piece.
+        # A ray that is not over has a full piece.
         assert (found.samples.counts[~found.is_over] == limit).all()
         new = names(found, lines, jitter, step)
         assert not new & pieces
@@ -123,7 +123,7 @@ def test_a_march_in_pieces_is_the_march_at_once(by_torch, limit, share, seed):
 
 
 def test_a_ray_whose_last_sample_fills_the_piece_is_over(route):
-    """Nothing remains, so nobody has to come again."""
+    """No sample remains for another piece."""
     box = Cells(torch.ones(2, 2, 2, dtype=torch.bool), -torch.ones(3), torch.ones(3))
     line = Rays(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0]]), torch.zeros(1), torch.ones(1))
     for limit, is_over in ((3, False), (4, True), (5, True)):
@@ -142,7 +142,7 @@ def test_rays_along_the_axes_find_their_row_of_cells(route):
             start = (centre - 5 * direction).contiguous()
             lines = Rays(start, direction, torch.zeros(1), torch.full((1,), 10.0))
             samples = march(lines, box, 0.1, torch.full((1,), 0.5)).samples
-            # Of the cell, from 4.5 to 5.5 along the ray, ten samples.
+            # The cell reaches from 4.5 to 5.5 along the ray, which is ten samples.
             torch.testing.assert_close(samples.middle, 4.55 + 0.1 * torch.arange(10), rtol=0, atol=1e-5)
             beside = lines._replace(origins=start + 1 - direction.abs())
             assert march(beside, box, 0.1, torch.full((1,), 0.5)).samples.num == 0
@@ -160,14 +160,14 @@ def test_rays_with_nothing_to_look_at_have_no_samples(route):
 
 
 def test_a_ray_that_ends_just_behind_a_sample_has_it_and_is_over(route):
-    """However the steps that fit before its end are rounded."""
+    """This holds however the number of steps before the ray's end is rounded."""
     n, step = 20_000, 0.1
     generator = torch.Generator().manual_seed(0)
     nears = torch.rand(n, generator=generator) / 2
     count = torch.randint(1, 20, (n,), generator=generator)
     fars = (nears + count * step).nextafter(torch.tensor(9.0))
     box = Cells(torch.ones(2, 2, 2, dtype=torch.bool), -torch.ones(3), torch.ones(3))
-    for mine in range(1, 20):  # the longest ray says how many steps there are
+    for mine in range(1, 20):  # the longest ray tells the number of steps
         chosen = (count == mine).nonzero()[:, 0]
         lines = Rays(torch.zeros(n, 3), torch.eye(3)[:1].expand(n, 3), nears, fars).some(chosen)
         found = march(lines, box, step, torch.zeros(lines.num))

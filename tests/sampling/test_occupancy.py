@@ -1,4 +1,4 @@
-"""The occupancy grid keeps what is dense, forgets what is gone, and never locks a field out."""
+"""The occupancy grid keeps dense cells, forgets empty ones, and never excludes a field for good."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def grid(resolution: int = 6) -> OccupancyGrid:
 
 
 def density_of(occupied: Tensor, value: float = 30.0):
-    """Matter in some of the cells."""
+    """A density function with matter in some of the cells."""
     box = cells(len(occupied))._replace(occupied=occupied)
     return lambda x: occupied_at(box, x) * value
 
 
 def seen(points: list[Tensor], value: float = 1.0):
-    """A density that keeps where it was asked for."""
+    """A density function, and the list of points at which it was called."""
 
     def density(x: Tensor) -> Tensor:
         points.append(x)
@@ -81,14 +81,14 @@ def test_what_is_gone_fades_and_what_is_less_dense_than_before_decays():
     ours.update(density_of(other, 10.0), STEP)
     torch.testing.assert_close(ours.densities.reshape(4, 4, 4)[0], torch.full((4, 4), 10.0 * DECAY))
     assert torch.equal(ours.occupied, wall | other)
-    # A sample's opacity falls below the threshold, whatever the mean.
+    # After so many updates a sample's opacity is below the threshold, whatever the mean density.
     for _ in range(math.ceil(math.log(OPACITY / STEP / 10.0) / math.log(DECAY)) + 1):
         ours.update(density_of(other, 10.0), STEP)
     assert torch.equal(ours.occupied, other)
 
 
 def test_thin_fog_is_not_empty():
-    """All there is when training begins; it may be the same everywhere, to the last bit."""
+    """When training begins there is nothing but fog, which may be equal everywhere, to the last bit."""
     for value in (1e-4, 1e-3, 0.0123):
         ours = grid()
         assert ours.update(lambda x, v=value: torch.full((len(x), 1), v), STEP)
@@ -115,7 +115,7 @@ def test_some_of_the_cells_half_of_them_among_the_occupied():
     x = torch.cat(points)
     assert len(x) == 100
     assert occupied_at(cells(10)._replace(occupied=occupied), x[50:]).all()
-    # With fewer occupied ones than asked for, each is looked at.
+    # With fewer occupied cells than are asked for, each of them is looked at.
     points.clear()
     ours.occupied.copy_(occupied)
     ours.update(seen(points), STEP, fraction=0.9)
@@ -143,7 +143,7 @@ def test_densities_that_are_no_numbers_are_nothing_and_those_without_bound_are_o
     assert ours.update(lambda x: odd.repeat(36), STEP)
     assert ours.densities.isfinite().all()
     assert torch.equal(ours.occupied.flatten(), torch.tensor([False] * 3 + [True] * 3).repeat(36))
-    # They fade like others: no bad step marks cells for good.
+    # Cells with infinite density fade like others, so that a bad step does not mark them for good.
     for _ in range(300):
         ours.update(lambda x: torch.tensor([0.0, 0, 0, 0, 0, 5.0]).repeat(36), STEP)
     assert torch.equal(ours.occupied.flatten(), torch.tensor([False] * 5 + [True]).repeat(36))
@@ -207,12 +207,12 @@ def test_a_box_without_volume_or_without_end_is_an_error(corner):
 
 
 def test_the_grid_serves_marches_of_its_own():
-    """What a march finds lies where the density is."""
+    """A march through the grid finds samples where the density is."""
     occupied, lines = cells(6, 0.2).occupied, rays(20)
     ours = grid()
     ours.update(density_of(occupied), STEP)
     samples = march(lines, ours.cells, 0.05, torch.full((20,), 0.5)).samples
-    # What lies outside belongs to the nearest cell, so the box is for the caller to keep to.
+    # Points outside the box count as in the nearest cell; callers have to leave them out.
     points = samples.positions(lines)
     inside = ((points > BOX[0]) & (points < BOX[1])).all(dim=-1)
     assert inside.any()

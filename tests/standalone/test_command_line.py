@@ -1,4 +1,4 @@
-"""What a program's --help costs: it says what each command does, and loads nothing of what they need."""
+"""A program's --help says what each command does, and loads none of the commands' modules."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ print(json.dumps([name for name in {heavy} if name in sys.modules]))
         ("bn-shape", set()),
         ("bn-shape fit", {"scipy", "skimage", "torch", "trimesh"}),
         ("bn-sweep", set()),
-        # Among its options are those of nerfstudio's viewer, whose module loads these.
+        # Its options include those of nerfstudio's viewer, whose module loads these.
         ("bn-view", {"nerfstudio", "tensorboard", "torch"}),
     ],
 )
 def test_help_loads_little(words: str, loaded: set[str]) -> None:
-    """Most of what loading costs: whoever asks for help has not asked for a network."""
+    """Importing torch takes most of a command's start, and a help text needs no network."""
     code = HELP.format(words=[*words.split(), "--help"], heavy=sorted(HEAVY))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

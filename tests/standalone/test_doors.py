@@ -47,7 +47,7 @@ for name in doors.DOORS:
 
 
 def core_distributions(repository: Path) -> set[str]:
-    """Names of what an installation of the core brings: its dependencies and theirs, without extras."""
+    """Names of the packages that an installation of the core brings, without extras."""
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     found: set[str] = set()
     waiting = [Requirement(line).name for line in project["dependencies"]]
@@ -58,7 +58,7 @@ def core_distributions(repository: Path) -> set[str]:
         try:
             lines = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
-            continue  # some builds of torch ask for packages that others bring inside
+            continue  # torch's builds differ in what they bundle
         found.add(name)
         wanted = [Requirement(line) for line in lines]
         waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
@@ -66,7 +66,7 @@ def core_distributions(repository: Path) -> set[str]:
 
 
 def test_the_core_works_alone_and_commands_name_their_extras(tmp_path: Path, repository: Path) -> None:
-    """In a folder of links to the core's dependencies, without site-packages."""
+    """Python sees a folder of links to the core's dependencies, and no site-packages."""
     for name in core_distributions(repository):
         for file in metadata.files(name) or []:
             top = file.parts[0]

@@ -48,7 +48,7 @@ def equal(a: list[Tensor], b: list[Tensor]) -> bool:
 
 
 def press_ctrl_c(at: int) -> Callback:
-    """Sends this process what Ctrl-C sends, after a given step."""
+    """Send this process the signal of Ctrl-C after a given step."""
 
     def press(state: FitState) -> dict[str, float]:
         if state.step == at:
@@ -97,7 +97,7 @@ def test_a_time_limit_ends_the_fit() -> None:
 
 
 class Clock:
-    """Moves when told to, for fits as for their limit."""
+    """A clock for fits and time limits, which moves when it is told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, start: float = 0.0) -> None:
         self.now = start
@@ -107,7 +107,7 @@ class Clock:
         return self.now
 
     def takes(self, seconds: float, calls: list[float] | None = None) -> Callback:
-        """A callback that takes so long."""
+        """A callback that takes a given time."""
 
         def wait(state: FitState) -> dict[str, float]:
             self.now += seconds
@@ -118,7 +118,7 @@ class Clock:
         return Callback(wait, every=1, seconds=seconds)
 
     def sampler(self, seconds: float) -> FullBatch:
-        """Batches that take so long to make."""
+        """Batches that take a given time to make."""
         sampler = FullBatch(X, Y)
         plain = sampler.next_batch
 
@@ -182,7 +182,7 @@ def test_a_resumed_fit_goes_on_with_the_time_that_is_left(
             network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget,
             callbacks=[press_ctrl_c(8)], checkpoint=options,
         )  # fmt: skip
-    clock.now = 3.0  # another command
+    clock.now = 3.0  # time passes until the next command
     state = fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget, checkpoint=options)
     assert state.step == 8 + 9, "8 seconds before and 3 of another start are taken from 20"
 
@@ -194,7 +194,7 @@ def test_an_interrupted_fit_resumes_to_the_same_result(tmp_path: Path) -> None:
 
     stopped = network()
     options = CheckpointOptions(path, identity={"seed": 0})
-    before = signal.getsignal(signal.SIGINT)  # a job in the background may have it ignored
+    before = signal.getsignal(signal.SIGINT)  # a job in the background may ignore it
     with pytest.raises(FitInterrupted, match="after step 7"):
         run(stopped, callbacks=[press_ctrl_c(7)], checkpoint=options)
     assert signal.getsignal(signal.SIGINT) is before

@@ -1,4 +1,4 @@
-"""Networks of one number of parameters."""
+"""Networks of different kinds with equal numbers of parameters."""
 
 from __future__ import annotations
 

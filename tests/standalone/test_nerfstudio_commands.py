@@ -1,4 +1,4 @@
-"""Running nerfstudio's commands: what a log tells of the steps done, and who looks on."""
+"""Running nerfstudio's commands: progress is read from their logs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from standalone.nerfstudio_commands import run_command, share_done
         ("", 0.0),
         ("loading\n", 0.0),
         ("Step (% Done)\n10 (2.00%)   70 ms\n20 (4.50%)   71 ms\n", 0.045),
-        ("499 (99.80%)\nx" + 5000 * "y" + "\n", 0.0),  # only the end is read
+        ("499 (99.80%)\nx" + 5000 * "y" + "\n", 0.0),  # only the end of a log is read
     ],
 )
 def test_the_share_of_steps_is_that_of_the_last_line_on_them(tmp_path: Path, text: str, share: float) -> None:

@@ -113,7 +113,7 @@ def test_a_variants_norm_stands_in_every_hidden_layer(norm: NormName, network: s
 
 
 def test_features_of_a_fresh_grid_stay_small_behind_its_norm() -> None:
-    """Their variance is below what the norm adds to it: noise is not blown up to full size."""
+    """The norm's eps is above their variance, so that noise is not scaled up to full size."""
     network = NetworkOptions("hash-6", "batch").build(2, 1, seed=0)
     points = torch.rand(500, 2) * 2 - 1
     with batch_statistics(network):

@@ -1,4 +1,4 @@
-"""Files that are there stay, unless the user says otherwise."""
+"""Files are not overwritten, unless the user asks for it."""
 
 from __future__ import annotations
 

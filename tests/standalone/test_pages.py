@@ -1,4 +1,4 @@
-"""Pages: they need nothing beside them, say what they are given, and zoom into all pictures at once."""
+"""Pages are single files with the given content, and zoom into all pictures at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(height: int, width: int, channels: int) -> np.ndarray:
 
 
 def pictures(figure: Any) -> list[np.ndarray]:
-    """What is in the data URIs of a plot, each (h, w, c)."""
+    """Pictures in the data URIs of a plot, each (h, w, c)."""
     found = []
     for trace in figure.data:
         assert trace.source.startswith("data:image/png;base64,")
@@ -42,7 +42,7 @@ def test_pictures_are_there_to_the_bit(height: int, width: int, channels: int, n
     figure = picture_panels(truth)
     for found, shown in zip(pictures(figure), truth.values(), strict=True):
         np.testing.assert_array_equal(found, shown[""])
-    # One zoom for all.
+    # All pictures share one zoom.
     assert {axis.matches for axis in figure.select_xaxes()} == {"x"}
     assert {axis.matches for axis in figure.select_yaxes()} == {"y"}
 
@@ -55,7 +55,7 @@ def test_large_pictures_are_shrunk_and_keep_their_place(height: int, width: int,
         figure = picture_panels({str(i): {"": noise(height, width, 3)} for i in range(number)})
     found = pictures(figure)
     (factor,) = {trace.dx for trace in figure.data}
-    # Each side is rounded up to a whole pixel.
+    # Sides of the smaller picture are rounded up to whole pixels.
     assert sum((one.shape[0] - 1) * (one.shape[1] - 1) for one in found) <= 200
     for trace, one in zip(figure.data, found, strict=True):
         assert trace.dy == factor
@@ -79,7 +79,7 @@ def test_a_legend_names_each_line_once_and_what_is_not_finite_is_a_gap() -> None
     figure = line_panels({"left": lines, "right": lines}, ("a",), ("b", "c"), log="y")
     assert [trace.showlegend for trace in figure.data] == [True, True, False, False]
     assert figure.data[0].y == (1.0, None, None)
-    assert "markers" in figure.data[1].mode  # a line of one point would not be seen
+    assert "markers" in figure.data[1].mode  # a line of one point needs a marker to be seen
     assert [axis.title.text for axis in figure.select_yaxes()] == ["b", "c"]
     assert {axis.type for axis in figure.select_yaxes()} == {"log"}
     assert {axis.type for axis in figure.select_xaxes()} == {None}
@@ -96,7 +96,7 @@ def test_maps_share_their_colours_and_say_their_numbers() -> None:
 
 
 def test_a_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
-    """No address but those inside plotly's own code, and no text that is taken for HTML."""
+    """The page has no addresses but those in plotly's code, and text is not taken for HTML."""
     nasty = "<script>alert('&\"</h1>"
     figure = line_panels({nasty: [Line(nasty, [1, 2], [3, 4], "#000000")]}, ("x",), ("y",))
     table = Table(nasty, [{"a": 1.23456789, nasty: None}, {"a": nasty}])

@@ -1,4 +1,4 @@
-"""Pages as a user sees them, in Chromium: one zoom for all pictures, buttons, what the pointer says."""
+"""Pages as a user sees them, in Chromium: one zoom for all pictures, buttons, hints at the pointer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANGES = """() => {
     const layout = document.querySelector(".js-plotly-plot")._fullLayout;
     return [layout.xaxis.range, layout.xaxis2.range, layout.yaxis.range, layout.yaxis2.range];
 }"""
-"""What the first two panels of the first plot show, in pixels of the pictures."""
+"""Script for the ranges that the first plot's first two panels show, in pixels of the pictures."""
 SHOWN = """() => document.querySelector(".js-plotly-plot")._fullData.map(trace => trace.visible)"""
 
 
@@ -57,5 +57,5 @@ def test_a_page_of_everything(tmp_path: Path) -> None:
         page.wait_for_function(f"JSON.stringify(({SHOWN})()) === '[false,true,false,true]'")
         keep_screenshot(page, "page")
     assert wrong == []
-    # The file itself, and what lies in it.
+    # The page loads nothing but its own file and what is inside it.
     assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]

@@ -1,4 +1,4 @@
-"""Figures: panels are always a grid, files are whole, looks follow the network and the norm."""
+"""Figures: panels are always a grid, files are whole, and styles follow the network and the norm."""
 
 from __future__ import annotations
 

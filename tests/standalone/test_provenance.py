@@ -1,4 +1,4 @@
-"""The command behind a result: parsed again, it gives the same options."""
+"""The command that is noted with a result gives the same options again."""
 
 from __future__ import annotations
 

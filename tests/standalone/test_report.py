@@ -1,4 +1,4 @@
-"""Tables and files: the numbers survive, and nothing is ever half-written."""
+"""Tables and files: numbers survive, and files are whole or absent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_csv_keeps_its_columns_in_order() -> None:
     assert csv_text([{"b": 1, "a": 2, "c": 3}], ["a", "b", "d"]) == "a,b,d\n2,1,\n"
 
 
-@pytest.mark.filterwarnings("error")  # what numpy's archive would say when it is thrown away
+@pytest.mark.filterwarnings("error")  # numpy's archive would warn when it is deleted
 def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     arrays = {"noise": np.random.default_rng(0).random(1000), "few": np.arange(3)}
     write_arrays(tmp_path / "a.npz", {"few": arrays["few"]})

@@ -1,4 +1,4 @@
-"""Results of two inputs never stand in one folder, nor those of two runs of one."""
+"""A folder never mixes results of two inputs, or of two runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_inputs_of_one_stem_get_folders_of_their_own(tmp_path: Path) -> None:
     fill(second)
     assert (first, second) == (default, tmp_path / "out" / "a-2")
     assert names(first) == {"numbers.json", "picture.jpg", "state", "mine.txt", RECORD}
-    # And find them again, also where an earlier one has gone.
+    # Later runs find their input's folder, even if a lower number has become free.
     assert FIT.begin(default, two, chosen=False) == second
     assert FIT.begin(default, one, chosen=False) == first
     assert COMPARE.begin(default, one, chosen=False) == tmp_path / "out" / "a-3"
@@ -82,13 +82,13 @@ def test_results_that_say_nothing_of_their_input_are_left_alone(tmp_path: Path) 
     one, folder = source(tmp_path / "x", "1"), tmp_path / "out"
     folder.mkdir()
     (folder / "mine.txt").touch()
-    assert FIT.begin(folder, one, chosen=False) == folder  # of no command of ours
+    assert FIT.begin(folder, one, chosen=False) == folder  # these files are of no command of ours
     (folder / RECORD).write_text("[")
     fill(folder)
     assert FIT.begin(folder, one, chosen=False) == tmp_path / "out-2"
     with pytest.raises(UserError, match="unknown input"):
         FIT.begin(folder, one, chosen=True)
-    assert FIT.begin(folder, one, chosen=True, resume=True) == folder  # the checkpoint checks itself
+    assert FIT.begin(folder, one, chosen=True, resume=True) == folder  # loading it checks it
 
 
 def test_what_is_built_in_and_what_is_missing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batches: every point once an epoch, and the same ones after a resume."""
+"""Batches have every point once an epoch, and a resumed fit draws the same ones."""
 
 from __future__ import annotations
 

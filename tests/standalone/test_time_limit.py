@@ -1,4 +1,4 @@
-"""Time limits: shares and reserves of one clock, which begins with the process."""
+"""Time limits: shares and reserves of one clock, which starts with the process."""
 
 from __future__ import annotations
 

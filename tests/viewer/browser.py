@@ -1,4 +1,4 @@
-"""A real browser, headless: Chromium where the system has it."""
+"""The viewer's page in Chromium, without a window, where the system has it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def opened(port: int) -> Iterator[Page]:
 
 
 def keep_screenshot(page: Page, name: str) -> Path:
-    """Save what the page looks like under outputs/tests."""
+    """Save a screenshot of the page under outputs/tests."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     path = ARTIFACTS / f"{name}.png"
-    page.mouse.move(5, 5)  # away from what shows hints
+    page.mouse.move(5, 5)  # the mouse would make the page show hints
     page.wait_for_timeout(300)
     page.screenshot(path=path)
     return path
@@ -81,7 +81,7 @@ def plots(page: Page) -> dict[str, list[dict[str, Any]]]:
 
 
 def picture(page: Page) -> np.ndarray:
-    """What is drawn left of the control panel, in [0, 1], (height, width, 3)."""
+    """The part of the page left of the control panel, in [0, 1], (height, width, 3)."""
     size = page.viewport_size
     assert size is not None
     area = {"x": 0, "y": 60, "width": 0.7 * size["width"], "height": size["height"] - 130}
@@ -90,7 +90,7 @@ def picture(page: Page) -> np.ndarray:
 
 
 def settled(page: Page, condition: Callable[[np.ndarray], bool] = lambda _: True) -> np.ndarray:
-    """The picture once it stays the same for two seconds and a condition holds."""
+    """The picture, once it has not changed for two seconds and a condition holds."""
     deadline = time.monotonic() + PATIENCE
     last, since = picture(page), time.monotonic()
     while time.monotonic() < deadline:

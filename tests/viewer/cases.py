@@ -1,4 +1,4 @@
-"""Pipelines to look at, and how to see that looking changed nothing."""
+"""Pipelines for the viewer's tests, and checks that looking at them has changed nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained_pipeline(capture: Path, norm: str = "batch", steps: int = 4) -> BNPi
 
 
 def state_of(module: nn.Module) -> tuple[dict[str, Tensor], list[bool], list[object]]:
-    """All that training goes on from: weights, statistics, modes of modules and of norms."""
+    """The state that training continues from: weights, statistics, and modes of modules and norms."""
     tensors = {name: value.clone() for name, value in module.state_dict().items()}
     modes = [getattr(m, "mode", None) for m in module.modules()]
     return tensors, [m.training for m in module.modules()], modes
@@ -34,11 +34,11 @@ def same_state(one: tuple, other: tuple) -> bool:
 
 
 def generators() -> tuple[object, ...]:
-    """Where torch's and Python's random numbers stand."""
+    """States of torch's and Python's random number generators."""
     return torch.get_rng_state().tolist(), random.getstate()
 
 
 def camera(size: int = 12) -> Cameras:
-    """One that sees the scene's box from outside."""
+    """A camera that sees the scene's box from outside."""
     pose = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, -4.0], [0, 1, 0, 0]]])
     return Cameras(pose, float(size), float(size), size / 2, size / 2, size, size)

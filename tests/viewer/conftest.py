@@ -11,7 +11,7 @@ from nerfstudio.engine.trainer import writer
 
 @pytest.fixture(scope="session")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # Here, since pytest loads this file before `--shapes` takes effect, which has to come before our modules.
+    # The import is inside, because pytest loads this file before `--shapes` takes effect.
     from tests.captures import write_blender_capture
 
     folder = tmp_path_factory.mktemp("viewer") / "blender"

@@ -24,7 +24,7 @@ from tests.viewer.serving import free_port
 def live_viewer(
     capture: Path, folder: Path, training: bool = False, port: int | None = None
 ) -> Iterator[tuple[LiveViewer, int]]:
-    """The viewer of a pipeline after some steps, as the commands make it, and the port asked for."""
+    """The viewer of a pipeline after some steps, made as the commands make it, and its port."""
     pipeline: BNPipeline = trained_pipeline(capture)
     trainer: Any = SimpleNamespace(training_state="training") if training else None
     port = free_port() if port is None else port
@@ -47,7 +47,7 @@ def live_viewer(
 
 @contextmanager
 def steps(viewer: LiveViewer, seconds: float = 0.005) -> Iterator[list[int]]:
-    """Steps of a training that does nothing but hold the lock; gives the list of their numbers."""
+    """Run steps of a training that only takes the lock, and yield the list of finished steps."""
     done: list[int] = []
     over = threading.Event()
 

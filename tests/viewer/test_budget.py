@@ -1,4 +1,4 @@
-"""The share of training time is kept whatever things cost, and used; all by a clock of the test's own."""
+"""The panel uses its share of training time and no more, whatever its work costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bn_field_plugin.viewer.budget import TimeBudget
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -42,9 +42,9 @@ durations = st.floats(1e-3, 5.0)
     st.lists(durations, min_size=1, max_size=20),
 )
 def test_no_more_than_the_share_is_spent(share: float, steps: list[float], costs: list[float]) -> None:
-    """Whatever looks cost: when one is due, the time beside has paid for all before it and its own price.
+    """A look is due once training has paid for all looks before it, and for it at the last one's price.
 
-    So at any time after the first look is paid for, there is no debt but what a look cost more than the last.
+    So the panel never owes more than what a look costs above the last one.
     """
     clock = Clock()
     budget = TimeBudget(share, shortest=0.0, clock=clock)
@@ -62,9 +62,9 @@ def test_no_more_than_the_share_is_spent(share: float, steps: list[float], costs
 
 @given(st.floats(0.01, 0.5), st.floats(0.01, 2.0), st.floats(0.001, 0.5))
 def test_the_share_is_used(share: float, cost: float, step: float) -> None:
-    """With constant costs, there is a look for each cost / share of training, rounded up to steps.
+    """With constant costs there is one look for each cost / share of training time, rounded up to steps.
 
-    The second is paid for in advance, after the first has been paid for; that is one look less.
+    Training pays for the first look afterwards and for the second one beforehand, so there is one look less.
     """
     clock = Clock()
     budget = TimeBudget(share, shortest=0.0, clock=clock)
@@ -82,7 +82,7 @@ def test_it_is_due_at_once_then_when_the_time_has_paid_for_it() -> None:
         101.0,
         202.0,
         253.0,
-    ]  # 1 s of looking for each 50 s of training, the second paid for in advance
+    ]  # 1 s of looking for each 50 s of training
 
 
 def test_costlier_looks_come_less_often() -> None:
@@ -94,7 +94,7 @@ def test_costlier_looks_come_less_often() -> None:
 
 
 def test_a_pause_brings_no_burst() -> None:
-    """The time of a pause pays for one look, not for the hundreds that it would have lasted for."""
+    """The time of a pause pays for a single look, though it would be enough for hundreds."""
     clock = Clock()
     budget = TimeBudget(0.02, clock=clock)
     do(budget, clock, [1.0] * 60, [1.0])

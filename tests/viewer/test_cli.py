@@ -1,4 +1,4 @@
-"""`bn-view`: which runs it takes, and what it calls them."""
+"""`bn-view`: the runs that it accepts, and their names on the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift is what its definition says: how far a norm's normalised values move."""
+"""Drift follows its definition: how far a norm's normalised values move."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def normed(name: str, **options: object) -> CoordinateMLP:
 @pytest.mark.parametrize("name", ["batch", "global"])
 @pytest.mark.parametrize("eps", [1e-5, 0.3])
 def test_it_is_the_root_mean_square_change_of_normalised_values(name: str, eps: float) -> None:
-    """Measured on the samples that the exact statistics were made over, for the first norm of a network."""
+    """Measured for the first norm, on the samples of the exact statistics."""
     running = running_norms(normed(name, norm_eps=eps))[0]
     exact = copy.deepcopy(running)
     samples = 3 * draw(200, 6, seed=3) + 1

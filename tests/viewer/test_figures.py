@@ -1,4 +1,4 @@
-"""The plots say what they are given."""
+"""The plots show the numbers that they are given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_curves_and_bars() -> None:
     ]
     assert figure.layout.yaxis.type == "log"
     (bar,) = figures.bars({"first": 1.0, "second": 2.0}, "title", "sd").data
-    assert (bar.y, bar.x) == (("second", "first"), (2.0, 1.0))  # plotly begins at the bottom
+    assert (bar.y, bar.x) == (("second", "first"), (2.0, 1.0))  # plotly counts bars from the bottom
 
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20))
@@ -54,7 +54,7 @@ def test_ticks_hold_all_values_and_are_written_in_full(values: list[float]) -> N
 
 
 def test_the_logarithmic_axis_says_what_its_ticks_are() -> None:
-    """Once they read 5 and 2 for 0.05 and 0.02."""
+    """An earlier version wrote 5 and 2 for 0.05 and 0.02."""
     history = History()
     history.add(0, {"a": 0.021})
     history.add(1, {"a": 0.06})

@@ -21,7 +21,7 @@ def test_curves_are_thinned_out_and_keep_their_ends() -> None:
 
 
 def test_a_step_has_its_last_numbers_once() -> None:
-    """Else a line has no length, and the plot is empty."""
+    """Two points at one step would be a line without length, and an empty plot."""
     history = History()
     for value in (1.0, 2.0):
         history.add(7, {"psnr": value})

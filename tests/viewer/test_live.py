@@ -1,4 +1,4 @@
-"""nerfstudio's viewer as our pipelines have it: first view, steps, buttons, end."""
+"""nerfstudio's viewer with our pipelines: first view, steps, buttons, and the end of training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_first_view_is_a_training_camera_s(capture: Path, tmp_path: Path) ->
 
 
 def test_a_page_that_is_laid_out_anew_is_put_before_the_scene_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes back to where it began; a user who has moved may go there, too."""
+    """It shows the first view again, even if the user had moved."""
     put: list[Any] = []
     monkeypatch.setattr(LiveViewer, "_face_scene", lambda _, client: put.append(client))
     viewer: Any = object.__new__(LiveViewer)
@@ -63,12 +63,12 @@ def test_a_page_that_is_laid_out_anew_is_put_before_the_scene_again(monkeypatch:
     assert put == [client] * 3
     viewer.show_scene(client)
     for _ in range(100):
-        told[1](None)  # a page that cannot be put anywhere
+        told[1](None)  # the page is gone, and takes no camera
     assert len(put) == 3 + 1 + FIRST_VIEW_TRIES
 
 
 def test_a_tab_that_comes_or_goes_is_not_asked_for_a_picture() -> None:
-    """A choice in a panel asks all tabs: nerfstudio raised KeyError for one without a drawing thread."""
+    """A choice in a panel asks all tabs, and nerfstudio raises KeyError for one without a thread."""
     asked: list[Any] = []
     viewer: Any = object.__new__(LiveViewer)
     viewer.ready = True
@@ -136,7 +136,7 @@ def test_idle_tabs_share_what_train_util_leaves(capture: Path, tmp_path: Path) -
         util = viewer.control_panel._train_util
         for share in (0.15, 0.5):
             util.value = 1 - share
-            # A picture a period: what it takes is the share of what is left of it.
+            # There is one picture in each period; its time is the share of the rest of the period.
             assert viewer.refresh_seconds == pytest.approx(share * (REFRESH - viewer.refresh_seconds))
             assert viewer.may_refresh() or viewer._refresh.times
         util.value = 1.0
@@ -145,7 +145,7 @@ def test_idle_tabs_share_what_train_util_leaves(capture: Path, tmp_path: Path) -
 
 
 def test_moving_cameras_hold_no_step_back(capture: Path, tmp_path: Path) -> None:
-    """nerfstudio's own waits as long as anybody moves."""
+    """nerfstudio's own training waits as long as anybody moves."""
     with live_viewer(capture, tmp_path, training=True) as (viewer, _):
         viewer.render_statemachines.update({0: SimpleNamespace(running=False, join=lambda _: None)})  # type: ignore[dict-item]
         viewer.last_move_time = math.inf  # type: ignore[assignment]
@@ -167,7 +167,7 @@ def test_the_end_is_no_error_and_leaves_no_thread(
         visitor.picture()
         machines = list(viewer.render_statemachines.values())
         monkeypatch.setattr(signal, "signal", lambda *_: None)
-        monkeypatch.setattr(viewer.viser_server, "stop", lambda: None)  # twice is an error of viser's
+        monkeypatch.setattr(viewer.viser_server, "stop", lambda: None)  # viser stops only once
         with pytest.raises(SystemExit) as ended:
             viewer._end(signal.SIGINT, None)
         assert ended.value.code == 0

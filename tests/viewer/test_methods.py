@@ -1,4 +1,4 @@
-"""Every method can be looked at, with whatever it has, and stays as it was."""
+"""The viewer shows every method, with or without norms, and changes none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "siren_nerf": {},
     "plenoxel": {},
 }
-"""Options that make each method small; words after its name tell one from another."""
+"""Options that make each method small. Words after a method's name tell its variants apart."""
 
 
 @pytest.mark.parametrize("method", SMALL)
@@ -44,7 +44,7 @@ def test_it_can_be_looked_at(method: str, capture: Path) -> None:
     torch.manual_seed(0)
     pipeline = config.setup(device="cpu", test_mode="val").train()
     losses = pipeline.get_train_loss_dict(0)[1]
-    sum(losses.values()).backward()  # training leaves tensors with a history about
+    sum(losses.values()).backward()  # training leaves tensors that have a graph
     before, numbers = state_of(pipeline.model), generators()
     fields = list(probe.networks(pipeline.model))
     found = probe.look(pipeline, pipeline.fixed_rays(32), fields[-1] if fields else None)

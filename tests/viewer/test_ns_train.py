@@ -47,13 +47,13 @@ def test_looking_leaves_training_alone(tmp_path_factory: pytest.TempPathFactory,
     (saved,) = (config_of(work, "viewed").parent / "nerfstudio_models").iterdir()
     state = torch.load(saved, weights_only=True)
     tracked = {int(v) for k, v in state["pipeline"].items() if k.endswith("num_batches_tracked")}
-    # One update a step, none by looking; the step at which a run is stopped is not trained.
+    # Each step has updated once, looking never; the step at which a run is stopped is not trained.
     assert tracked == {state["step"]}
     assert all(value.isfinite().all() for value in state["pipeline"].values())
 
 
 def pictures(port: int) -> dict[str, np.ndarray]:
-    """A picture of each output, as it is a while after it was chosen."""
+    """A picture of each output, taken three seconds after it was chosen."""
     seen = {}
     with visiting(port) as visitor:
         visitor.wait_for_outputs()
@@ -62,21 +62,21 @@ def pictures(port: int) -> dict[str, np.ndarray]:
             visitor.look(0.1 * turn)
             chosen = time.monotonic()
             for picture in visitor.pictures():
-                if time.monotonic() > chosen + 3:  # older renders have passed
+                if time.monotonic() > chosen + 3:  # earlier ones may be of the last output
                     seen[output] = picture
                     break
     return seen
 
 
 def watch(port: int) -> None:
-    """Histogram and curves move on in a browser, whatever is chosen."""
+    """In a browser, histogram and curves go on with training, whatever is chosen."""
     with opened(port) as page:
         page.get_by_text("of training time").wait_for()
         wait_for_outputs(page, "accumulation")
         assert {"rgb", "density", "drift"} <= set(options(page, "Output type"))
         first = plots(page)
         assert {SPECTRUM, PSNR, DRIFT} <= first.keys()
-        assert sum(sum(bar["y"]) for bar in first[SPECTRUM]) == 96  # probe points
+        assert sum(sum(bar["y"]) for bar in first[SPECTRUM]) == 96  # one for each probe point
         assert {bar["type"] for bar in first[SPECTRUM]} == {"bar"}
         assert options(page, "Statistics") == ["running", "exact", "batch"]
         for statistics in ("batch", "exact"):

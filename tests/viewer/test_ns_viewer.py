@@ -44,7 +44,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where the checkpoint is shown; Ctrl-C then ends it, and no traceback was ever printed."""
+    """The port of a viewer of the checkpoint, which Ctrl-C ends at last, without a traceback."""
     log = tmp_path_factory.mktemp("ns-viewer") / "log.txt"
     command = ("ns-viewer", "--load-config", config_of(work, "shared"))
     with running(work, log, *command) as (process, port):
@@ -55,7 +55,7 @@ def port(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:
-    """What the model renders from the camera of `look(0)`, by nerfstudio's own functions."""
+    """The picture from the camera of `look(0)`, rendered by nerfstudio's own functions."""
     pose = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, -DISTANCE], [0, 1, 0, 0]])  # right, up, backwards, place
     state = CameraState(FIELD_OF_VIEW, aspect=1.0, c2w=pose, camera_type=CameraType.PERSPECTIVE)
     rendered = pipeline.model.get_outputs_for_camera(get_camera(state, size, size))[output]
@@ -63,7 +63,7 @@ def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:
 
 
 def test_it_shows_what_the_model_renders(work: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Page, outputs to choose from, and for each of them the very picture that the checkpoint gives."""
+    """The page offers the outputs, and shows for each the picture that the checkpoint gives."""
     monkeypatch.chdir(work)  # the paths in the config are relative
     _, pipeline, _, _ = eval_setup(config_of(work, "shared"), test_mode="inference")
     assert "<html" in page(port)
@@ -74,10 +74,10 @@ def test_it_shows_what_the_model_renders(work: Path, port: int, monkeypatch: pyt
             visitor.set("Output type", output)
             visitor.look(0.0)
             errors = []
-            for seen in visitor.pictures():  # older renders may still be on their way
+            for seen in visitor.pictures():  # the first ones may be of the last output
                 assert seen.shape[0] == seen.shape[1]
                 errors.append(np.abs(seen - expected_picture(pipeline, output, len(seen))).mean())
-                if errors[-1] < 0.004:  # 8 bits
+                if errors[-1] < 0.004:  # rounding to 8 bits
                     break
             else:
                 pytest.fail(f"no picture of {output} was right: mean errors {errors}")
@@ -92,7 +92,7 @@ def test_it_shows_what_the_model_renders(work: Path, port: int, monkeypatch: pyt
 
 
 def test_a_browser_shows_any_statistics_and_outputs(port: int) -> None:
-    """Spectrum and drift at once; each choice changes the picture, and taking it back brings it back."""
+    """Spectrum and drift are there at once; each choice changes the picture, and can be taken back."""
     with opened(port) as tab:
         tab.get_by_text("effective rank").wait_for()
         found = plots(tab)
@@ -125,5 +125,5 @@ def test_a_browser_shows_any_statistics_and_outputs(port: int) -> None:
         wait_for(lambda: plots(tab)[SPECTRUM] != spectrum, PATIENCE)
         assert picture(tab).std() > 0.01
         choose(tab, "Spectrum of", "field_fine")
-        wait_for(lambda: plots(tab)[SPECTRUM] == spectrum, PATIENCE)  # not a bar is missing
+        wait_for(lambda: plots(tab)[SPECTRUM] == spectrum, PATIENCE)  # all bars are there again
         assert plots(tab)[DRIFT] == found[DRIFT]

@@ -12,7 +12,7 @@ from bn_field_plugin.viewer.outlook import field_of_view, focus, sights, widest
 
 
 def looking(places: list[list[float]], targets: list[list[float]], focal: float = 20.0) -> Cameras:
-    """Cameras with pictures of 16 x 12 pixels, upright, at places, that look at targets."""
+    """Upright cameras with pictures of 16 x 12 pixels at given places, which look at given targets."""
     poses = []
     for place, target in zip(torch.tensor(places), torch.tensor(targets), strict=True):
         back = torch.nn.functional.normalize(place - target, dim=0)
@@ -28,12 +28,12 @@ def test_cameras_in_a_ring_look_at_its_middle() -> None:
     cameras = looking(RING, [[0.5, 0.5, 0]] * 4)
     assert torch.allclose(focus(cameras), torch.tensor([0.5, 0.5, 0]), atol=1e-4)
     index, target = widest(cameras)
-    assert index == 2  # one of the two that stand back
+    assert index == 2  # it is one of the two that stand further away
     assert torch.allclose(target, torch.tensor([0.5, 0.5, 0]), atol=1e-4)
 
 
 def test_the_ball_touches_the_border_of_the_picture() -> None:
-    """Along the axis: the radius is that of the ball whose outline is the shorter side."""
+    """The camera looks at the ball's centre, and the ball is as wide as the shorter side."""
     cameras = looking([[5.0, 0, 0]], [[0, 0, 0]])
     (radius,) = sights(cameras, torch.zeros(3))
     assert float(radius) == pytest.approx(5 * math.sin(math.atan(6 / 20)), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The panel: what it puts on the page, what it shows while training runs, and that training never knows."""
+"""The panel: its elements, its numbers during training, and that training is not changed by it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.viewer.cases import camera, generators, same_state, state_of
 
 
 class Gui:
-    """Takes what is put on a page."""
+    """A page that keeps what is put on it."""
 
     def __init__(self) -> None:
         self.added: dict[str, SimpleNamespace] = {}
@@ -49,7 +49,7 @@ class Gui:
 
 
 def shown(pipeline: BNPipeline, training: bool = True, port: int | None = None) -> tuple[NormPanel, Gui, Any]:
-    """Put a pipeline's panel on a page, as nerfstudio does."""
+    """Put a pipeline's panel on a page, in nerfstudio's way."""
     gui = Gui()
     server = SimpleNamespace(gui=gui, get_port=lambda: 7007)
     control = SimpleNamespace(output_render="rgb", split=False, split_output_render="depth")
@@ -79,7 +79,7 @@ def train_with_callbacks(pipeline: BNPipeline, num: int, seed: int, start: int =
 
 def test_the_pipeline_is_a_source_and_nerfstudio_finds_its_panel(capture: Path) -> None:
     pipeline = tiny_pipeline(capture)
-    source: Source = pipeline  # what the panel asks for
+    source: Source = pipeline  # mypy checks the protocol that the panel needs
     assert len(source.fixed_rays(50)) == 50
     assert [len(rays) for rays in pipeline.training_rays(50)] == [50]
     found = parse_object(pipeline, ViewerControl, "Custom Elements")
@@ -103,7 +103,7 @@ def test_the_page_has_what_makes_sense(norm: str, expected: set[str], capture: P
 
 
 def test_training_with_the_panel_is_training_without_it(capture: Path) -> None:
-    """The same weights, statistics and random numbers, bit for bit, with a look after each step."""
+    """With a look after each step, weights, statistics and random numbers are equal, bit for bit."""
     plain = tiny_pipeline(capture)
     train_with_callbacks(plain, 6, seed=3)
     expected, numbers = state_of(plain), generators()
@@ -170,7 +170,7 @@ def test_another_field_is_looked_at_when_it_is_chosen(capture: Path) -> None:
     assert found.data[0].y != before.data[0].y
     gui.added["Statistics"].value = "batch"
     gui.added["Statistics"].callbacks[0](None)
-    assert gui.added["NTK of the density"].figure is found  # a picture's statistics are no spectrum's
+    assert gui.added["NTK of the density"].figure is found  # the choice is for pictures, not for spectra
     assert panel.statistics == "batch"
 
 
@@ -187,7 +187,7 @@ def test_a_choice_is_followed_under_the_lock_and_by_a_new_picture(capture: Path)
 
 @pytest.mark.parametrize("training", [False, True])
 def test_plots_stay_whatever_is_chosen_in_whatever_order(capture: Path, training: bool) -> None:
-    """Looking again at a step takes nothing from the page: not a bar, not a line."""
+    """A second look at one step removes no bar and no line from the page."""
     pipeline = tiny_pipeline(capture).eval()
     panel, gui, _ = shown(pipeline, training=training)
     panel.budget.is_due = lambda: training  # type: ignore[method-assign]
@@ -204,7 +204,7 @@ def test_plots_stay_whatever_is_chosen_in_whatever_order(capture: Path, training
 
 
 def test_two_starts_show_the_same_numbers(capture: Path) -> None:
-    """Whatever order each process shuffles its images into."""
+    """Processes shuffle their images into different orders, which must not matter."""
     found = []
     for seed in (0, 1):
         pipeline = tiny_pipeline(capture, seed=seed)
@@ -255,7 +255,7 @@ def test_exact_statistics_are_made_once_for_each_step(capture: Path) -> None:
 
 
 def test_exact_statistics_hold_training_back_no_more_than_their_share(capture: Path) -> None:
-    """Over fewer rays, and only when the time for it was saved; over all as soon as training pauses."""
+    """They use fewer rays, and wait for the share's time; when training pauses, they use all rays."""
     pipeline = tiny_pipeline(capture)
     panel, _, viewer = shown(pipeline)
     first = panel.exact()
@@ -272,7 +272,7 @@ def test_exact_statistics_hold_training_back_no_more_than_their_share(capture: P
 
 
 def test_two_pipelines_share_a_page(capture: Path) -> None:
-    """Both spectra in one plot, both drifts, pictures of both under the other's name."""
+    """One plot has both spectra, another both drifts, and outputs of the second have its name."""
     one, other = (tiny_pipeline(capture, norm=norm).eval() for norm in ("batch", "layer"))
     before = [state_of(pipeline) for pipeline in (one, other)]
     one.norm_panel.compare(other.norm_panel, ("batch", "layer"))
@@ -295,7 +295,7 @@ def test_two_pipelines_share_a_page(capture: Path) -> None:
         alone = render(pipeline.model, camera(8))
         for name, value in alone.items():
             assert torch.equal(both[name + suffix], value), name
-    viewer.control_panel.split = False  # nobody looks at the other one
+    viewer.control_panel.split = False  # the other one is not in sight
     left = model.get_outputs_for_camera(camera(8))
     assert left.keys() == both.keys()
     assert left["rgb of layer"].shape == (8, 8, 3) and left["rgb of layer"].abs().max() == 0
@@ -309,7 +309,7 @@ def test_a_checkpoint_tells_its_step(capture: Path) -> None:
 
 
 def test_another_port_is_named_in_one_line(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """viser takes the next free port, and nerfstudio would name the one that was asked for."""
+    """viser takes the next free port, while nerfstudio would print the one that was asked for."""
     _, _, viewer = shown(tiny_pipeline(capture), port=7001)
     out = capsys.readouterr().out
     assert "port 7001" in out

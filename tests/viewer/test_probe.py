@@ -1,4 +1,4 @@
-"""The live spectrum is the kernel's, and looking changes nothing."""
+"""The live spectrum is that of the kernel, and looking changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def inputs(pipeline: BNPipeline, field: str = "field_fine") -> tuple[CoordinateM
 
 
 def test_the_spectrum_is_that_of_the_density_with_running_statistics(pipeline: BNPipeline) -> None:
-    """Against a Jacobian row by row, by autograd through the whole network with statistics held."""
+    """Oracle: the Jacobian by autograd, row by row, through the whole network with fixed statistics."""
     mlp, points = inputs(pipeline)
     mlp = mlp.double()
     rows = []
@@ -74,7 +74,7 @@ def test_a_look_leaves_the_pipeline_as_it_was(pipeline: BNPipeline) -> None:
 
 
 def test_drift_compares_with_the_batch_statistics_of_the_same_rays(pipeline: BNPipeline) -> None:
-    """A pass with batch statistics over them normalises the first layer as the exact statistics do."""
+    """Batch statistics over these rays are the exact ones of the first layer."""
     rays = pipeline.fixed_rays(48)
     found = probe.look(pipeline, rays, None)
     assert found.eigenvalues is None
@@ -89,7 +89,7 @@ def test_drift_compares_with_the_batch_statistics_of_the_same_rays(pipeline: BNP
     layer = model.field_coarse.trunk.layers[0]
     layer.norm.weight = nn.Parameter(torch.ones_like(layer.norm.weight))
     layer.norm.bias = nn.Parameter(torch.zeros_like(layer.norm.bias))
-    layer.activation = nn.Identity()  # what the norm gives
+    layer.activation = nn.Identity()  # outputs are then those of the norm
     outputs: list[torch.Tensor] = []
     layer.register_forward_hook(lambda *found: outputs.append(found[2].detach().double()))
     for statistics in (batch_statistics, frozen_statistics):

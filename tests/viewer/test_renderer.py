@@ -1,4 +1,4 @@
-"""One tab's drawing: what comes when, in turns with training, and no longer than it is wanted."""
+"""Drawing for one tab: the order of pictures, turns with training, and the end of drawing."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.viewer.serving import wait_for
 from tests.viewer.visitor import visiting
 
 PATIENCE = 120.0
-"""Seconds to wait for what must come, far more than needed."""
+"""Most seconds to wait for something: far more than it takes, so that a busy machine passes too."""
 
 
 class Tiles:
-    """Notes each tile that a viewer draws, and what step training was at.
+    """Records each tile that a viewer draws, and the step of training at that moment.
 
     Args:
         viewer: the viewer.
         done: steps of training.
-        gate: a tile waits for it.
+        gate: each tile waits until it is set.
     """
 
     def __init__(self, viewer: LiveViewer, done: list[int], gate: threading.Event | None = None) -> None:
@@ -72,7 +72,7 @@ def test_a_view_comes_small_and_ends_as_the_model_s_own_picture(capture: Path, t
 def test_training_goes_on_between_tiles(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No two tiles without a step between them while training waits for its turn."""
+    """While training waits for its turn, there is a step between any two tiles."""
     monkeypatch.setattr(resolution, "TILE_SECONDS", 1e-6)
     with live_viewer(capture, tmp_path, training=True) as (viewer, port), steps(viewer) as done:
         viewer.control_panel._max_res.value = 64
@@ -82,7 +82,7 @@ def test_training_goes_on_between_tiles(
             wait_for(lambda: len(tiles.steps) > 30, PATIENCE)
         turns = np.diff(tiles.steps[:30])
         assert turns.min() >= 1
-        assert max(height * width for height, width in tiles.sizes[4:]) == 1  # after those of the trial
+        assert max(height * width for height, width in tiles.sizes[4:]) == 1  # the first four are trials
 
 
 def test_a_closed_tab_is_drawn_for_no_more(
@@ -120,7 +120,7 @@ def test_an_idle_tab_draws_anew_only_when_the_budget_allows(capture: Path, tmp_p
             allowed.set()
             wait_for(lambda: viewer._refresh.times > 2, PATIENCE)
             allowed.clear()
-            # The end of training is drawn at once, with all samples, and once.
+            # At the end of training one picture is drawn at once, with all samples.
             before = len(tiles.sizes)
             viewer.trainer.training_state = "completed"  # type: ignore[union-attr]
             wait_for(lambda: not machine._was_training and machine._shown.width == 64, PATIENCE)
@@ -131,7 +131,7 @@ def test_an_idle_tab_draws_anew_only_when_the_budget_allows(capture: Path, tmp_p
 
 
 def test_a_choice_shows_at_once_what_is_there(capture: Path, tmp_path: Path) -> None:
-    """Another output of the same view needs no new rendering to be seen."""
+    """Another output of the same view is shown without rendering anew."""
     gate = threading.Event()
     gate.set()
     with live_viewer(capture, tmp_path) as (viewer, port), visiting(port) as visitor:
@@ -145,7 +145,7 @@ def test_a_choice_shows_at_once_what_is_there(capture: Path, tmp_path: Path) -> 
         try:
             visitor.set("Output type", "accumulation")
             for picture in visitor.pictures():
-                if np.ptp(picture[..., 0] - picture[..., 1]) > 0:  # no longer grey or white alone
+                if np.ptp(picture[..., 0] - picture[..., 1]) > 0:  # the picture has colours
                     break
         finally:
             gate.set()

@@ -1,4 +1,4 @@
-"""Pictures with any statistics, and of density and drift, that leave the model as it was."""
+"""Pictures with any statistics, and of density and drift, do not change the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_running_is_what_evaluation_renders(pipeline: BNPipeline) -> None:
     assert set(found) == {*expected, "density", "drift"}
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert next(iter(found)) == "rgb"
-    assert list(found)[-1] not in ("density", "drift")  # what nerfstudio's split screen begins with
+    assert list(found)[-1] not in ("density", "drift")  # nerfstudio's split screen begins with the last
 
 
 def test_batch_is_each_chunks_own(pipeline: BNPipeline) -> None:
@@ -54,7 +54,7 @@ def test_exact_is_what_evaluation_with_exact_statistics_renders(capture: Path) -
 
 
 def test_density_is_the_largest_on_the_ray(pipeline: BNPipeline) -> None:
-    """Against the field itself, asked at the samples of the same picture."""
+    """Oracle: the field's density at the samples of the same picture."""
     model = copy.deepcopy(pipeline.model).eval()
     seen: list[torch.Tensor] = []
     model.field_fine.register_forward_hook(lambda *found: seen.append(found[2][FieldHeadNames.DENSITY]))
@@ -70,7 +70,7 @@ def test_density_is_the_largest_on_the_ray(pipeline: BNPipeline) -> None:
 def test_drift_is_how_far_batch_statistics_move_the_colours(
     pipeline: BNPipeline, statistics: rendering.Statistics
 ) -> None:
-    """Whatever the statistics of the picture itself."""
+    """The picture's own statistics do not matter."""
     batch, running = (render(pipeline.model, camera(), statistics=s)["rgb"] for s in ("batch", "running"))
     exact = pipeline.norm_panel.exact
     found = render(pipeline.model, camera(), statistics=statistics, wanted={"drift"}, exact=exact)
@@ -127,14 +127,14 @@ def test_the_model_and_random_numbers_stay(
 
 
 class InterruptionError(Exception):
-    """As the viewer's own."""
+    """An exception as the viewer raises it."""
 
 
 @pytest.mark.parametrize("statistics", ["exact", "batch"])
 def test_a_render_that_is_cut_short_anywhere_leaves_the_model(
     pipeline: BNPipeline, statistics: rendering.Statistics
 ) -> None:
-    """The viewer raises from a trace at whatever line is reached when the camera moves."""
+    """When the camera moves, the viewer raises an exception at any line of the rendering."""
     before, numbers = state_of(pipeline.model), generators()
 
     def cut_after(lines: int) -> bool:
@@ -196,7 +196,7 @@ def test_the_viewed_model_renders_what_is_chosen_and_stays_itself(pipeline: BNPi
 def test_a_chunk_without_batch_statistics_is_shown_with_running_ones(
     pipeline: BNPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single sample has no variance; the render thread must live on and say so."""
+    """A single sample has no variance, which must not end the thread; a line on the page says so."""
     told: list[str] = []
     monkeypatch.setattr(pipeline.model.config, "eval_num_rays_per_chunk", 1)
     monkeypatch.setattr(pipeline.model.sampler_coarse, "num_samples", 1)

@@ -1,4 +1,4 @@
-"""How large pictures are: as fast as asked for, readable, never larger than allowed, at last the largest."""
+"""Sizes of pictures: fast enough, readable, never above the limit, and the largest at the end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECONDS_A_RAY = st.floats(1e-8, 1e-2)
 
 def speed_of(clock: float, threads: float = 1.0) -> Speed:
     speed = Speed()
-    for first in (100, 1):  # the first tile makes things ready, and says little
+    for first in (100, 1):  # the first tile takes longer, and does not count
         assert speed.is_unknown
         speed.note(1000, first * 1000 * clock, first * 1000 * clock * threads)
     assert not speed.is_unknown
@@ -57,7 +57,7 @@ def test_sizes_hold_the_rays_asked_for_unless_unreadable_or_too_large(
     assert 1 <= size.width <= most.width and 1 <= size.height <= most.height
     assert size.width >= min(READABLE, most.width) - 1
     if size.width > READABLE:
-        assert size.rays <= 1.05 * rays + size.height  # rounding of the width
+        assert size.rays <= 1.05 * rays + size.height  # the width is rounded up
 
 
 @given(SECONDS_A_RAY, ASPECTS, st.integers(64, 2048))
@@ -83,7 +83,7 @@ def test_a_view_gets_sharper_picture_by_picture_up_to_the_largest(
         assert len(sizes) <= 2
     assert sizes[-1] == most
     assert all(before.rays < later.rays for before, later in pairwise(sizes))
-    for size in sizes[:-1]:  # what is there within the seconds promised
+    for size in sizes[:-1]:  # these come within the promised seconds
         if size.width > READABLE:
             assert size.rays * max(clock, clock * threads) <= 1.3 * RESTING_SECONDS
 
@@ -110,7 +110,7 @@ def test_a_tile_takes_its_time_once_speed_is_known() -> None:
         speed.note(speed.tile_rays(), speed.tile_rays() * 3e-6, 0.0)
     assert speed.tile_rays() * 3e-6 == pytest.approx(TILE_SECONDS, rel=0.01)
     assert speed.tile_rays(together=100) == 100
-    assert speed.work == speed.clock  # a GPU works for itself
+    assert speed.work == speed.clock  # a GPU's work shows on no CPU clock
     speed.note(10, 1e9, 0.0)
     assert speed.tile_rays() == 1
-    assert speed.tile_rays(together=100) == 1  # training waits
+    assert speed.tile_rays(together=100) == 1  # small, because training waits

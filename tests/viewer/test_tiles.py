@@ -1,4 +1,4 @@
-"""Tiles make up the picture, each by rays that are the picture's own."""
+"""Tiles cover the picture, and each is rendered by the picture's own rays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_tiles_cover_each_pixel_once_and_are_as_small_as_asked(
         assert 1 <= tile.size.rays <= asked
         count[tile.window] += 1
         done += tile.size.rays
-        assert count.flatten()[:done].eq(1).all()  # in the order of rows
+        assert count.flatten()[:done].eq(1).all()  # tiles come in the order of rows
     assert count.eq(1).all()
 
 

@@ -1,4 +1,4 @@
-"""A twin shares what is trained, and nothing else."""
+"""A twin of a model shares the trained parameters and nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_twin_renders_the_same_and_follows_the_weights() -> None:
 
 
 def test_whatever_is_done_to_a_twin_the_model_stays(capture: Path) -> None:
-    """Modes, statistics, training flags: also where it is left half-way."""
+    """Modes, statistics and flags of the model stay, even if work on the twin is interrupted."""
     model = trained_pipeline(capture).model.train()
     before = state_of(model)
     other = twin(model).eval()
@@ -45,7 +45,7 @@ def test_whatever_is_done_to_a_twin_the_model_stays(capture: Path) -> None:
 
 
 def test_nerfactos_twin_asks_its_own_proposal_networks() -> None:
-    """After a training pass, which leaves tensors with a history about; a sampler calls by bound methods."""
+    """A training pass leaves tensors that have a graph, and a sampler holds bound methods of networks."""
     model = nerfacto(proposal_norm="batch", predict_normals=True).train()
     loss(model).backward()
     other = twin(model)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_runs_stand_side_by_side(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
-    """One picture of two halves, both spectra, and Ctrl-C that is no error."""
+    """The picture has two halves, the panel both spectra, and Ctrl-C ends without an error."""
     needs_chromium()
     work = trained(common_folder(tmp_path_factory))
     words = training("nerf-small", "beside", "--data", "blender", "--max-num-iterations", 11)

@@ -15,12 +15,12 @@ from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 ANSWER, PATIENCE = 120.0, 10.0
-"""Seconds to wait for the right picture (far more than needed), and before moving again."""
+"""Most seconds to wait for the right picture, and seconds after which the camera moves again."""
 SIZE = 64
 """Pixels along a side of the rendered pictures, once the panel says so."""
 DISTANCE, FIELD_OF_VIEW = 4.0, 0.6
 VIEWER_SCALE = 10.0
-"""Nerfstudio shows scenes ten times as large."""
+"""Factor by which nerfstudio's viewer enlarges scenes."""
 
 
 class Visitor:
@@ -31,7 +31,7 @@ class Visitor:
         self.turn = 0.0
         self.elements: dict[str, dict[str, Any]] = {}
         self.camera: dict[str, Any] = {}
-        """What the viewer has set of the camera, by the name of the message."""
+        """Settings of the camera that the viewer has sent, by the name of the message."""
 
     def send(self, **message: Any) -> None:
         self.connection.send(msgspec.msgpack.encode(message))
@@ -40,7 +40,7 @@ class Visitor:
         """Look at the origin from the side, a little further around with each `turn` (radians)."""
         self.turn = turn
         half = (turn / 2, -np.pi / 4)
-        wxyz = (  # first lie the camera down, then turn it around z
+        wxyz = (  # tilt the camera, then turn it around z
             np.cos(half[0]) * np.cos(half[1]),
             np.cos(half[0]) * np.sin(half[1]),
             np.sin(half[0]) * np.sin(half[1]),
@@ -62,7 +62,7 @@ class Visitor:
         try:
             messages = msgspec.msgpack.decode(self.connection.recv(timeout=PATIENCE))
         except TimeoutError:
-            self.look(self.turn)  # as a user who moves the mouse when nothing happens
+            self.look(self.turn)  # a user moves the mouse if nothing happens
             return None
         picture = None
         for message in messages:
@@ -85,9 +85,9 @@ class Visitor:
                 yield picture
 
     def element(self, label: str) -> dict[str, Any]:
-        """What the panel shows under a label; empty before it is there."""
+        """The panel's element with a label; empty before there is one."""
         found = [element for element in self.elements.values() if element.get("label") == label]
-        return found[-1] if found else {}  # options that change come with a new element
+        return found[-1] if found else {}  # changed options come as a new element
 
     @property
     def outputs(self) -> set[str]:

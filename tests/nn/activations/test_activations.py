@@ -1,4 +1,4 @@
-"""Activations against their formulas, and what their papers' initialisations give at any depth."""
+"""Activations equal their formulas, and their papers' initialisations suit any depth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fresh(activation: str, **options) -> CoordinateMLP:
 
 
 def box(count: int = START_POINTS) -> torch.Tensor:
-    """The points over which norms find what to start with."""
+    """Points over which the norms' first statistics are taken."""
     return torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -61,7 +61,7 @@ def test_wire_is_the_papers_wavelet_of_complex_numbers() -> None:
 
 
 def test_finer_is_faster_further_out() -> None:
-    """The first zeros are those of (z + 1) z = k pi / omega."""
+    """The first zeros are the solutions of (z + 1) z = k pi / omega."""
     finer = Finer(30.0)
     zeros = torch.tensor(
         [-0.5 + math.sqrt(0.25 + k * math.pi / 30) for k in range(1, 9)], dtype=torch.float64
@@ -134,7 +134,7 @@ def test_so_it_is_with_norms_in_the_first_and_last_layers_alone(name: str) -> No
 
 
 def test_phases_behind_a_batch_norm_are_as_fast_as_sirens() -> None:
-    """Of normalised numbers times 30 they would have a standard deviation of 30."""
+    """Normalised numbers times 30 would be phases with a standard deviation of 30."""
     layers = fresh("sine", norm="batch", width=128).hidden_layers
     first = 30 * layers[0].norm.weight
     torch.testing.assert_close(first, 30 * layers[0].linear.weight.norm(dim=1) / 3**0.5, rtol=0.1, atol=0)
@@ -147,7 +147,7 @@ def test_phases_behind_a_batch_norm_are_as_fast_as_sirens() -> None:
 @pytest.mark.parametrize("name", SCALED)
 def test_any_norm_keeps_the_activations_range(name: str, placement: str, norm: str) -> None:
     def spread(network: CoordinateMLP) -> torch.Tensor:
-        """Standard deviation of what each activation sees."""
+        """Standard deviation of each activation's inputs."""
         found, hidden = [], box()
         for layer in network.hidden_layers:
             z = layer.linear(hidden)

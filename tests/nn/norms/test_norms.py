@@ -1,6 +1,6 @@
 """Norms equal torch's, or loops written from the definition, and keep sound statistics.
 
-They are made by name: `bn_field_plugin.nn.norms.batch_norm`, `bn_field_plugin.nn.norms.layer_norm`,
+Norms are made by name: `bn_field_plugin.nn.norms.batch_norm`, `bn_field_plugin.nn.norms.layer_norm`,
 `bn_field_plugin.nn.norms.global_norm`, `bn_field_plugin.nn.norms.cross_norm`, on top of
 `bn_field_plugin.nn.norms.norm` and `bn_field_plugin.nn.norms.running_norm`, which has
 `bn_field_plugin.nn.norms.update_bn`.
@@ -38,7 +38,7 @@ def moments(values: list[float]) -> tuple[float, float]:
 
 
 def naive_global(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One mean and one variance of all entries."""
+    """Global norm by its definition: one mean and one variance of all entries."""
     weight, bias = weight.detach(), bias.detach()
     rows = entries(x)
     mean, var = moments([v for row in rows for v in row])
@@ -52,7 +52,7 @@ def naive_global(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def naive_cross(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Mean and variance of each entry's row and column together, the entry itself counted once."""
+    """Cross norm by its definition: mean and variance of an entry's row and column together."""
     weight, bias = weight.detach(), bias.detach()
     rows = entries(x)
     n, c = len(rows), len(rows[0])
@@ -70,7 +70,7 @@ NAIVE = {"global": naive_global, "cross": naive_cross}
 
 
 def flat_norm(name: str, c: int, dtype: torch.dtype = torch.float64, **options):
-    """A norm with scale and shift far from 1 and 0, but fresh statistics."""
+    """A norm with scale and shift far from 1 and 0, and the statistics of a new one."""
     norm = build_norm(name, c, **options).to(dtype)
     with torch.no_grad():
         norm.weight.copy_(1 + 0.3 * draw(c, seed=11))
@@ -146,7 +146,7 @@ def test_global_and_cross_norm_are_their_definitions(name, n, c, log_scale, offs
 @pytest.mark.parametrize("name", RUNNING)
 @pytest.mark.parametrize("ratio", [1e2, 1e4, 1e5])
 def test_a_large_mean_does_not_cancel_the_variance(name, ratio):
-    """The error stays a few units in the last place of the mean; squares would lose all at 1e4."""
+    """The error is a few units in the last place of the mean; squares would lose every digit."""
     x = (draw(64, 8, seed=3) + ratio).float()
     norm = flat_norm(name, 8, torch.float32)
     exact = flat_norm(name, 8)(x.double())
@@ -162,7 +162,7 @@ def test_a_large_mean_of_each_column_and_row_does_not_cancel_in_cross_norm():
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_running_statistics_average_those_of_the_batches(name):
-    """Means and unbiased variances of columns, or of all entries."""
+    """Batch norm averages those of columns, global norm those of all entries; variances are unbiased."""
     norm = flat_norm(name, 4, momentum=0.25)
     mean, var = (
         torch.zeros(1 if name == "global" else 4).double(),
@@ -207,7 +207,7 @@ def test_leading_dimensions_are_samples(name, training):
 
 
 def test_torchs_batch_norm_would_take_another_axis():
-    """Why leading dimensions are flattened: on [rays, samples, C] torch normalises the samples axis."""
+    """On [rays, samples, C] torch normalises the samples' axis, so our norms flatten leading dimensions."""
     x = draw(3, 5, 6)
     with pytest.raises(RuntimeError):
         nn.BatchNorm1d(6).double()(x)
@@ -234,7 +234,7 @@ def test_gradients_are_right_to_second_order(name, mode):
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(data=st.data(), name=st.sampled_from(NORMED))
 def test_invariance_to_what_the_norm_takes_away(data, name):
-    """Batch: scale and shift of each feature; layer: of each sample; global and cross: common ones."""
+    """Batch norm takes away each feature's scale and shift, layer norm each sample's, others common ones."""
     n, c = 6, 4
     norm = flat_norm(name, c, eps=1e-14)
     shape = {"batch": (1, c), "layer": (n, 1), "global": (1, 1), "cross": (1, 1)}[name]
@@ -333,7 +333,7 @@ def test_one_overflow_of_fp16_leaves_the_statistics(name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", RUNNING)
 def test_half_precision_inputs_are_normalised_in_fp32(name, dtype):
-    """Squares of 1e3 overflow fp16, and bf16 has 8 bits: moments in either would be far off."""
+    """Moments in half precision would be wrong: squares of 1e3 overflow fp16, and bf16 has 8 bits."""
     x = (draw(400, 4) * 300 + 1000).to(dtype)
     norm = flat_norm(name, 4, torch.float32)
     y, exact = norm(x), flat_norm(name, 4)(x.double())

@@ -120,7 +120,7 @@ def test_the_standard_set_is_one_figure_and_one_table(image: Path, tmp_path: Pat
 
 
 def test_the_standard_set_has_the_layers_that_its_rates_were_searched_at(image: Path, tmp_path: Path) -> None:
-    """At Fig 2's ten layers WIRE and Gauss hardly train: a comparison that batch norm wins by their depth."""
+    """With the ten layers of Fig 2, WIRE and Gauss hardly train, so a comparison would be unfair to them."""
     folder = tmp_path / "cmp"
     run("compare", image, "--output-dir", folder, "--all", "--steps", "1")
     sizes = {
@@ -232,7 +232,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_image(image: Path, 
         [*base, image, "--output-dir", stopped, *options], env=environment, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    for line in process.stderr:  # the first evaluation
+    for line in process.stderr:  # wait for the first evaluation
         if "step 100" in line:
             break
     process.send_signal(signal.SIGINT)
@@ -262,7 +262,7 @@ def test_pictures_of_one_stem_do_not_share_results(
     metrics = json.loads((first / "metrics.json").read_text())
     assert metrics["bpp"] is not None
     assert metrics["psnr_of_file"] != metrics["psnr"]
-    # The same picture again: nothing of the run before stays.
+    # The second run takes the place of the first one, of which no file may stay.
     run("fit", "a/1.jpg", *TINY, "--norm", "layer")
     assert not (first / "image.bni").exists()
     assert "holds results of" in fails(capsys, "fit", "a/1.jpg", "--output-dir", second, *TINY)

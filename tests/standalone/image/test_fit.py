@@ -1,4 +1,4 @@
-"""Fits of images: they come near, repeat, resume, and take every kind of image and network."""
+"""Fits of images reach them, repeat exactly, resume, and take every kind of image and network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures on disk: formats, depths and channels survive; everything else is one clear line."""
+"""Pictures on disk: formats, depths and channels survive; other files give one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics on 8-bit values, against scikit-image and each other's laws."""
+"""Metrics on 8-bit values equal scikit-image's, and obey their laws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fit leaves behind: error maps, CSV, JSON that any reader takes, and networks that are not coded."""
+"""Files of a fit: error maps, CSV, JSON that any reader takes, and networks that have no code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images as tasks: batches are the pixels, reconstructions invert them, evaluations are the final ones."""
+"""Images as tasks of the fitting loop: batches have all pixels, and reconstructions put them back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_evaluation_on_the_way_is_the_final_one() -> None:
     metrics = evaluation(state)
     expected = task.reconstruct(task.finished(network))
     assert metrics["psnr"] == psnr(task.picture.pixels, expected)
-    for one in (state, FitState(network, step=6)):  # kept, and made anew
+    for one in (state, FitState(network, step=6)):  # with evaluation kept, and without
         np.testing.assert_array_equal(evaluation.final(one).pixels, expected)
     assert evaluation.final(state) is evaluation.final(state)
     assert any(name.startswith("band ") for name in metrics)

@@ -20,7 +20,7 @@ from tests.captures import write_blender_capture
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three steps of our method."""
+    """The folder of a run of our method, with three steps."""
     folder = tmp_path_factory.mktemp("checkpoints")
     write_blender_capture(folder / "blender")
     end = ("--max-num-iterations", 3, "--steps-per-save", 2, "--data", "blender")
@@ -30,7 +30,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def nerfacto(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The config.yml of a tiny nerfacto as nerfstudio saves it, untrained, numpy's numbers included."""
+    """The config.yml of a tiny, untrained nerfacto, as nerfstudio saves it, with numbers of numpy."""
     from nerfstudio.configs.method_configs import method_configs
     from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
@@ -76,7 +76,7 @@ def test_fields_of_ours_couple_their_samples(work: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_fields_of_nerfstudio_have_spectra_too(nerfacto: Path) -> None:
-    """The kernel of nerfacto's field equals that of its gradients, one after the other."""
+    """Oracle: the kernel of nerfacto's field from its gradients, one sample after the other."""
     config = checkpoint.CheckpointConfig(nerfacto, samples=12)
     chosen = checkpoint.training_samples(checkpoint.load(config.load_config), config)
     found = checkpoint.spectra_of(chosen)

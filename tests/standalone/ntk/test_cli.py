@@ -46,7 +46,7 @@ def test_spectrum_without_a_matrix(tmp_path: Path) -> None:
 
 
 def make_module() -> nn.Module:
-    """What `--module` calls below."""
+    """A function for `--module` in the tests below."""
     return nn.Sequential(nn.Linear(2, 8), nn.GELU(), nn.Linear(8, 1))
 
 

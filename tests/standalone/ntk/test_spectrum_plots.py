@@ -1,4 +1,4 @@
-"""Spectra on pages: nothing but rounding is left out, and shares are of the whole trace."""
+"""Spectra on pages: only rounding errors are left out, and shares are of the whole trace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_histograms_count_each_eigenvalue_in_bins_that_all_share(
     lines = histograms(shown)
     assert [np.nansum(line.y) for line in lines] == [len(one), len(other)]
     steps = np.log10(np.concatenate([np.asarray(line.x) for line in lines])) * 4
-    np.testing.assert_allclose(steps - 0.5, np.round(steps - 0.5), atol=1e-6)  # quarters of a factor of ten
+    np.testing.assert_allclose(steps - 0.5, np.round(steps - 0.5), atol=1e-6)  # four bins to a factor of ten
 
 
 def test_several_seeds_are_one_line_and_no_spectrum_is_an_empty_panel() -> None:

@@ -22,27 +22,27 @@ def box(low: tuple[float, ...] = (0, 0, 0), high: tuple[float, ...] = (1, 1, 1))
 
 
 def together(*meshes: trimesh.Trimesh) -> trimesh.Trimesh:
-    """Several meshes as one, nothing welded."""
+    """Several meshes as one, without welding."""
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts[:-1], strict=True)])
     return trimesh.Trimesh(np.concatenate([mesh.vertices for mesh in meshes]), faces, process=False)
 
 
 def turned(mesh: trimesh.Trimesh, share: float = 1.0) -> trimesh.Trimesh:
-    """The first faces turned around."""
+    """A mesh with its first faces turned around."""
     faces = np.array(mesh.faces)
     faces[: round(share * len(faces))] = faces[: round(share * len(faces)), ::-1]
     return trimesh.Trimesh(mesh.vertices, faces, process=False)
 
 
 def holed(mesh: trimesh.Trimesh, height: float) -> trimesh.Trimesh:
-    """Without the faces whose corners all lie above a height."""
+    """A mesh without the faces whose corners all lie above a height."""
     kept = np.asarray(mesh.triangles)[:, :, 2].min(axis=1) < height
     return trimesh.Trimesh(mesh.vertices, mesh.faces[kept], process=False)
 
 
 def soup(mesh: trimesh.Trimesh, noise: float = 0.0) -> trimesh.Trimesh:
-    """Every triangle with corners of its own, moved by a share of the longest side."""
+    """A mesh whose triangles have corners of their own, each moved by a share of the longest side."""
     corners = np.array(mesh.triangles).reshape(-1, 3)
     side = np.ptp(corners, axis=0).max()
     corners = corners + np.random.default_rng(0).uniform(-noise, noise, corners.shape) * side / 2

@@ -1,4 +1,4 @@
-"""Point clouds: with normals they are solids, without they are told so."""
+"""Point clouds with normals become solids; those without normals give an error."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_mesh_comes_back_in_its_own_units(fitted: Path, tmp_path: Path) -> Non
 def test_view_names_the_network_that_was_trained(
     fitted: Path, ball: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its norm has been folded away, and is not forgotten."""
+    """The page names the norm, though it has been folded away."""
     told = []
 
     def look(page: ShapePage) -> None:
@@ -114,7 +114,7 @@ def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) 
 def test_an_open_mesh_is_fitted_and_said_to_be_open(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A box of quads without its lid, in UTM coordinates: no digit is lost on the way out."""
+    """A box without its lid, in UTM coordinates; the output has all of their digits."""
     corners = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4)]
     lines = [f"v {x + 500000.25} {y + 4000000.5} {z}" for x, y, z in corners]

@@ -1,4 +1,4 @@
-"""Networks as solids: the same inside by points and by surface."""
+"""Networks as solids: points and the surface agree about what is inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from standalone.shape import inference
 
 
 def half_space(level: float) -> CoordinateMLP:
-    """relu(x + 2), whose value is above `level` + 2 where x is above `level`."""
+    """A network that computes relu(x + 2), so that its solid is a half space."""
     network = CoordinateMLP(CoordinateMLPConfig(in_dim=3, out_dim=1, width=1, depth=1, norm="none"))
     with torch.no_grad():
         network.layers[0].linear.weight.copy_(torch.tensor([[1.0, 0, 0]]))

@@ -1,4 +1,4 @@
-"""Inside of meshes that are open, overlap or touch, against closed forms and the exact winding number."""
+"""The inside of open, overlapping or touching meshes equals closed forms and the winding number's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.standalone.shape.broken_meshes import ball, box, content, holed, in_b
 
 
 def inside_of(mesh: trimesh.Trimesh) -> MeshInside:
-    """The solid of a mesh that lies in the box already, with few cells: they take time."""
+    """The solid of a mesh that lies in the box. Few cells save time."""
     prepared = prepare(content(mesh), "it")
     found = solid_of_mesh(prepared, prepared.mesh, "it")
     assert isinstance(found.solid, CellSolid)
@@ -56,13 +56,13 @@ def test_the_surface_of_a_union_has_no_hidden_faces() -> None:
     found = inside_of(together(*(ball(3, 0.5, center) for center in centers)))
     points, normals = found.solid.surface_points(5000, np.random.default_rng(0))
     depth = 0.5 - np.linalg.norm(points[:, None] - centers, axis=2)
-    assert depth.max() < 0.03  # half a face
+    assert depth.max() < 0.03  # half the size of a face
     assert np.mean(found.solid.inside(points - 0.01 * normals)) > 0.99
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.25])
 def test_touching_bodies_are_no_overlap(gap: float) -> None:
-    """Boxes with a common wall, or with walls of which one covers a part of the other."""
+    """Two boxes have a wall in common, or walls that lie on each other in part."""
     found = inside_of(
         together(box((-0.5, -0.5, -0.5), (0, 0.5, 0.5)), box((0, gap - 0.5, -0.5), (0.5, 0.5, 0.5)))
     )
@@ -83,7 +83,7 @@ def test_touching_bodies_are_no_overlap(gap: float) -> None:
     ids=["hole", "soup", "hole and a part"],
 )
 def test_an_open_mesh_is_its_winding_number(mesh: trimesh.Trimesh) -> None:
-    """Also where cells are known beforehand: Harnack's bound leaves no cell wrong."""
+    """This holds for cells decided as a whole too, since Harnack's bound allows no error."""
     found = inside_of(mesh)
     assert isinstance(found.solid, WindingSolid)
     points = points_in_box(4000)
@@ -126,7 +126,7 @@ def test_what_encloses_nothing_is_one_line(name: str) -> None:
 
 
 def test_a_box_of_six_loose_sides_is_a_box() -> None:
-    """As in files without common corners, and with T-junctions: nothing to weld, and no gap to see."""
+    """Files without common corners have such boxes, with T-junctions: no corner to weld, and no gap."""
     corners = np.array(in_box(box()).triangles)
     split = np.concatenate([corners, corners[:4]])  # four faces cut in two at the middle of a side
     middle = (split[:4, 0] + split[:4, 1]) / 2

@@ -46,7 +46,7 @@ def test_every_format_is_closed_and_has_no_notes(ending: str, tmp_path: Path) ->
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 @pytest.mark.parametrize("far", [0.0, 1e6])
 def test_neither_scale_nor_place_matters(scale: float, far: float) -> None:
-    """A ball of radius 1 at 1e6 is one: nothing is welded at a distance of its own, no digit is lost."""
+    """A ball of radius 1 at 1e6 is the same ball: welding is relative, and no digit is lost."""
     mesh = ball(2)
     placed = trimesh.Trimesh((mesh.vertices + far) * scale, mesh.faces, process=False)
     found = prepared(placed)
@@ -67,7 +67,7 @@ def test_corners_that_differ_in_some_digit_are_welded(noise: float) -> None:
 
 
 def test_detail_below_the_weld_survives() -> None:
-    """A bump of a closed mesh that is smaller than the tolerances of the weld beside it."""
+    """A closed mesh has a bump that is smaller than the distance at which others are welded."""
     small = ball(1, 2e-7, (0, 0, 1.5))
     found = prepared(together(soup(ball(), 1e-9), small))
     assert found.closed
@@ -107,7 +107,7 @@ def test_a_mirrored_part_is_turned_and_a_cavity_is_not(part: trimesh.Trimesh) ->
     cavity = prepared(together(big, turned(part)))
     assert cavity.notes == ()
     assert cavity.mesh.volume == pytest.approx(big.volume - part.volume, rel=1e-6)
-    # all turned: first the whole, then nothing more
+    # All faces are turned: the repair turns the whole mesh once, and finds nothing more.
     both = prepared(turned(together(big, turned(part))))
     assert both.mesh.volume == pytest.approx(big.volume - part.volume, rel=1e-6)
 
@@ -156,7 +156,7 @@ def test_an_inner_wall_is_an_edge_of_three_faces_and_is_mended() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 1e-7])
 def test_repair_closes_every_hole(noise: float) -> None:
-    """Three holes, one of them of many corners, in a mesh that is also torn."""
+    """The mesh has three holes, one of them with many corners, and is torn besides."""
     mesh = holed(ball(4), 0.8)
     kept = np.ones(len(mesh.faces), bool)
     kept[[5, 900, 901]] = False
@@ -177,7 +177,7 @@ def test_repair_says_nothing_of_loose_triangles_that_it_cannot_close() -> None:
 
 @pytest.mark.parametrize("start", [0, 1])
 def test_a_back_behind_each_quad_is_known_whatever_its_first_corner(start: int) -> None:
-    """As some programs export both sides of all faces."""
+    """Some programs export both sides of all faces."""
     corners = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float64)
     quads = np.array([(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)])
     both = np.concatenate([quads, np.roll(quads[:, ::-1], start, axis=1)])
@@ -188,7 +188,7 @@ def test_a_back_behind_each_quad_is_known_whatever_its_first_corner(start: int) 
 
 
 def test_coordinates_that_the_file_has_rounded_are_told() -> None:
-    """As in an STL at 1e6: nothing can be done, but said."""
+    """An STL at 1e6 has lost digits, which no repair brings back; the user is told."""
     rounded = (ball().vertices + 1e6).astype(np.float32).astype(np.float64)
     assert "steps of 3.1e-02 of its side" in notes_of(trimesh.Trimesh(rounded, ball().faces, process=False))
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_both_shapes_and_the_error_are_seen() -> None:
-    """Choices change the picture; the status names the error."""
+    """Choices on the page change the picture, and the status line gives the error."""
     needs_chromium()
     port = free_port()
     shape = ShapePage(trimesh.creation.icosphere(radius=0.8), "ball", port=port)

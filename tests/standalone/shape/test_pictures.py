@@ -1,4 +1,4 @@
-"""Pictures of comparisons: one row of panels while that is wide enough, then several."""
+"""Pictures of comparisons: one row of panels, or several where one would be too wide."""
 
 from __future__ import annotations
 

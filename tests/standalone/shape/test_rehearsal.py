@@ -1,4 +1,4 @@
-"""What is measured within a time limit: as much as there is time for, and never less than the least."""
+"""Numbers of samples for measuring within a time limit: as many as fit, but at least a minimum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of solids: where they lie, that they are right, and that a stopped fit draws the same."""
+"""Samples of solids: places, values, and the same draws after a fit was stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of meshes: what is met, from where, in which colour."""
+"""Pictures of meshes: which surface a ray meets, and its colour."""
 
 from __future__ import annotations
 

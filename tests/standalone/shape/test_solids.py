@@ -1,4 +1,4 @@
-"""Inside and outside against closed forms and against a second method; points on the surface."""
+"""Inside and outside agree with closed forms and a second method; points lie on the surface."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_cube_is_known_in_closed_form() -> None:
 
 
 def test_the_cells_change_nothing() -> None:
-    """Points by cells and by rays alone, and by trimesh, are the same."""
+    """Cells, rays alone and trimesh agree about which points are inside."""
     solid = MeshSolid(in_box(knurled_torus(120, 60)))
     near, _ = solid.surface_points(4000, np.random.default_rng(0))
     points = np.concatenate(

@@ -1,4 +1,4 @@
-"""Fits of shapes: they learn, resume to the same network, and are measured as they are saved."""
+"""Fits of shapes learn, resume to the same network, and are measured in the form that is saved."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_ball_is_learned(norm: str, loss: str, tmp_path: Path) -> None:
     [
         (ShapeNetworkOptions("hash-8", width=16), 60),
         (ShapeNetworkOptions("hash-8", "layer", width=16, norm_eps=1e-2), 60),
-        # Its learning rate is a third of theirs.
+        # SIREN's learning rate is a third of that of the others.
         (ShapeNetworkOptions("wire", "none", width=16, depth=2, omega=5.0, wire_scale=3.0), 300),
     ],
     ids=["hash", "hash-layer", "wire"],

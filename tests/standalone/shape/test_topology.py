@@ -1,4 +1,4 @@
-"""Edges, doubles, turns and rings of any triangles, by what must hold of them."""
+"""Edges, double faces, turned faces and rings of any triangles obey their laws."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_a_moebius_band_is_told() -> None:
     ring = np.arange(5)
     after = (ring + 1) % 5
     a, b = ring, ring + 5
-    c, d = np.where(after == 0, 5, after), np.where(after == 0, 0, after + 5)  # crossed where it closes
+    c, d = np.where(after == 0, 5, after), np.where(after == 0, 0, after + 5)  # the closing edges cross
     faces = np.concatenate([np.stack([a, c, b], -1), np.stack([b, c, d], -1)])
     assert turned_alike(faces, np.ones(len(faces))).one_sided == 10
 
 
 def test_patches_are_closed_by_themselves() -> None:
-    """Two boxes that touch at an edge: four faces meet there, and each box is closed."""
+    """Two boxes touch at an edge, where four faces meet, and each box is closed."""
     one = trimesh.creation.box()
     edge = np.isclose(one.vertices[:, 0], 0.5) & np.isclose(one.vertices[:, 1], 0.5)
     names = np.arange(8) + 8

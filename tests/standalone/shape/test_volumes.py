@@ -1,4 +1,4 @@
-"""Volumes of every flavour: which array of a file, and which of its voxels lie inside."""
+"""Volumes in all formats: which array of a file counts, and which of its voxels lie inside."""
 
 from __future__ import annotations
 

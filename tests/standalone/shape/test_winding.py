@@ -1,4 +1,4 @@
-"""The winding number against what is known of it, and the tree against the exact sum."""
+"""The winding number obeys its laws, and the tree is near the exact sum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from standalone.shape.demo import knurled_torus
 from standalone.shape.winding import WindingTree, exact_winding_number
 
 TREE_ERROR = 1e-2
-"""Of the tree at `NEAR`, at most; 0.006 was seen on coarse meshes."""
+"""Largest error of the tree that passes; on coarse meshes it is up to 0.006."""
 
 
 def torn_torus(faces_left: float = 0.9) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_it_counts_how_often_a_closed_surface_goes_around() -> None:
 
 
 def test_a_box_without_lid_leaves_out_the_angle_of_the_lid() -> None:
-    """From the centre the lid covers a sixth of all directions, from its own middle half of them."""
+    """The lid covers a sixth of all directions seen from the centre, and half of them from its own middle."""
     box = np.asarray(trimesh.creation.box().triangles)
     open_box = box[box[:, :, 2].min(axis=1) < 0.5]
     assert len(open_box) == 10
@@ -89,7 +89,7 @@ def test_without_numba_the_twin_answers(monkeypatch: pytest.MonkeyPatch) -> None
 @given(count=st.integers(1, 60), seed=st.integers(0, 1000), scale=st.sampled_from([1e-6, 1.0, 1e6]))
 def test_any_soup_of_any_size_and_scale(count: int, seed: int, scale: float) -> None:
     triangles = soup(count, seed)
-    triangles[0, 1] = triangles[0, 0]  # one without area
+    triangles[0, 1] = triangles[0, 0]  # this one has no area
     points = around(triangles, 20)
     tree = WindingTree(triangles * scale)
     np.testing.assert_allclose(tree(points * scale), exact_winding_number(triangles, points), atol=TREE_ERROR)

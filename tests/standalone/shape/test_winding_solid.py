@@ -1,4 +1,4 @@
-"""Pieces of faces: the same area and side, none too long, also of slivers."""
+"""Pieces of faces have the faces' area and side, and none is too long, even of slivers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_halved_triangles_cover_the_same_and_slivers_stay_few(seed: int, width: 
 
 
 def test_many_slivers_are_cut_less_finely() -> None:
-    """As a fan of a machine part has them: each is long, and there are tens of thousands."""
+    """Fans in machine parts have tens of thousands of slivers, each of them long."""
     triangles = np.random.default_rng(0).uniform(-1, 1, (400, 3, 3)) * [1, 1e-3, 1e-3]
     fine = halved(triangles, LARGEST_PIECE)
     np.testing.assert_array_equal(pieces_of(triangles, most=len(fine)), fine)

@@ -81,7 +81,7 @@ def test_presets_are_sweeps(name: str, repository: Path) -> None:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished, Finished]:
-    """A sweep of two runs, and the same by a preset with a method that fails beside."""
+    """A sweep of two runs, then one by a preset that adds a method which fails."""
     work = tmp_path_factory.mktemp("sweep")
     write_blender_capture(work / "scene")
     first = run(work, *SWEEP, "--methods", PLENOXEL)
@@ -109,7 +109,7 @@ def test_finished_runs_are_kept_and_failures_are_reported(swept: tuple[Path, Fin
     assert second.code == 1
     assert "2 of 4 runs were finished before" in second.err
     assert "2 failed" in second.err
-    assert "num-samples" in second.err  # the end of the log
+    assert "num-samples" in second.err  # a line at the end of the failed run's log
     assert "| scene | small | 2 |" in second.out
 
 

@@ -1,4 +1,4 @@
-"""Tasks on a real Ray on this machine, and what is told where there is none."""
+"""Tasks on a real Ray on this machine, and the error where there is no Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESOURCES = Resources(jobs=2, threads=1, gpus=0)
 
 
 def task(word: str) -> str:
-    """Runs in Ray's worker."""
+    """A task, which runs in Ray's worker."""
     if word == "fail":
         raise CommandFailed("the end of the log")
     if word == "mistake":
@@ -56,7 +56,7 @@ def wait_for(condition: Any, seconds: float = 60) -> bool:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    # A background job starts with the signal ignored, and so would Ray's workers, which it interrupts.
+    # A background job ignores the signal from its start, and so would Ray's workers, which need it.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     with started(RESOURCES) as ray:
         yield ray

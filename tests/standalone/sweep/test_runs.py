@@ -29,7 +29,7 @@ RUN = Run(Scene("demo", ("bn-demo-data",)), Method("bn", "bn-nerf-small", ("--a"
 
 
 class Commands:
-    """Stands for ns-train and ns-eval."""
+    """Pretends to be ns-train and ns-eval."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -94,7 +94,7 @@ def test_a_failed_run_leaves_no_record_and_is_tried_again(tmp_path: Path, comman
     assert finished(RUN, tmp_path) is None
     commands.fails = False
     execute(RUN, tmp_path)
-    # nothing of the first attempt is mistaken for the second's
+    # No file of the first attempt may pass for one of the second.
     assert sorted(path.name for path in RUN.folder(tmp_path).iterdir()) == ["leftover-2", RECORD]
 
 

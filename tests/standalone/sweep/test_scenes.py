@@ -1,4 +1,4 @@
-"""Scenes: what a user may give, and which views a smaller scene keeps."""
+"""Scenes: the words that a user may give, and the views that a smaller scene keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file: it survives packing, says what is wrong, and a forged one costs nothing."""
+"""Files of encoded images: contents survive packing, errors are explained, and forged files cost no time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def coded(mode: int = QUANTISED, name: str = "pemlp-2") -> CodedImage:
 
 
 def sealed(body: bytes) -> bytes:
-    """A body with a sound checksum."""
+    """A file's body with the right checksum."""
     return body + CHECKSUM.pack(zlib.crc32(body))
 
 

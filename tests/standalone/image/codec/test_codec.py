@@ -1,4 +1,4 @@
-"""Encoding and decoding: the same bytes again, near the fit, at any size; rate and distortion choose."""
+"""Encoding and decoding: bytes repeat, pictures are near the fit, and rates choose the networks."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_rendering_the_pixels_is_decoding_and_a_crop_is_a_part(fitted) -> None:
 
 
 def test_hours_of_work_are_refused_before_they_begin(fitted) -> None:
-    """A forged header may make a wide network's few bytes stand for a picture of any size."""
+    """A forged header of few bytes may ask for a wide network and a picture of any size."""
     image = unpack(encoded(fitted, "fp16"))
     layer = image.network.layers[1]
     wide = dataclasses.replace(image.network, layers=image.network.layers[:1] + (layer,) * 60)
@@ -169,7 +169,7 @@ GOLDEN = bytes.fromhex(
     "04790460486d59b30ad484e4056dd814753248a311c5d5f0e33a8e0c55774de226ee995427b5a05fa94e2ce4f4d8fe9ba773"
     "c623e066"
 )
-"""A file as it was first written; whatever changes here or in the libraries, it decodes to the same bytes."""
+"""A file of the first version. It must always decode to the same bytes, whatever changes in the code."""
 
 GOLDEN_SHA256 = "161d16044bbfc22a9dbdaf2c2ab69228017cfcf5f3c201bf866dbae051db735b"
 
@@ -180,7 +180,7 @@ def test_an_old_file_decodes_to_the_same_bytes() -> None:
 
 @given(at=st.integers(0, 10**6), noise=st.binary(min_size=1, max_size=8))
 def test_forged_numbers_decode_to_an_image_or_a_clear_error(at: int, noise: bytes) -> None:
-    """Behind a sound header and checksum, any steps, exponents, models and integers."""
+    """Header and checksum are right; steps, exponents, models and integers are anything."""
     body = bytearray(GOLDEN[: -CHECKSUM.size])
     at = HEADER.size + at % (len(body) - HEADER.size - len(noise))
     body[at : at + len(noise)] = noise

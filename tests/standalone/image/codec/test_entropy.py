@@ -1,4 +1,4 @@
-"""The range coder and its models: integers survive, and take about the bits that their spread asks for."""
+"""The range coder and its models: integers survive, in about as many bits as their spread needs."""
 
 from __future__ import annotations
 

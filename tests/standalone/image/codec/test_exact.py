@@ -1,4 +1,4 @@
-"""Evaluation in whole numbers: exact sums whatever their order, near the network it came from."""
+"""Evaluation in whole numbers: sums are exact in any order, and results are near the network's."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_no_order_of_points_or_inputs_and_no_blocking_changes_a_bit(
     np.testing.assert_array_equal(network(points[order]), values[order])
     monkeypatch.setattr(exact, "BLOCK", 7)
     np.testing.assert_array_equal(network(points), values)
-    one = np.concatenate([network(points[k : k + 1]) for k in range(5)])  # another kernel of the library
+    one = np.concatenate([network(points[k : k + 1]) for k in range(5)])  # one by one
     np.testing.assert_array_equal(one, values[:5])
 
 
@@ -79,7 +79,7 @@ def test_it_is_near_the_network(name: str) -> None:
 def test_the_sine_is_the_sine() -> None:
     t = np.concatenate([np.linspace(-3, 3, 10_001), [1e6 + 0.25, -0.5, 0.5, 1.0, 0.0]])
     np.testing.assert_allclose(sin_pi(t), np.sin(np.pi * (t - 2 * np.rint(t / 2))), rtol=0, atol=1e-15)
-    assert (sin_pi(np.array([1e300, -1e300])) == 0).all()  # both are even numbers
+    assert (sin_pi(np.array([1e300, -1e300])) == 0).all()  # huge floats are even numbers
 
 
 def test_inputs_beyond_the_range_are_those_at_its_end() -> None:

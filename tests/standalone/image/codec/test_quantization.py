@@ -1,4 +1,4 @@
-"""Rounding: derivatives against autograd, predicted against true error, gradients through rounding."""
+"""Rounding: derivatives equal autograd's, errors are as predicted, and gradients pass through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The studies at tiny sizes: what they must show whatever the size, and that their files are whole."""
+"""The studies at tiny sizes: results that hold at any size, and whole files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_batch_norm_raises_the_bulk_and_lowers_the_top_share(tmp_path: Path) -> 
 
 
 def test_scaling_finds_known_exponents() -> None:
-    """Of measurements that are powers by construction."""
+    """The measurements are made up, as exact powers of the size."""
     made = [
         scaling.Measurement("none", "batch", "he", "both", size, seed, 3 * size, size**3 / 7, 2.0 * size**2)
         for size in (8, 16, 32)
@@ -82,9 +82,9 @@ def test_scaling_writes_a_row_for_each_case(tmp_path: Path) -> None:
     result = scaling.run(SCALING)
     scaling.write(SCALING, result, tmp_path, "a command")
     rows = json.loads((tmp_path / "scaling.json").read_text())["rows"]
-    assert len(rows) == 3 * 3 * 3  # none, batch coupled and frozen; sweeps; quantities
+    assert len(rows) == 3 * 3 * 3  # none, coupled, frozen; three sweeps; three quantities
     assert (tmp_path / "scaling.png").exists() and (tmp_path / "scaling.html").exists()
-    # A line for each case, and the closed form, in each panel.
+    # Each panel has a line for each case, and one for the closed form.
     assert [len(plot.figure.data) for plot in scaling.plots(SCALING, result)] == [3 * (3 + 1)] * 3
     assert len((tmp_path / "measurements.csv").read_text().splitlines()) == 1 + 3 * 3 * 3 * 2 + 3 * 3 * 2
     without = [one for one in result.fits if one.norm == "none" and one.sweep == "width"]
@@ -94,7 +94,7 @@ def test_scaling_writes_a_row_for_each_case(tmp_path: Path) -> None:
 
 
 def test_training_follows_the_exponential_where_the_kernel_hardly_moves() -> None:
-    """A short time at a small rate: each coefficient is that of exp(-eta lambda t), to second order."""
+    """In a short time at a small rate, coefficients follow exp(-eta lambda t) to second order."""
     config = dynamics.DynamicsConfig(side=6, steps=10, refresh=5, rate=1e-3, frames=2)
     network = build(Variant("mlp", "batch"), NetworkSize(32, 2), 2, 1, 0)
     points = grid(6)
@@ -119,7 +119,7 @@ def test_dynamics_writes_its_files(tmp_path: Path) -> None:
     assert saved["mlp+batch_seed0_coefficients"].shape == (41, 25)
     assert {"mlp+batch_seed1_step0", "mlp+batch_seed1_step20", "mlp+batch_seed1_step40"} <= set(saved.files)
     assert all((tmp_path / name).exists() for name in ("film.png", "dynamics.png", "dynamics.html"))
-    # Each group of each network, trained and predicted; each frame of each network.
+    # Each network has two lines for each group, trained and predicted, and one for each frame.
     assert len(dynamics.decay_plot(DYNAMICS, found).figure.data) == len(found) * dynamics.GROUPS * 2
     assert [len(shown) for shown in dynamics.film(found).values()] == [DYNAMICS.frames] * len(found)
     with pytest.raises(UserError, match="--rate"):

@@ -1,4 +1,4 @@
-"""Triangles of polygons: of the same area and side, inside the polygon, for concave ones too."""
+"""Triangles of polygons have the polygon's area and side and lie inside it, for concave ones too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def one(points: np.ndarray) -> np.ndarray:
 
 
 def check_tiles(points: np.ndarray, faces: np.ndarray | None = None) -> None:
-    """All triangles look to the polygon's side and their areas sum to the polygon's: they lie inside it."""
+    """If all triangles face as the polygon does and areas add up to its area, they lie inside it."""
     faces = one(points) if faces is None else faces
     whole = np.cross(points, np.roll(points, -1, axis=0)).sum(axis=0) / 2
     parts = areas(points, faces)
@@ -46,7 +46,7 @@ SHAPES = {
     "L": [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)],
     "comb": [(0, 0), (5, 0), (5, 3), (4, 3), (4, 1), (3, 1), (3, 3), (2, 3), (2, 1), (1, 1), (1, 3), (0, 3)],
     "corners on a side": [(0, 0), (1, 0), (2, 0), (2, 2), (1, 2), (0, 2)],
-    # a square with a square hole, joined by a cut along which corners stand twice, as programs write them
+    # A square with a square hole. As programs write it, a cut joins the two, whose corners stand twice.
     "keyhole": [(0, 0), (4, 0), (4, 4), (0, 4), (0, 0), (1, 1), (1, 3), (3, 3), (3, 1), (1, 1)],
 }
 
@@ -69,7 +69,7 @@ def test_mixed_polygons_stay_in_order_and_lines_vanish() -> None:
 
 
 def as_sets(faces: np.ndarray, turned: bool = False) -> set[tuple[int, ...]]:
-    """Triangles whatever corner they begin with."""
+    """Triangles as sets of corners, whichever comes first."""
     rows = (faces[:, ::-1] if turned else faces).tolist()
     return {tuple(np.roll(row, -int(np.argmin(row))).tolist()) for row in rows}
 
@@ -82,10 +82,10 @@ def as_sets(faces: np.ndarray, turned: bool = False) -> set[tuple[int, ...]]:
 def test_a_polygon_is_cut_alike_from_each_corner_and_from_behind(
     radii: list[float], shift: int, seed: int
 ) -> None:
-    """Else a back, or the same face again, is not known: its triangles would be others."""
+    """Otherwise a face's copy or its back would have other triangles, and would not be recognised."""
     angle = np.arange(len(radii)) / len(radii) * 2 * np.pi
     points = np.array(radii)[:, None] * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
-    points += np.random.default_rng(seed).normal(0, 1e-3, points.shape)  # warped
+    points += np.random.default_rng(seed).normal(0, 1e-3, points.shape)  # not quite flat
     corners, count = np.arange(len(points)), np.array([len(points)])
     faces = as_sets(triangulate(points, count, corners))
     rolled = np.roll(corners, shift)
@@ -94,7 +94,7 @@ def test_a_polygon_is_cut_alike_from_each_corner_and_from_behind(
 
 
 def test_a_polygon_that_cuts_itself_still_has_its_edges() -> None:
-    """A bow tie with a fifth corner: any triangles will do, if their common edges cancel."""
+    """For a bow tie with a fifth corner any triangles will do, if their common edges cancel."""
     points = np.array([[0, 0, 0], [2, 2, 0], [2, 0, 0], [0, 2, 0], [-1, 1, 0]], dtype=np.float64)
     faces = one(points)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

@@ -1,4 +1,4 @@
-"""Every reader against what was written, whatever flavour; broken files are one line."""
+"""Readers give what was written, in each flavour of a format; broken files give one line."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_obj_of_every_habit() -> None:
         "\ufeff# Blender\r\nmtllib a.mtl\r\no Cube\r\n"
         + "".join("v {} {} {} 1.0 0.5 0.5 # red\r\n".format(*row) for row in CORNERS.tolist())
         + "vt 0 0\r\nvn 0 0 1\r\ns off\r\nusemtl x\r\n"
-        + "f 1/1/1 2/1/1 4/1/1 \\\r\n 3/1/1\r\n"  # continued
-        + "f -4//1 -2//1 -1//1 -3//1\r\n"  # counted back
+        + "f 1/1/1 2/1/1 4/1/1 \\\r\n 3/1/1\r\n"  # one face in two lines
+        + "f -4//1 -2//1 -1//1 -3//1\r\n"  # indices from the end
         + "".join("f " + " ".join(f"{i + 1}/1" for i in face) + " # side\r\n" for face in QUADS[2:])
         + "l 1 2\r\np 3\r\n"
     )
@@ -102,7 +102,7 @@ def test_off_of_every_habit(text: str) -> None:
 
 
 def test_triangle_strips_of_a_ply() -> None:
-    """A tetrahedron as one strip of four triangles, after a strip too short for any."""
+    """A tetrahedron is one strip of four triangles, after a strip that is too short for a triangle."""
     corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
     header = "ply\nformat binary_big_endian 1.0\nelement vertex 4\n"
     header += "".join(f"property float {axis}\n" for axis in "xyz")

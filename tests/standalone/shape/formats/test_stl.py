@@ -45,7 +45,7 @@ def test_all_solids_of_a_text_are_read_in_64_bits() -> None:
 
 
 @given(cut=st.integers(0, len(BINARY) - 1), text=st.booleans())
-@example(cut=204, text=True)  # behind the sign of a number
+@example(cut=204, text=True)  # cut behind the sign of a number
 def test_what_is_cut_short_is_refused(cut: int, text: bool) -> None:
     end = TEXT.index("endsolid")  # the name behind it does not matter
     with pytest.raises(ValueError, match=r"ends early|whole faces"):
