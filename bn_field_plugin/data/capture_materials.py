@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from bn_field_plugin.data.demo_textures import (
+from bn_field_plugin.data.rendering import Albedo, blend, linear, pick
+from bn_field_plugin.data.textures import (
     checker,
     look_up,
     poster,
@@ -23,7 +24,6 @@ from bn_field_plugin.data.demo_textures import (
     value_noise,
     zone_plate,
 )
-from bn_field_plugin.data.rendering import Albedo, blend, linear, pick
 
 Points = Float[ndarray, "n 3"]
 Scalars = Float[ndarray, " n"]

@@ -13,8 +13,8 @@ from functools import cache
 import numpy as np
 
 from bn_field_plugin.data import capture_materials as of
-from bn_field_plugin.data.demo_shapes import RoundedBox, RoundedCylinder, Torus
 from bn_field_plugin.data.rendering import Albedo, Lighting, Renderer, SceneObject
+from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder, Torus
 
 LIGHTING = Lighting(
     sun=(-0.45, -0.62, 0.70),

@@ -8,16 +8,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from bn_field_plugin.data.demo_shapes import RoundedBox, RoundedCylinder, Torus
-from bn_field_plugin.data.demo_textures import (
-    checker,
-    look_up,
-    nested_checker,
-    poster,
-    stripes,
-    text_bitmap,
-    zone_plate,
-)
 from bn_field_plugin.data.rendering import (
     Lighting,
     Renderer,
@@ -26,6 +16,16 @@ from bn_field_plugin.data.rendering import (
     linear,
     pick,
     signed_distance,
+)
+from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder, Torus
+from bn_field_plugin.data.textures import (
+    checker,
+    look_up,
+    nested_checker,
+    poster,
+    stripes,
+    text_bitmap,
+    zone_plate,
 )
 
 LIGHTING = Lighting(

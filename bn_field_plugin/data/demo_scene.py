@@ -16,9 +16,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from bn_field_plugin.data.demo_renderer import OBJECTS, shared_renderer
-from bn_field_plugin.data.demo_shapes import Mesh
 from bn_field_plugin.data.rendering import import_open3d
 from bn_field_plugin.data.scene_cache import cache_key, ensure_cached
+from bn_field_plugin.data.shapes import Mesh
 from bn_field_plugin.data.view_files import write_views
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 from numpy import ndarray
 
-from bn_field_plugin.data.demo_shapes import Mesh, Shape
+from bn_field_plugin.data.shapes import Mesh, Shape
 from bn_field_plugin.errors import UserError
 
 Albedo = Callable[[Float[ndarray, "n 3"], Float[ndarray, "n 3"]], Float[ndarray, "n 3"]]

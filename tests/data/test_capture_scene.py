@@ -18,8 +18,8 @@ from bn_field_plugin.data.capture_scene import (
     render_capture,
 )
 from bn_field_plugin.data.capture_walk import walk, with_errors
-from bn_field_plugin.data.demo_shapes import RoundedCylinder
 from bn_field_plugin.data.rendering import Renderer, SceneObject
+from bn_field_plugin.data.shapes import RoundedCylinder
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.errors import UserError
 

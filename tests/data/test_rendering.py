@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from bn_field_plugin.data import rendering
-from bn_field_plugin.data.demo_shapes import RoundedBox, RoundedCylinder
 from bn_field_plugin.data.rendering import (
     Lighting,
     Renderer,
@@ -14,6 +13,7 @@ from bn_field_plugin.data.rendering import (
     pick,
     signed_distance,
 )
+from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder
 
 DARK = Lighting(
     sun=(0.0, 0.0, 1.0),

@@ -5,7 +5,7 @@ import pytest
 
 from bn_field_plugin.data.demo_renderer import OBJECTS
 from bn_field_plugin.data.demo_scene import demo_scene_mesh
-from bn_field_plugin.data.demo_shapes import RoundedBox, RoundedCylinder, Torus
+from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder, Torus
 
 SHAPES = [
     pytest.param(RoundedBox((0.2, 0.3, 0.25), 0.03), id="box"),

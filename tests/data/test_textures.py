@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bn_field_plugin.data.demo_textures import (
+from bn_field_plugin.data.textures import (
     GLYPHS,
     checker,
     look_up,
