@@ -17,8 +17,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.browser import PATIENCE, Tab, chromium, opened
-from benchmarks.viewer_life import served
-from benchmarks.viewer_panel import free_port
+from benchmarks.serving import free_port, served
 from standalone.nerfstudio_commands import TrainedRun, train
 
 FILM = Path("docs/images/viewer.jpg")
@@ -78,7 +77,7 @@ def look_at(folder: Path, bn: Path, plain: Path) -> None:
         plain: config.yml of the other.
     """
     with (
-        served(folder / "ns-viewer.log", "ns-viewer", "--load-config", bn) as (_, port),
+        served(("ns-viewer", "--load-config", bn), folder / "ns-viewer.log") as (_, port),
         opened(port, *WINDOW) as tab,
     ):
         finished_picture(tab)
@@ -88,7 +87,7 @@ def look_at(folder: Path, bn: Path, plain: Path) -> None:
             tab.drag(1.0)
         tab.page.screenshot(path=folder / "moving.png")
     with (
-        served(folder / "bn-view.log", "bn-view", bn, plain) as (_, port),
+        served(("bn-view", bn, plain), folder / "bn-view.log") as (_, port),
         opened(port, *WINDOW) as tab,
     ):
         finished_picture(tab)

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +26,8 @@ from PIL import Image
 
 from benchmarks import RESULTS
 from benchmarks.browser import PATIENCE, Picture, Tab, chromium, opened
-from benchmarks.viewer_panel import free_port, settings_of
+from benchmarks.serving import START, free_port, page, served, wait_for
+from benchmarks.viewer_panel import settings_of
 from standalone.report import Cell, machine_facts, write_table
 
 READABLE = 96
@@ -139,7 +136,7 @@ def training(config: ViewerLife) -> tuple[list[Target], Path]:
     process = context.Process(target=train, args=(config, port, now, theirs), daemon=True)
     process.start()
     run: Path = mine.recv()
-    wait_for_page(port)
+    wait_for(lambda: page(port), START)
     while now.value < 20:
         time.sleep(0.1)
     alone = (time.time(), now.value)
@@ -220,32 +217,6 @@ def during(pictures: list[Picture], span: tuple[float, float]) -> list[Picture]:
 # ----------------------------------------------------------------------------------------- a checkpoint
 
 
-@contextmanager
-def served(log: Path, command: str, *words: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A command with a viewer and its port, once its page is there; killed at last.
-
-    Args:
-        log: file for its output.
-        command: ns-viewer or bn-view.
-        words: what follows.
-    """
-    port = free_port()
-    options = ["--viewer.websocket-port", str(port), "--viewer.websocket-host", "127.0.0.1"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name(command)), *map(str, words), *options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        try:
-            wait_for_page(port)
-            yield process, port
-        finally:
-            process.kill()
-            process.wait()
-
-
 def checkpoint(config: ViewerLife, run: Path) -> list[Target]:
     """Look at the checkpoint, twice from the start."""
     found: list[Target] = []
@@ -254,7 +225,7 @@ def checkpoint(config: ViewerLife, run: Path) -> list[Target]:
     logs = ""
     for start in range(2):
         log = config.output_dir / f"ns-viewer-{start}.log"
-        with served(log, "ns-viewer", "--load-config", run / "config.yml") as (process, port):
+        with served(("ns-viewer", "--load-config", run / "config.yml"), log) as (process, port):
             with opened(port, 1300, 900) as tab:
                 tab.page.get_by_text("effective rank").wait_for()
                 words.append(status_of(tab))
@@ -379,23 +350,6 @@ def status_of(tab: Tab) -> str:
     """The numbers of the panel."""
     text = tab.page.locator("body").inner_text()
     return " ".join(re.findall(r"effective rank [\d.]+|at most [\d.e-]+ sd", text))
-
-
-def wait_for_page(port: int) -> None:
-    """Wait until a page is served.
-
-    Raises:
-        TimeoutError: it is not.
-    """
-    deadline = time.monotonic() + 4 * PATIENCE  # libraries take long to load where the machine is busy
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise TimeoutError(f"no page at port {port}")
 
 
 def psnr_of(picture: Picture, run: Path) -> float:

@@ -7,7 +7,6 @@ that the panel is measured and not the pictures. The command takes some ten minu
 from __future__ import annotations
 
 import copy
-import socket
 import statistics
 import time
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import tyro
 
 from benchmarks import RESULTS
+from benchmarks.serving import free_port
 from standalone.report import Cell, machine_facts, write_table
 
 TARGET = 0.02
@@ -130,13 +130,6 @@ def settings_of(steps: int, seed: int, output_dir: Path, port: int) -> Any:
     settings.set_timestamp()
     settings.set_experiment_name()
     return settings
-
-
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

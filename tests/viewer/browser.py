@@ -16,7 +16,7 @@ from playwright.sync_api import Page
 
 from benchmarks import browser
 from benchmarks.browser import PATIENCE
-from tests.viewer.serving import wait_for
+from benchmarks.serving import wait_for
 
 SPECTRUM, PSNR, DRIFT = "NTK of the density", "PSNR of training rays", "Drift of running statistics"
 """Titles of the panel's plots."""

@@ -13,11 +13,11 @@ from typing import Any
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.viewer.viewer import Viewer
 
+from benchmarks.serving import free_port
 from bn_field_plugin.engine.locks import FairLock
 from bn_field_plugin.engine.pipeline import BNPipeline
 from bn_field_plugin.viewer.live import LiveViewer
 from tests.viewer.cases import trained_pipeline
-from tests.viewer.serving import free_port
 
 
 @contextmanager

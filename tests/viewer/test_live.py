@@ -15,10 +15,10 @@ import pytest
 import viser.transforms as vtf
 from nerfstudio.viewer.viewer import Viewer
 
+from benchmarks.serving import page, wait_for
 from bn_field_plugin.viewer.live import FIRST_VIEW_TRIES, REFRESH, STEPS_BEHIND, LiveViewer, Renderers, adopt
 from bn_field_plugin.viewer.outlook import widest
 from tests.viewer.page import live_viewer, steps
-from tests.viewer.serving import page, wait_for
 from tests.viewer.visitor import VIEWER_SCALE, visiting
 
 

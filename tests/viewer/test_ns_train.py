@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.browser import chromium
+from benchmarks.serving import wait_for
 from tests.commands import common_folder, config_of, trained, training
 from tests.viewer.browser import (
     DRIFT,
@@ -24,7 +25,7 @@ from tests.viewer.browser import (
     plots,
     wait_for_outputs,
 )
-from tests.viewer.serving import running, wait_for
+from tests.viewer.serving import running
 from tests.viewer.visitor import visiting
 
 pytestmark = pytest.mark.slow

@@ -15,6 +15,7 @@ from nerfstudio.utils import colormaps
 from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.viewer.utils import CameraState, get_camera
 
+from benchmarks.serving import page, wait_for
 from bn_field_plugin.nn import batch_statistics
 from tests.commands import common_folder, config_of, trained
 from tests.viewer.browser import (
@@ -31,7 +32,7 @@ from tests.viewer.browser import (
     settled,
     wait_for_outputs,
 )
-from tests.viewer.serving import page, running, wait_for
+from tests.viewer.serving import running
 from tests.viewer.visitor import DISTANCE, FIELD_OF_VIEW, visiting
 
 pytestmark = pytest.mark.slow

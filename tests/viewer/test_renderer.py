@@ -13,11 +13,11 @@ import torch
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.viewer.utils import CameraState
 
+from benchmarks.serving import wait_for
 from bn_field_plugin.viewer import renderer, resolution
 from bn_field_plugin.viewer.live import LiveViewer
 from bn_field_plugin.viewer.renderer import TileRenderer, same_view
 from tests.viewer.page import live_viewer, steps
-from tests.viewer.serving import wait_for
 from tests.viewer.visitor import visiting
 
 PATIENCE = 120.0

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import urllib.request
 
 import pytest
 import trimesh
 
+from benchmarks.serving import free_port
 from standalone.shape.page import ShapePage
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

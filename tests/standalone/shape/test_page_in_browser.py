@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from benchmarks.serving import free_port
 from standalone.shape.page import ShapePage
 from tests.viewer.browser import keep_screenshot, needs_chromium, opened, picture, settled
-from tests.viewer.serving import free_port
 
 pytestmark = pytest.mark.slow
 
