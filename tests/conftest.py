@@ -1,8 +1,9 @@
-"""What all tests share: settings of hypothesis, skipping of GPU tests, and the data beside the checkout."""
+"""What all tests share: settings of hypothesis, skipping of GPU tests, and fixtures of several folders."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -111,3 +112,26 @@ def shared_data(repository: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("needs the data sets of ../shared/data, which are absent")
     return folder
+
+
+# Our modules are imported inside the fixtures, because pytest loads this file before `--shapes` takes effect.
+
+
+@pytest.fixture(scope="session")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny capture in Blender format."""
+    from tests.captures import write_blender_capture
+
+    folder = tmp_path_factory.mktemp("capture") / "blender"
+    return write_blender_capture(folder, image_size=16, num_train=4, num_val=2, num_test=2)
+
+
+@pytest.fixture
+def fresh_writers() -> Iterator[None]:
+    """Clear nerfstudio's log writers after a test: nerfstudio keeps them in globals."""
+    yield
+    from nerfstudio.utils import writer
+
+    writer.EVENT_WRITERS.clear()
+    writer.EVENT_STORAGE.clear()
+    writer.GLOBAL_BUFFER.clear()

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,8 +17,9 @@ from bn_field_plugin.data.scene_cache import (
     write_manifest,
 )
 from bn_field_plugin.errors import UserError
+from tests.data.folders import contents
+from tests.processes import start_python
 
-ROOT = Path(__file__).parents[2]
 NAME = "small-scene-0"
 
 
@@ -32,26 +31,13 @@ def make(folder, *, pause=0.0):
         time.sleep(pause)
 
 
-def _content(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
-
 def _start(cache, pause):
     """Another process that makes the folder, and prints where it is."""
     code = (
         "import functools, pathlib, tests.data.test_scene_cache as t; print(t.ensure_cached(t.NAME,"
         f" functools.partial(t.make, pause={pause}), pathlib.Path({str(cache)!r})))"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start_python(code)
 
 
 def test_it_is_made_once(tmp_path):
@@ -67,7 +53,7 @@ def test_it_is_made_once(tmp_path):
 )
 def test_a_damaged_folder_is_made_anew(tmp_path, damage):
     folder = ensure_cached(NAME, make, tmp_path)
-    whole = _content(folder)
+    whole = contents(folder)
     victim = folder / ("train/r_1.txt" if "file" in damage else "manifest.json")
     if damage == "only a folder":
         for name in whole:
@@ -78,7 +64,7 @@ def test_a_damaged_folder_is_made_anew(tmp_path, damage):
         victim.unlink()
     assert not is_whole(folder)
     assert ensure_cached(NAME, make, tmp_path) == folder
-    assert _content(folder) == whole
+    assert contents(folder) == whole
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 

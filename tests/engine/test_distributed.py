@@ -6,8 +6,6 @@ nerfstudio launches several processes on CUDA only. Here its pipelines and train
 from __future__ import annotations
 
 import contextlib
-import datetime
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +16,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.pipelines import base_pipeline
 from nerfstudio.scripts.train import train_loop
@@ -34,14 +31,10 @@ from bn_field_plugin.engine.trainer import BNTrainerConfig
 from bn_field_plugin.models.bn_nerfacto import BNNerfactoModelConfig
 from bn_field_plugin.nn import batch_statistics, running_norms
 from tests.captures import write_blender_capture
+from tests.processes import needs_gloo, results_of_two
 from tests.scenes import rays, same_tensors, statistics, tiny_pipeline_config
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_gloo]
 
 RAYS = 48
 STEPS = 3
@@ -144,16 +137,8 @@ def evaluate(pipeline: BNPipeline) -> None:
     pipeline.train()
 
 
-def worker(rank: int, folder: str, capture: str) -> None:
-    """Run everything as one of two processes and save the results."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=240),  # imports take long on a busy machine
-    )
+def worker(rank: int, folder: str, capture: str) -> dict[str, Any]:
+    """Results of everything in one of two processes."""
     results: dict[str, Any] = {}
     with ddp_on_a_cpu():
         torch.set_default_dtype(torch.float64)
@@ -166,9 +151,7 @@ def worker(rank: int, folder: str, capture: str) -> None:
         run_trainer(Path(folder), Path(capture), rank, "two", max_num_iterations=TRAINER_STEPS)
         models = run_of(folder, "two") / "nerfstudio_models"
         run_trainer(Path(folder), Path(capture), rank, "resumed", max_num_iterations=2, load_dir=models)
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return results
 
 
 def run_of(folder: str | Path, name: str) -> Path:
@@ -257,9 +240,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def processes(alone: object, folder: Path, capture: Path) -> list[dict[str, Any]]:
     """Results of each of two processes."""
-    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
-        mp.spawn(worker, args=(str(folder), str(capture)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return results_of_two(worker, folder, str(folder), str(capture))
 
 
 # ------------------------------------------------------------------------------------------------- laws

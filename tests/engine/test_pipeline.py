@@ -6,14 +6,13 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
-from nerfstudio.engine.trainer import writer
 
 from bn_field_plugin.data.capture_dataparser import BNCaptureDataParserConfig
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
@@ -24,7 +23,7 @@ from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.engine.trainer import BNTrainer, BNTrainerConfig
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import batch_statistics
-from tests.captures import write_blender_capture, write_nerfstudio_capture
+from tests.captures import write_nerfstudio_capture
 from tests.nn.cases import NORMED, RUNNING
 from tests.scenes import (
     same_tensors,
@@ -37,27 +36,13 @@ from tests.scenes import (
 )
 
 ALL_NORMS = ["none", *NORMED]
+pytestmark = pytest.mark.usefixtures("fresh_writers")
 EVALUATIONS = {
     "batch": lambda pipeline: pipeline.get_eval_loss_dict(0),
     "image": lambda pipeline: pipeline.get_eval_image_metrics_and_images(0),
     "all images": lambda pipeline: pipeline.get_average_eval_image_metrics(0),
 }
 """The ways in which nerfstudio's trainer and ns-eval evaluate."""
-
-
-@pytest.fixture(scope="session")
-def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pipeline") / "blender"
-    return write_blender_capture(folder, image_size=16, num_train=4, num_val=2, num_test=2)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_writers() -> Iterator[None]:
-    """Nerfstudio keeps its log writers in globals."""
-    yield
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
 
 
 def parameters(pipeline: BNPipeline) -> dict[str, torch.Tensor]:

@@ -4,27 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from nerfstudio.engine.trainer import Trainer
-from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_load_checkpoint
 
 from bn_field_plugin.engine.checkpoints import checkpoint_name, list_checkpoints, load_checkpoint
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from tests.engine.tiny import TinyPipeline, TinyPipelineConfig, config, run
 
-
-@pytest.fixture(autouse=True)
-def _fresh_writers() -> Iterator[None]:
-    """Nerfstudio keeps its log writers in globals."""
-    yield
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
+pytestmark = pytest.mark.usefixtures("fresh_writers")
 
 
 def rates(trainer) -> dict[str, float]:

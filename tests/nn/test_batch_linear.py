@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +14,7 @@ from torch.autograd import forward_ad
 from bn_field_plugin.nn import batch_linear, compiled_batch_norm, products
 from bn_field_plugin.nn.batch_linear import batch_norm_linear, choose_route
 from tests.nn.cases import draw
+from tests.processes import results_of_two
 
 ROUTES = ("plain", "moments", "compiled", "native")
 DTYPES = (torch.float32, torch.float64)
@@ -396,16 +393,8 @@ def far_layer() -> list[Tensor]:
     return [x + FAR, *rest]
 
 
-def worker(rank: int, folder: str) -> None:
-    """Run all cases as one of two processes and save the results."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+def worker(rank: int) -> dict:
+    """Results of all cases in one of two processes."""
     group, found, grad = dist.group.WORLD, {}, draw(23, 4)
     for split in SPLITS:
         rows = shares(split)[rank]
@@ -425,17 +414,14 @@ def worker(rank: int, folder: str) -> None:
     found["dissent"] = results("moments", [x, weight, gamma, beta], grad.float(), True, group)
     nothing = arguments(0, 3, 4)
     found["nothing"] = results("moments", nothing, draw(0, 4), True, group)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> list[dict]:
     if not (dist.is_available() and dist.is_gloo_available()):
         pytest.skip("this torch has no gloo")
-    folder: Path = tmp_path_factory.mktemp("processes")
-    mp.spawn(worker, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return results_of_two(worker, tmp_path_factory.mktemp("processes"))
 
 
 def joined(two: list[list[Tensor]]) -> list[Tensor]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP, batch_statistics, build_norm, frozen_statistics
 from tests.nn.cases import RUNNING, coordinates, draw, network, statistics, unchanged
+from tests.processes import needs_gloo, results_of_two
 
-pytestmark = pytest.mark.skipif(
-    not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
-)
+pytestmark = needs_gloo
 
 N = 13
 SPLITS = {"unequal": (5, 8), "one sample": (1, 12), "no sample": (13, 0)}
@@ -66,16 +61,8 @@ def share(rank: int, split: str) -> slice:
     return slice(0, first) if rank == 0 else slice(first, N)
 
 
-def worker(rank: int, folder: str) -> None:
-    """Run all cases as one of two processes and save the results."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=datetime.timedelta(seconds=60),
-    )
+def worker(rank: int) -> dict:
+    """Results of all cases in one of two processes."""
     results: dict = {}
     for norm, placement, split in CASES:
         mlp = case_network(norm, placement)
@@ -101,17 +88,13 @@ def worker(rank: int, folder: str) -> None:
             results[norm, "batch mode"] = mlp(coordinates(N, 3)[rows]).detach()
         results[norm, "batch mode unchanged"] = unchanged(mlp, before)
         results[norm, "far"] = build_norm(norm, 8)(far_from_zero()[rows]).detach()
-    torch.save(results, Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return results
 
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory) -> list[dict]:
     """Results of each of two processes."""
-    folder = tmp_path_factory.mktemp("gloo")
-    mp.spawn(worker, args=(str(folder),), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return results_of_two(worker, tmp_path_factory.mktemp("gloo"))
 
 
 def close(actual: list[Tensor], expected: list[Tensor]) -> None:
