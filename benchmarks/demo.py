@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
+from bn_field_plugin.data.demo_scene import DemoScene
 from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.nerfstudio_commands import evaluate, train
@@ -58,7 +58,7 @@ def main(config: Demo) -> None:
     console = Console(highlight=False)
     output_dir = config.output_dir
     shutil.rmtree(output_dir, ignore_errors=True)
-    ensure_demo_scene(DemoSceneConfig())  # rendering shows a progress bar of its own
+    DemoScene().ensure()  # rendering shows a progress bar of its own
     metrics, views = {}, {}
     for method, caption in METHODS.items():
         with _bar(console, f"training {caption}") as watch:

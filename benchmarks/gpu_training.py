@@ -44,17 +44,17 @@ TINY: dict[str, tuple[str, ...]] = {
 
 def scene(options: Options) -> Path:
     """The Blender-format scene that all methods train on; the part `scene` makes it, once."""
-    from bn_field_plugin.data.demo_scene import DemoSceneConfig, render_demo_scene
+    from bn_field_plugin.data.demo_scene import DemoScene
 
     output_dir = Path(options.output_dir)
     if options.data is not None:
         return fewer_views(Path(options.data), output_dir / "scene", test=TEST_VIEWS)
     folder = output_dir / "demo-scene"
     if not (folder / ".whole").exists():
-        config = DemoSceneConfig(num_val=1, num_test=TEST_VIEWS)
+        demo = DemoScene(num_val=1, num_test=TEST_VIEWS)
         if options.tiny:
-            config = DemoSceneConfig(image_size=16, num_train=4, num_val=1, num_test=1, samples=1)
-        render_demo_scene(folder, config)
+            demo = DemoScene(image_size=16, num_train=4, num_val=1, num_test=1, samples=1)
+        demo.render(folder)
         (folder / ".whole").touch()
     return folder
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from bn_field_plugin.data.demo_renderer import shared_renderer
-from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, DemoSceneConfig, camera_poses, render_demo_scene
+from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, DemoScene, camera_poses
 
 
 def write_blender_capture(
@@ -20,8 +20,8 @@ def write_blender_capture(
     Returns:
         The folder.
     """
-    config = DemoSceneConfig(image_size, num_train=num_train, num_val=num_val, num_test=num_test, samples=2)
-    render_demo_scene(folder, config)
+    scene = DemoScene(image_size, num_train=num_train, num_val=num_val, num_test=num_test, samples=2)
+    scene.render(folder)
     return folder
 
 

@@ -39,17 +39,9 @@ class BNCaptureDataParserConfig(NerfstudioDataParserConfig):
     def rendered(self) -> Path:
         """The folder of the scene, which is rendered if it is not there yet."""
         # Imported here and not above, because every ns-* command imports this module at its start.
-        from bn_field_plugin.data.capture_scene import CaptureConfig, ensure_capture
+        from bn_field_plugin.data.capture_scene import CaptureScene
 
-        return ensure_capture(
-            CaptureConfig(
-                width=self.width,
-                height=self.height,
-                num_views=self.num_views,
-                pose_error=self.pose_error,
-                samples=self.samples,
-            )
-        )
+        return CaptureScene.like(self).ensure()
 
 
 class BNCapture(RendersItself, Nerfstudio):

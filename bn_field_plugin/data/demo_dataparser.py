@@ -36,17 +36,9 @@ class BNDemoDataParserConfig(BlenderDataParserConfig):
     def rendered(self) -> Path:
         """The folder of the scene, which is rendered if it is not there yet."""
         # Imported here and not above, because every ns-* command imports this module at its start.
-        from bn_field_plugin.data.demo_scene import DemoSceneConfig, ensure_demo_scene
+        from bn_field_plugin.data.demo_scene import DemoScene
 
-        return ensure_demo_scene(
-            DemoSceneConfig(
-                image_size=self.image_size,
-                num_train=self.num_train,
-                num_val=self.num_val,
-                num_test=self.num_test,
-                samples=self.samples,
-            )
-        )
+        return DemoScene.like(self).ensure()
 
 
 class BNDemo(RendersItself, Blender):

@@ -15,7 +15,6 @@ from bn_field_plugin.data.rendering import (
     blend,
     linear,
     pick,
-    signed_distance,
 )
 from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder, Torus
 from bn_field_plugin.data.textures import (
@@ -149,11 +148,6 @@ OBJECTS = (
     SceneObject(RoundedCylinder(0.14, 0.42, 0.015), (0.36, 0.40, FLOOR + 0.42), _post),
     SceneObject(RoundedCylinder.sphere(0.16), (-0.34, -0.46, FLOOR + 0.16), _ball, turn=15, gloss=0.15),
 )
-
-
-def scene_signed_distance(points: Float[ndarray, "n 3"]) -> Float[ndarray, " n"]:
-    """Distance of world points to the scene's surface, negative inside an object."""
-    return signed_distance(OBJECTS, points)
 
 
 @cache

@@ -112,11 +112,6 @@ class SceneObject:
         return (points - np.asarray(self.centre, points.dtype)) @ self.rotation.astype(points.dtype)
 
 
-def signed_distance(objects: Sequence[SceneObject], points: Float[ndarray, "n 3"]) -> Float[ndarray, " n"]:
-    """Distance of world points to the surface of a scene, negative inside an object."""
-    return np.min([item.shape.signed_distance(item.to_local(points)) for item in objects], axis=0)
-
-
 def import_open3d() -> ModuleType:
     """Open3D, imported when first needed: it is slow to load.
 

@@ -1,8 +1,8 @@
 """Closed shapes of the rendered scenes: all points at one distance from a simple core.
 
 A sphere is a point with a radius, a torus a circle with a radius, a rounded box a box with a radius, a
-rounded cylinder a cylinder with a radius. So one formula, `p - nearest(p)`, gives the outward normal and the
-signed distance of every shape, exact also on rounded edges, and the triangle mesh needs positions only.
+rounded cylinder a cylinder with a radius. So one formula, `p - nearest(p)`, gives the outward normal of every
+shape, exact on rounded edges too, and the triangle mesh needs positions only.
 """
 
 from __future__ import annotations
@@ -49,10 +49,6 @@ class Shape(ABC):
         offset = points - self.nearest_in_core(points)
         length = np.sqrt(np.einsum("ij,ij->i", offset, offset))
         return offset / np.maximum(length, 1e-12)[:, None]
-
-    def signed_distance(self, points: Float[ndarray, "n 3"]) -> Float[ndarray, " n"]:
-        """Distance to the surface: exact outside; negative inside, where its size may be too small."""
-        return np.linalg.norm(points - self.nearest_in_core(points), axis=1) - self.rounding
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from bn_field_plugin.data.capture_dataparser import BNCapture, BNCaptureDataParserConfig
-from bn_field_plugin.data.capture_scene import CaptureConfig, render_capture
+from bn_field_plugin.data.capture_scene import CaptureScene
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.errors import UserError
 
@@ -28,7 +28,7 @@ def config(cache, monkeypatch):
 
 
 def test_defaults_are_those_of_the_capture_and_of_nerfstudio():
-    parser, capture = BNCaptureDataParserConfig(), CaptureConfig()
+    parser, capture = BNCaptureDataParserConfig(), CaptureScene()
     for field in fields(capture):
         assert getattr(parser, field.name) == getattr(capture, field.name)
     for field in fields(NerfstudioDataParserConfig):
@@ -61,7 +61,7 @@ def test_config_survives_yaml(config):
 
 def test_path_of_the_command_line_reaches_the_parser(tmp_path, config):
     """`ns-train X --data PATH bn-capture-data`: nerfstudio's data manager sets the parser's path."""
-    render_capture(tmp_path / "own", CaptureConfig(width=24, height=16, num_views=8, samples=1))
+    CaptureScene(width=24, height=16, num_views=8, samples=1).render(tmp_path / "own")
     manager = VanillaDataManagerConfig(dataparser=config, data=tmp_path / "own")
     manager._target = VanillaDataManager[InputDataset]
     data = manager.setup(device="cpu", test_mode="inference")

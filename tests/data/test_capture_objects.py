@@ -5,7 +5,8 @@ import numpy as np
 from bn_field_plugin.data.capture_objects import LIGHTING, OBJECTS, PLAZA, capture_renderer
 from bn_field_plugin.data.capture_scene import CAMERA_ANGLE_X
 from bn_field_plugin.data.capture_walk import walk
-from bn_field_plugin.data.rendering import import_open3d, signed_distance
+from bn_field_plugin.data.rendering import import_open3d
+from tests.data.surfaces import signed_distance
 
 
 def _depths(poses, size=(32, 18)):

@@ -8,31 +8,26 @@ import pytest
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
-from bn_field_plugin.data import capture_scene
 from bn_field_plugin.data.capture_objects import LIGHTING, capture_renderer
 from bn_field_plugin.data.capture_scene import (
     CAMERA_ANGLE_X,
-    CAPTURE_VERSION,
-    CaptureConfig,
-    ensure_capture,
-    render_capture,
+    CaptureScene,
 )
 from bn_field_plugin.data.capture_walk import walk, with_errors
 from bn_field_plugin.data.rendering import Renderer, SceneObject
 from bn_field_plugin.data.shapes import RoundedCylinder
 from bn_field_plugin.data.validation import check_dataset
-from bn_field_plugin.errors import UserError
 
-TINY = CaptureConfig(width=32, height=18, num_views=10, samples=1)
+TINY = CaptureScene(width=32, height=18, num_views=10, samples=1)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return ensure_capture(TINY, tmp_path_factory.mktemp("cache"), show_progress=False)
+    return TINY.ensure(tmp_path_factory.mktemp("cache"), show_progress=False)
 
 
 def test_two_renderings_are_equal_byte_for_byte(folder, tmp_path):
-    render_capture(tmp_path, TINY)
+    TINY.render(tmp_path)
     files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.*")}
     assert len(files) == 1 + 10
     for name in files:
@@ -61,7 +56,7 @@ def test_the_split_is_the_same_for_every_method_and_covers_all_views(views):
 
 
 def test_held_out_views_of_the_whole_capture_are_of_both_loops():
-    numbers = [int(name[-9:-4]) for name in CaptureConfig().transforms()["test_filenames"]]
+    numbers = [int(name[-9:-4]) for name in CaptureScene().transforms()["test_filenames"]]
     assert sum(number <= 25 for number in numbers) == sum(number > 25 for number in numbers) == 3
 
 
@@ -80,7 +75,7 @@ def test_pictures_are_taken_at_the_true_poses_and_the_file_has_wrong_ones(folder
 def test_pixels_are_seen_along_nerfstudios_rays(tmp_path):
     """Colours of the backdrop are directions, so each pixel tells whether nerfstudio's ray is right."""
     config = replace(TINY, pose_error=0)
-    render_capture(tmp_path, config)
+    config.render(tmp_path)
     parser = NerfstudioDataParserConfig(
         data=tmp_path, orientation_method="none", center_method="none", auto_scale_poses=False
     )
@@ -95,36 +90,9 @@ def test_pixels_are_seen_along_nerfstudios_rays(tmp_path):
     np.testing.assert_allclose(rays.origins[0, 0].numpy(), walk(10)[index, :3, 3], atol=1e-6)
 
 
-def test_cache_is_filled_once_and_keyed_by_configuration_and_version(folder, monkeypatch):
-    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert ensure_capture(TINY, folder.parent) == folder
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == times
-    assert len({TINY.key, replace(TINY, pose_error=0).key, replace(TINY, samples=2).key}) == 3
-    before = TINY.key
-    monkeypatch.setattr(capture_scene, "CAPTURE_VERSION", CAPTURE_VERSION + 1)
-    assert TINY.key != before
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"width": 4},
-        {"height": 0},
-        {"num_views": 7},
-        {"pose_error": -1},
-        {"pose_error": float("nan")},
-        {"samples": 17},
-    ],
-)
-def test_values_out_of_range_are_users_errors(wrong):
-    (name,) = wrong
-    with pytest.raises(UserError, match=name.replace("_", "-")):
-        CaptureConfig(**wrong)
-
-
 def test_version_is_raised_when_the_capture_changes(folder):
-    """A cache would keep the old capture. After a change, raise CAPTURE_VERSION and mend the numbers here."""
+    """A cache would keep the old capture. After a change, raise its version and mend the numbers here."""
     pictures = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "images").iterdir())])
-    assert CAPTURE_VERSION == 1
+    assert CaptureScene.version == 1
     np.testing.assert_allclose(pictures.mean(axis=(0, 1, 2)), [108.95, 103.23, 90.87], atol=0.3)
     np.testing.assert_allclose(walk(50)[[3, 40], :3, 3].sum(axis=0), [0.9169, 0.5783, 3.7856], atol=1e-3)

@@ -5,7 +5,7 @@ import pytest
 
 from bn_field_plugin.data.capture_objects import OBJECTS
 from bn_field_plugin.data.capture_walk import EXTENT, LOOPS, walk, with_errors
-from bn_field_plugin.data.rendering import signed_distance
+from tests.data.surfaces import signed_distance
 
 
 def _angles(first, second):

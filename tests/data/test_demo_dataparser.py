@@ -13,9 +13,10 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
 
 from bn_field_plugin.data.demo_dataparser import BNDemo, BNDemoDataParserConfig
-from bn_field_plugin.data.demo_scene import DemoSceneConfig
+from bn_field_plugin.data.demo_scene import DemoScene
 from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture
+from tests.data.surfaces import vertices_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +33,7 @@ def config(cache, monkeypatch):
 
 
 def test_defaults_are_those_of_the_scene():
-    parser, scene = BNDemoDataParserConfig(), DemoSceneConfig()
+    parser, scene = BNDemoDataParserConfig(), DemoScene()
     for name in ("image_size", "num_train", "num_val", "num_test", "samples"):
         assert getattr(parser, name) == getattr(scene, name)
 
@@ -58,10 +59,10 @@ def test_pictures_are_laid_on_white(config):
 
 
 def test_scene_box_holds_the_scene(config):
-    from bn_field_plugin.data.demo_scene import demo_scene_mesh
+    from bn_field_plugin.data.demo_renderer import OBJECTS
 
     low, high = config.setup().get_dataparser_outputs("train").scene_box.aabb.numpy()
-    vertices = demo_scene_mesh().vertices
+    vertices = vertices_of(OBJECTS)
     assert (vertices > low).all()
     assert (vertices < high).all()
 

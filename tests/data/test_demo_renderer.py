@@ -12,13 +12,13 @@ from bn_field_plugin.data.demo_renderer import (
     FLOOR,
     LIGHTING,
     OBJECTS,
-    scene_signed_distance,
     shared_renderer,
 )
-from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, SCENE_VERSION, DemoSceneConfig, camera_poses
+from bn_field_plugin.data.demo_scene import CAMERA_ANGLE_X, DemoScene, camera_poses
 from bn_field_plugin.data.rendering import Renderer, import_open3d
 from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture
+from tests.data.surfaces import signed_distance
 
 SIZE = 48
 POST = np.array([0.36, 0.40, FLOOR + 0.84])
@@ -49,7 +49,7 @@ def _closest_approach(origins, directions):
     origins, directions = origins.reshape(-1, 3), directions.reshape(-1, 3)
     depth, smallest = np.full(len(origins), 1.5), np.full(len(origins), np.inf)
     for _ in range(250):
-        distance = scene_signed_distance(origins + depth[:, None] * directions)
+        distance = signed_distance(OBJECTS, origins + depth[:, None] * directions)
         smallest = np.minimum(smallest, distance)
         depth = np.minimum(depth + np.maximum(distance, 0), 7)
     return smallest, depth
@@ -160,11 +160,11 @@ def test_two_renderers_agree_to_the_bit():
 
 
 def test_scene_version_is_raised_when_the_scene_changes():
-    """A cache would keep the old scene. After a change, raise SCENE_VERSION and mend the numbers here."""
+    """A cache would keep the old scene. After a change, raise its version and mend the numbers here."""
     image = shared_renderer().render(camera_poses(1, (0.5, 0.5))[0, :3], 32, CAMERA_ANGLE_X, samples=3)
     image[..., :3] *= image[..., 3:]
     mean = image.mean(axis=(0, 1))
-    assert SCENE_VERSION == 3
+    assert DemoScene.version == 3
     np.testing.assert_allclose(mean, [0.237, 0.227, 0.229, 0.497], atol=1e-3)
 
 
@@ -183,7 +183,7 @@ def test_missing_open3d_is_a_users_error(monkeypatch):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_cameras_stand_on_the_upper_hemisphere_and_look_at_the_origin(split):
-    poses = DemoSceneConfig().poses(split)
+    poses = DemoScene().poses(split)
     positions = poses[:, :3, 3]
     np.testing.assert_allclose(np.linalg.norm(positions, axis=1), 4)
     assert (positions[:, 2] > 0).all()
@@ -199,7 +199,7 @@ def test_cameras_stand_on_the_upper_hemisphere_and_look_at_the_origin(split):
 
 
 def test_held_out_cameras_are_not_training_cameras():
-    config = DemoSceneConfig()
+    config = DemoScene()
     train, rest = config.poses("train"), np.concatenate([config.poses("val"), config.poses("test")])
     gaps = np.linalg.norm(train[:, None, :3, 3] - rest[None, :, :3, 3], axis=-1)
     assert gaps.min() > 0.05
@@ -208,7 +208,7 @@ def test_held_out_cameras_are_not_training_cameras():
 
 def test_parser_sees_what_was_written(parsed):
     assert len(parsed.image_filenames) == 3
-    expected = DemoSceneConfig(SIZE, num_train=3).poses("train")[:, :3]
+    expected = DemoScene(SIZE, num_train=3).poses("train")[:, :3]
     torch.testing.assert_close(parsed.cameras.camera_to_worlds, torch.from_numpy(expected).float())
     assert parsed.cameras.fx[0].item() == pytest.approx(SIZE / 2 / np.tan(CAMERA_ANGLE_X / 2), rel=1e-6)
     assert parsed.cameras.width[0].item() == SIZE

@@ -11,9 +11,9 @@ from bn_field_plugin.data.rendering import (
     blend,
     linear,
     pick,
-    signed_distance,
 )
 from bn_field_plugin.data.shapes import RoundedBox, RoundedCylinder
+from tests.data.surfaces import signed_distance
 
 DARK = Lighting(
     sun=(0.0, 0.0, 1.0),
