@@ -151,8 +151,11 @@ def document(sections: Sequence[Section], command: str, facts: dict[str, Cell]) 
         "Networks* (CVPR 2024). Kernels are those of the whole batch's function at initialisation, in fp64: "
         "*coupled* means that batch statistics move with the parameters, *frozen* that they are held. "
         "Intervals are 95 % confidence intervals over seeds.",
+        "`mlp` is a ReLU network on the coordinates themselves, `pemlp-K` one on sines and cosines of K "
+        "octaves of them; `+batch` adds batch norm before each ReLU. 3 x 64 means 3 hidden layers of 64 "
+        "units; `pytorch` and `he` are initialisations.",
         markdown_table(rows),
-        f"Made by `{command}`.",
+        f"`{command}` makes this page. C2 and C7 take hours; the commands of their tables make those.",
     ]
     for one in sections:
         picture = f"\n\n![{one.name}](images/{one.picture})" if one.picture else ""
@@ -176,7 +179,9 @@ def _histograms(config: ClaimsConfig, images: Path, tracker: Tracker) -> Section
     )
     text = (
         "Factors by which batch norm changes numbers of the spectrum, each seed against the same seed "
-        f"without norm ({_facts(figure.describe(config.figure))}):\n\n"
+        f"without norm ({_facts(figure.describe(config.figure))}). Median/mean is small where most "
+        "eigenvalues are near zero; max/trace is the largest eigenvalue's share of their sum, and the tail "
+        "share that of all but the largest tenth.\n\n"
         f"{markdown_table(figure.comparison_rows(comparisons))}"
     )
     claim = "batch norm moves the bulk of the NTK's eigenvalues from near zero upwards"
@@ -210,7 +215,10 @@ def _decay(config: ClaimsConfig, images: Path, tracker: Tracker) -> Section:
         "steps, "
         f"{config.dynamics.side} x {config.dynamics.side} points, {config.dynamics.size.depth} x "
         f"{config.dynamics.size.width}, init {config.dynamics.size.init}, {config.dynamics.seeds} seeds. "
-        "Errors are distances between predicted and true residual over the way that training has gone.\n\n"
+        "Errors are distances between predicted and true residual, relative to how far training has moved "
+        "the outputs. *First kernel* predicts by the kernel at initialisation; *fresh kernels* predicts each "
+        f"window of {window} steps by the kernel at its start. A network counts where the whole interval of "
+        f"its rank correlation is at least {IN_ORDER:g}, or that of its error at most {EXACT:.0%}.\n\n"
         f"{markdown_table(dynamics.agreement_rows(agreements))}\n\nThe spectrum while training:\n\n"
         "![film](images/ntk-film.png)"
     )
@@ -227,7 +235,8 @@ def _scaling(config: ClaimsConfig, images: Path, tracker: Tracker) -> list[Secti
         f"{config.scaling.depth} hidden layers, sizes {', '.join(map(str, config.scaling.sizes))}, "
         f"{config.scaling.seeds} seeds, uniform points in [-1, 1]^2. A verdict is *holds* where the interval "
         f"lies within the prediction, give or take {scaling.TOLERANCE:g}; *agrees within its spread* where "
-        "it is wider and meets the prediction."
+        "it is wider and meets the prediction; *does not hold* where it lies outside; *undecided* where it "
+        "meets the border alone."
     )
     without = [one for one in result.fits if one.norm == "none"]
     joint = [one for one in without if one.sweep == "both"]
@@ -286,7 +295,8 @@ def _warning(config: ClaimsConfig, tracker: Tracker) -> Section:
         "Karakida et al. (NeurIPS 2019) prove that batch norm in the *last* layer removes the sharp "
         "eigenvalue; for hidden layers the theory is open. Absolute eigenvalues depend on the "
         f"initialisation, which therefore is named everywhere here ({side} x {side} grid, 3 x 64, "
-        f"{seeds} seeds).\n\n"
+        f"{seeds} seeds). The cases are the rows with batch norm; *over none* compares with the network "
+        "without norm.\n\n"
         f"{markdown_table(warning_table(rows))}"
     )
     claim = "what batch norm lowers is the largest eigenvalue's share of the trace, not the eigenvalue"
