@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -34,6 +34,9 @@ from standalone.shape.task import (
 )
 from standalone.shape.volumes import Side
 
+if TYPE_CHECKING:
+    from standalone.shape.inputs import ShapeInput
+
 OUTPUTS = Path("outputs/shape")
 """Folder of results, unless another is given."""
 
@@ -41,8 +44,60 @@ LIVE_RESOLUTION, LIVE_STEPS = 96, 100
 """Grid of the surfaces that are shown while a fit runs, and steps between two of them."""
 
 
+@dataclass(kw_only=True)
+class ReadsShape:
+    """How the file of a shape is read: options of all commands that take one."""
+
+    repair: bool = False
+    """Close holes of a mesh by caps. Without, inside is where its faces go around by more than half."""
+    threshold: float | None = None
+    """Value at the surface of a volume; by its values if not given, in a line."""
+    inside: Side | None = None
+    """Which side of the threshold is inside; by its values if not given, in a line."""
+
+    def load(self, path: Path | None, voxels: int | None = None) -> "ShapeInput":
+        """Load a shape, as voxels if asked, and print notes on it.
+
+        Args:
+            path: its file; None is the built-in one.
+            voxels: voxels along the longest side; None leaves the shape as it is.
+
+        Raises:
+            UserError: the file cannot be read, or holds nothing with an inside.
+        """
+        from standalone.shape.inputs import load_shape, voxelized
+
+        shape = load_shape(path, self.repair, self.threshold, self.inside)
+        for note in shape.notes:
+            say(note)
+        return shape if voxels is None else voxelized(shape, voxels)
+
+
+@dataclass(kw_only=True)
+class FitsShape(ReadsShape):
+    """How networks are fitted to a shape, and measured: options of the commands that fit."""
+
+    network: ShapeNetworkOptions = field(default_factory=ShapeNetworkOptions)
+    target: TargetOptions = field(default_factory=TargetOptions)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    run: RunOptions = field(default_factory=RunOptions)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    measuring: MeasureOptions = field(default_factory=MeasureOptions)
+
+    def fit_options(self) -> FitOptions:
+        """The options of a fit.
+
+        Raises:
+            UserError: an option that cannot be used.
+        """
+        options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
+        options.check()
+        self.measuring.check()
+        return options
+
+
 @dataclass
-class Fit:
+class Fit(FitsShape):
     """Fit an occupancy field to a shape.
 
     The folder gets the network (shape.pt, for mesh and view), a mesh of its surface in the shape's own
@@ -61,22 +116,10 @@ class Fit:
     """A preset (preview, wire, fourier_features) or a YAML file of options; options here override it."""
     resume: Path | None = None
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
-    repair: bool = False
-    """Close holes of a mesh by caps. Without, inside is where its faces go around by more than half."""
-    threshold: float | None = None
-    """Value at the surface of a volume; by its values if not given, in a line."""
-    inside: Side | None = None
-    """Which side of the threshold is inside; by its values if not given, in a line."""
     view: bool = False
     """Show the fit in the browser while it runs."""
     port: int = 8080
     """Port of that page."""
-    network: ShapeNetworkOptions = field(default_factory=ShapeNetworkOptions)
-    target: TargetOptions = field(default_factory=TargetOptions)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    run: RunOptions = field(default_factory=RunOptions)
-    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    measuring: MeasureOptions = field(default_factory=MeasureOptions)
 
     def main(self) -> None:
         """Fit and write.
@@ -98,11 +141,9 @@ class Fit:
         from standalone.shape.page import ShapePage
         from standalone.shape.rehearsal import rehearse_picture
 
-        options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
-        options.check()
-        self.measuring.check()
+        options = self.fit_options()
         limit = self.run.limit()
-        shape = load_input(self, self.target.voxels)
+        shape = self.load(self.shape, self.target.voxels)
         folder = self.resume or self.output_dir or OUTPUTS / shape.name
         if self.resume is not None and not (folder / CHECKPOINT).is_file():
             raise UserError(f"--resume {folder}: there is no {CHECKPOINT}; give the folder of a fit")
@@ -159,7 +200,7 @@ class Fit:
 
 
 @dataclass
-class Compare:
+class Compare(FitsShape):
     """Compare networks on one shape with the same budget, as in the 3D panel of Cai et al.
 
     Learning rates that are not given are each network's own. The folder gets the pictures (compare.png),
@@ -182,18 +223,6 @@ class Compare:
     """Folder for the results; outputs/shape/NAME-compare by default, or with a number as in fit."""
     config: Path | None = None
     """YAML file of options; options given here override it."""
-    repair: bool = False
-    """Close holes of a mesh by caps. Without, inside is where its faces go around by more than half."""
-    threshold: float | None = None
-    """Value at the surface of a volume; by its values if not given, in a line."""
-    inside: Side | None = None
-    """Which side of the threshold is inside; by its values if not given, in a line."""
-    network: ShapeNetworkOptions = field(default_factory=ShapeNetworkOptions)
-    target: TargetOptions = field(default_factory=TargetOptions)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    run: RunOptions = field(default_factory=RunOptions)
-    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    measuring: MeasureOptions = field(default_factory=MeasureOptions)
     camera: Viewpoint = field(default_factory=Viewpoint)
 
     def main(self) -> None:
@@ -207,16 +236,14 @@ class Compare:
         from standalone.networks import parse_variants
         from standalone.shape.compare import RESULTS, compare, write_comparison
 
-        options = FitOptions(self.network, self.target, self.sampling, self.run, self.optimization)
-        options.check()
-        self.measuring.check()
+        options = self.fit_options()
         variants = parse_variants(STANDARD if self.all else self.variants)
         size = self.network
         if self.all and size.width is None and size.depth is None:
             size = dataclasses.replace(size, width=STANDARD_SIZE.width, depth=STANDARD_SIZE.depth)
         networks = contenders(variants, size, 3, 1, equal=self.all)
         limit = self.run.limit()
-        shape = load_input(self, self.target.voxels)
+        shape = self.load(self.shape, self.target.voxels)
         folder = RESULTS.begin(
             self.output_dir or OUTPUTS / f"{shape.name}-compare",
             Source.of(self.shape, shape.name),
@@ -265,7 +292,7 @@ class Mesh:
 
 
 @dataclass
-class View:
+class View(ReadsShape):
     """Show a fitted shape in the browser beside the true one, with error colours.
 
     Example: bn-shape view outputs/shape/bunny bunny.ply
@@ -275,12 +302,6 @@ class View:
     """Folder of a fit, or its shape.pt."""
     shape: tyro.conf.Positional[Path | None] = None
     """The shape that was fitted; the knurled torus by default."""
-    repair: bool = False
-    """As in the fit."""
-    threshold: float | None = None
-    """As in the fit."""
-    inside: Side | None = None
-    """As in the fit."""
     resolution: int = 192
     """Grid points along each side of the box."""
     host: str = "127.0.0.1"
@@ -299,7 +320,7 @@ class View:
 
         check_resolution(self.resolution)
         fitted = FittedShape.load(self.fit, RunOptions().torch_device())
-        shape = load_input(self, None)
+        shape = self.load(self.shape)
         if not shape.frame.is_near(fitted.frame):
             raise UserError(
                 f"{self.shape or shape.name} is not what {self.fit} was fitted to: give that file"
@@ -307,16 +328,6 @@ class View:
         page = ShapePage(shape.solid.surface, shape.name, self.host, self.port)
         page.show(fitted.surface(self.resolution), fitted.trained.label)
         wait_on(page)
-
-
-def load_input(command: Fit | Compare | View, voxels: int | None) -> Any:
-    """Load the shape that a command is given, as voxels if asked, and print notes on it."""
-    from standalone.shape.inputs import load_shape, voxelized
-
-    shape = load_shape(command.shape, command.repair, command.threshold, command.inside)
-    for note in shape.notes:
-        say(note)
-    return shape if voxels is None else voxelized(shape, voxels)
 
 
 def live(page: Any, level: float) -> Callable[[FitState], Mapping[str, float]]:
