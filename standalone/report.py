@@ -102,6 +102,13 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_cpu_model()}"
 
 
+def write_metrics(path: Path, numbers: Mapping[str, Any], seed: int, device: torch.device) -> dict[str, Any]:
+    """Write the numbers of a fit as JSON, with its seed, versions and device; returns all of these."""
+    metrics = {**numbers, "seed": seed, "versions": versions(), "device": device_name(device)}
+    write_whole(path, json.dumps(metrics, indent=2) + "\n")
+    return metrics
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     """A CSV table of given columns; an absent cell is empty."""
     buffer = io.StringIO()

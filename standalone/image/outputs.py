@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.pages import data_uri, line_panels
 from standalone.plots import CHART_DPI, color, linestyle, name_lines, new_figure, save_figure
-from standalone.report import csv_text, device_name, versions
+from standalone.report import csv_text, write_metrics
 from standalone.results import Results
 from standalone.time_limit import Timed
 
@@ -91,13 +90,7 @@ def write_fit(
             "bpp": _write_encoded(folder / ENCODED, picture, result, run),
         }
     )
-    metrics = {
-        **numbers,
-        "seed": run.seed,
-        "versions": versions(),
-        "device": device_name(run.torch_device()),
-    }
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    metrics = write_metrics(folder / "metrics.json", numbers, run.seed, run.torch_device())
     write_fit_page(folder / PAGE, truth, ours, variant, result.history, numbers)
     return metrics
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from standalone.command_line import CONFIG
 from standalone.networks import Variant
 from standalone.options import RunOptions
 from standalone.plots import color, linestyle, name_lines, new_figure, save_figure
-from standalone.report import csv_text, device_name, versions
+from standalone.report import csv_text, write_metrics
 from standalone.results import Results
 from standalone.shape.contender import Contender
 from standalone.shape.fitted import FILE_NAME
@@ -60,15 +59,8 @@ def write_fit(
     )
     draw_curves([result], folder / "curve.png")
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
-    metrics = {
-        **result.metrics,
-        "notes": list(shape.notes),
-        "seed": run.seed,
-        "versions": versions(),
-        "device": device_name(run.torch_device()),
-    }
-    write_whole(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return metrics
+    numbers = {**result.metrics, "notes": list(shape.notes)}
+    return write_metrics(folder / "metrics.json", numbers, run.seed, run.torch_device())
 
 
 def draw_curves(results: Sequence[Contender], path: Path) -> None:
