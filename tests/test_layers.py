@@ -32,6 +32,7 @@ ROOMS = {
     f"{PACKAGE}.models": "models",
     f"{PACKAGE}.nn": "nn",
     f"{PACKAGE}.ntk": "ntk",
+    f"{PACKAGE}.progress": "progress",
     f"{PACKAGE}.sampling": "sampling",
     f"{PACKAGE}.viewer": "viewer",
     "standalone": "fitting",
@@ -66,9 +67,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exif": set(),
     "files": set(),
     "lpips": set(),
+    "progress": set(),
     "nn": {"errors"},
     "the package": {"errors", "nn"},
-    "ntk": {"errors", "nn"},
+    "ntk": {"errors", "nn", "progress"},
     "sampling": {"errors", "nn"},
     "geometry": {"errors", "files", "nn"},
     "data": {"errors", "exif", "files", "nn"},
@@ -90,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shape": {"errors", "files", "fitting", "geometry", "nn", "shape formats"},
     "bn-shape": {"doors", "errors", "files", "fitting", "geometry", "nn", "shape"},
     "histograms": {"fitting", "ntk"},
-    "studies": {"errors", "files", "fitting", "histograms", "nn", "ntk"},
+    "studies": {"errors", "files", "fitting", "histograms", "nn", "ntk", "progress"},
     "bn-ntk": {
         "allocator",
         "doors",
@@ -101,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "lpips",
         "nn",
         "ntk",
+        "progress",
         "studies",
     },
     "bn-sweep": {"doors", "errors", "files", "fitting"},
@@ -108,7 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba", "llvmlite"}
 # Third parties that the kernels may use: with scipy and psutil, and without compiled loops.
-NTK_MAY_USE = NN_MAY_USE - {"llvmlite", "numba"} | {"scipy", "psutil", "rich"}
+NTK_MAY_USE = NN_MAY_USE - {"llvmlite", "numba"} | {"scipy", "psutil"}
 
 
 def modules() -> list[Path]:

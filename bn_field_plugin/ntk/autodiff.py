@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.ntk.module_function import ModuleFunction
-from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.progress import Tracker, silent
 
 BLOCK_BYTES = 2**28
 """Bytes of memory for one block of cotangents."""

@@ -18,9 +18,9 @@ from bn_field_plugin.ntk.autodiff import SPARSE_PARAMETERS, AutodiffJacobian
 from bn_field_plugin.ntk.memory import Need, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import ModuleFunction, Statistics
 from bn_field_plugin.ntk.points import check_points
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.row_norms import COUPLING
 from bn_field_plugin.ntk.structured import StructuredJacobian
+from bn_field_plugin.progress import Tracker, silent
 
 Backend = Literal["auto", "structured", "autodiff"]
 """`structured`: layer by layer, for a CoordinateMLP; `autodiff`: any module."""

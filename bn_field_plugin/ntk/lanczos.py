@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from bn_field_plugin.ntk.kernel import Jacobian
-from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.progress import Tracker, silent
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

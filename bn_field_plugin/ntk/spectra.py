@@ -16,8 +16,8 @@ from bn_field_plugin.ntk.kernel import Backend, Jacobian, jacobian, need_of
 from bn_field_plugin.ntk.lanczos import Density, density, kernel_operator, largest
 from bn_field_plugin.ntk.memory import Route, available_bytes, choose_route
 from bn_field_plugin.ntk.module_function import Statistics
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum_statistics import statistics_of
+from bn_field_plugin.progress import Tracker, silent
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from torch import Tensor
 from bn_field_plugin.nn import CoordinateMLP
 from bn_field_plugin.ntk.coupling import Coupling
 from bn_field_plugin.ntk.module_function import Statistics
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.tape import Outer, Tape
+from bn_field_plugin.progress import Tracker, silent
 
 ROW_BYTES = 2**27
 """Bytes of memory for a block of rows of the Jacobian."""

@@ -20,10 +20,10 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.lpips import without_lpips
 from bn_field_plugin.ntk.kernel import num_statistics
 from bn_field_plugin.ntk.module_function import Statistics
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.recording import distinct_rows, first_inputs
 from bn_field_plugin.ntk.spectra import spectrum
 from bn_field_plugin.ntk.spectrum_statistics import statistics_of
+from bn_field_plugin.progress import Tracker, silent
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots
 from standalone.pages import Table, write_page

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from bn_field_plugin.ntk.progress import track
+from bn_field_plugin.progress import track
 from standalone.ntk import checkpoint, spectra
 from standalone.ntk.studies import dynamics, figure, frequency, scaling
 from standalone.ntk.studies.claims import ClaimsConfig, make_claims

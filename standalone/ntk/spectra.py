@@ -15,9 +15,9 @@ from bn_field_plugin.ntk.kernel import Backend, num_statistics, why_not_structur
 from bn_field_plugin.ntk.memory import Route
 from bn_field_plugin.ntk.module_function import CoupledError, Statistics
 from bn_field_plugin.ntk.points import grid, random_points, read_points
-from bn_field_plugin.ntk.progress import Tracker, track
 from bn_field_plugin.ntk.spectra import Estimate, spectrum
 from bn_field_plugin.ntk.spectrum_statistics import log_histogram
+from bn_field_plugin.progress import Tracker, track
 from standalone.networks import Initialisation, Placement, Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.imported import imported_module

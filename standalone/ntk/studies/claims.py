@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bn_field_plugin.files import write_whole
-from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.progress import Tracker, silent
 from standalone.ntk.studies import dynamics, figure, frequency, scaling
 from standalone.ntk.studies.common import Interval
 from standalone.ntk.studies.dynamics import DynamicsConfig

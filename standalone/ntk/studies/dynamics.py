@@ -14,7 +14,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, batch_statistics
 from bn_field_plugin.ntk.kernel import ntk
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.progress import Tracker, silent
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram
 from standalone.ntk.spectrum_plots import ShownSpectrum, spectrum_plots

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum_statistics import RESOLVED, statistics_of
+from bn_field_plugin.progress import Tracker, silent
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
 from standalone.ntk.spectrum_plots import STYLES, ShownSpectrum, spectrum_plots

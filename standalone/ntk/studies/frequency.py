@@ -20,7 +20,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from bn_field_plugin.nn import batch_statistics
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.progress import Tracker, silent
+from bn_field_plugin.progress import Tracker, silent
 from standalone.bands import band_errors
 from standalone.fitting import Budget, Callback, FitState, fit
 from standalone.networks import Variant

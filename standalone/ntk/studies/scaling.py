@@ -15,8 +15,8 @@ from bn_field_plugin.nn import NormName
 from bn_field_plugin.nn.norms import keeps_statistics
 from bn_field_plugin.ntk.mean_field import mean_field
 from bn_field_plugin.ntk.points import random_points
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum_statistics import statistics_of
+from bn_field_plugin.progress import Tracker, silent
 from standalone.networks import Initialisation, Variant, by_norm
 from standalone.ntk.studies.common import Interval, NetworkSize, interval, spectrum_of
 from standalone.pages import DASHES, Line, Plot, Table, line_panels, write_page

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.progress import Tracker, silent
 from bn_field_plugin.ntk.spectrum_statistics import SpectrumStatistics, statistics_of
+from bn_field_plugin.progress import Tracker, silent
 from standalone.networks import Initialisation, Variant
 from standalone.ntk.studies.common import Interval, NetworkSize, geometric_interval, interval, spectrum_of
 from standalone.report import Cell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bn_field_plugin.ntk.progress import silent, track
+from bn_field_plugin.progress import silent, track
 
 
 def test_items_come_and_a_log_has_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
