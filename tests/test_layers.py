@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ntk": {"errors", "nn", "progress"},
     "sampling": {"errors", "nn"},
     "geometry": {"errors", "files", "nn"},
-    "data": {"errors", "exif", "files", "nn"},
+    "data": {"errors", "exif", "files", "nn", "progress"},
     "viewer": {"errors", "nn", "ntk"},
     "fields": {"errors", "nn"},
     "models": {"errors", "fields", "lpips", "nn", "sampling"},

@@ -48,7 +48,7 @@ class RenderedScene(ABC):
 
         Args:
             folder: made if it does not exist; files of the same names are replaced.
-            show_progress: draw a progress bar on standard error.
+            show_progress: show how far it is on standard error.
 
         Raises:
             UserError: when Open3D does not load.
@@ -66,7 +66,7 @@ class RenderedScene(ABC):
 
         Args:
             cache_dir: where to keep it; `scene_cache.default_cache_dir()` if None.
-            show_progress: draw a progress bar on standard error while rendering.
+            show_progress: show how far a rendering is on standard error.
 
         Raises:
             UserError: when Open3D does not load or the cache cannot be written.

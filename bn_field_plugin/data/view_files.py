@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bn_field_plugin.files import replacing
+from bn_field_plugin.progress import track
 
 DrawView = Callable[[Float[ndarray, "4 4"]], Float[ndarray, "h w c"]]
 """Function that draws a picture, with values in [0, 1], for a camera-to-world matrix."""
@@ -28,8 +27,8 @@ def write_views(
     Args:
         views: camera-to-world matrix for each file to write; the files' folders exist.
         draw: called from several threads.
-        title: stands before the progress bar.
-        show_progress: draw a progress bar on standard error.
+        title: words for the work, shown with its progress.
+        show_progress: show how far it is on standard error.
 
     Raises:
         OSError: when a file cannot be written.
@@ -40,18 +39,8 @@ def write_views(
         with replacing(path) as partial:
             Image.fromarray(np.rint(255 * draw(pose)).astype(np.uint8)).save(partial)
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("views"),
-        TimeRemainingColumn(),
-    )
     # Threads suffice: NumPy and Open3D release Python's global lock while they compute.
-    with (
-        Progress(*columns, console=Console(stderr=True), disable=not show_progress) as bar,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-    ):
-        task = bar.add_task(title, total=len(views))
-        for _ in pool.map(write, views.items()):
-            bar.advance(task)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        written = pool.map(write, views.items())
+        for _ in track(written, title, len(views)) if show_progress else written:
+            pass

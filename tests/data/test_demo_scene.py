@@ -50,5 +50,5 @@ def test_full_disk_is_a_users_error_and_leaves_nothing(tmp_path, monkeypatch):
 def test_progress_is_shown_on_standard_error(tmp_path, capsys):
     TINY.ensure(tmp_path)
     output = capsys.readouterr()
-    assert "4/4 views" in output.err
+    assert "Rendering the demo scene (once): 4 to do" in output.err
     assert not output.out
