@@ -25,7 +25,7 @@ from standalone.options import NetworkOptions
 from standalone.report import Cell, machine_facts, write_table
 
 TARGETS = {"mlp": 5.0, "pemlp-1": 3.0, "pemlp-5": 2.0}
-"""Networks, and the gain of batch norm in dB that is asked of each."""
+"""Networks, and the least gain of batch norm in dB that counts as met."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def main(config: ImageFig2) -> None:
 
 
 def spread(values: list[float]) -> str:
-    """Mean, least and largest."""
+    """Mean, least and largest of some numbers, as text."""
     return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 

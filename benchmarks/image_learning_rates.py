@@ -1,4 +1,4 @@
-"""Learning rates for each kind of network: where `standalone.optimization.LEARNING_RATES` is from."""
+"""Learning rates of each kind of network, for `standalone.optimization.LEARNING_RATES`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ImageLearningRates:
     hidden_lrs: tuple[float, ...] = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2)
     """Learning rates of the hidden matrices."""
     ratios: tuple[float, ...] = (0.25, 1.0)
-    """Learning rates of all other parameters, as shares of those; with Adam only 1."""
+    """Learning rates of all other parameters, as shares of the hidden matrices'; with Adam only 1."""
     steps: int = 400
     """Full-batch steps of each fit."""
     width: int = 28
@@ -88,7 +88,7 @@ def _psnr(
     lr: float,
     ratio: float,
 ) -> float | str:
-    """PSNR of one fit, or that it diverged."""
+    """PSNR of one fit as a cell of the table, or the word that it diverged."""
     try:
         result = fit_image(
             picture,

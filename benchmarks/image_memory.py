@@ -42,7 +42,7 @@ class ImageMemory:
 
 
 def peak(config: ImageMemory, name: str) -> tuple[float, float]:
-    """Largest resident size in GB, of the process before the fit and after it."""
+    """Peak memory in GB of a process before its fit and after it."""
     keep_freed_memory()
     torch.set_num_threads(config.threads)
     variant = Variant.parse(name)

@@ -58,7 +58,7 @@ class ImageRateDistortion:
     batch_size: int = 2**14
     """Pixels of a step."""
     finetune_steps: int = 300
-    """Steps of training with rounded numbers."""
+    """Steps of fine-tuning with rounded weights."""
     variants: tuple[str, ...] = ("pemlp-5+batch", "siren")
     """Networks; the width follows from the rate."""
     depth: int = 8

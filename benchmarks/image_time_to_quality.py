@@ -1,7 +1,8 @@
-"""Time to quality: how soon a fit is as good as plain PyTorch's after its whole run, in the same session.
+"""Time to quality: how soon a fit is as good as one by plain PyTorch after 2,000 steps.
 
-Plain PyTorch is nn.Linear, nn.BatchNorm1d and nn.ReLU with Adam at 1e-2, full batch, eager, memory as PyTorch
-finds it, in a process of its own. Ours then gets ever smaller shares of that time.
+Plain PyTorch is nn.Linear, nn.BatchNorm1d and nn.ReLU with Adam at 1e-2 and full batches, without compilation
+and with the system's memory settings, in a process of its own. Our fits then get smaller and smaller shares
+of its time.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class ImageTimeToQuality:
     steps: int = 2000
     """Steps of plain PyTorch."""
     lr: float = 1e-2
-    """Its learning rate."""
+    """Learning rate of plain PyTorch."""
     shares: tuple[float, ...] = (1 / 8, 1 / 12, 1 / 16)
-    """Shares of its time that ours gets, one fit for each."""
+    """Shares of plain PyTorch's time that our fits get, one fit for each."""
     width: int = 28
     """Units of each hidden layer."""
     depth: int = 10
@@ -86,7 +87,7 @@ def fit_plain(config: ImageTimeToQuality, image: str, network: str, seed: int) -
         optimizer.step()
     seconds = time.perf_counter() - start
     scores = []
-    for training in (True, False):  # statistics of the full batch, or the running ones: whichever is better
+    for training in (True, False):  # batch statistics or running ones, whichever is better
         mlp.train(training)
         with torch.no_grad():
             outputs = mlp(x).numpy()

@@ -73,11 +73,12 @@ class Methods:
     data: Path
     """Blender-format scene, for instance the lego scene at 200x200."""
     methods: tuple[str, ...] = tuple(method.label for method in METHODS)
-    """Those of the methods that are run."""
+    """Labels of the methods to run."""
     steps: int | None = 250
     """Steps of each run, at equal steps; None leaves them out."""
     minutes: tuple[float, ...] = (1.5,)
-    """Wall clocks of each run's training command, at equal minutes; pilot runs tell how many steps fit in."""
+    """Minutes of each run's training command, one comparison for each number; pilot runs tell how many steps
+    fit in."""
     rays: int = 512
     """Rays in a step, of all methods but ngp and bn-ngp, whose steps hold a number of samples instead."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -1,4 +1,4 @@
-"""What bn-ngp reaches in how many steps and seconds, and how fast it renders."""
+"""The quality of bn-ngp after budgets of several lengths, and its speed of rendering."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VIEW = 200 * 200
 """Pixels of a view."""
 
 LARGE = 800
-"""Width and height of a larger one."""
+"""Width and height of the larger view that is rendered too."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NGPBudget:
     scene: str
     """Scene, as `bn-sweep run --scenes` takes it, for instance the lego scene at 200x200."""
     steps: tuple[int, ...] = (1, 250, 500, 1000, 2000, 4000)
-    """Steps of the runs; the first, of one step, tells the price of starting."""
+    """Steps of the runs; a run of one step tells the time of starting."""
     method: str = "bn-ngp"
     """nerfstudio's name of the method."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -1,7 +1,7 @@
 """bn-ngp and ngp against nerfacto (torch) at equal wall clock of the whole training command.
 
-Pilot runs tell how many steps of each method fit in. The runs are `bn-sweep`'s: those that have finished are
-not repeated, so the command can be stopped and given again.
+Pilot runs tell how many steps of each method fit in. The runs are those of `bn-sweep`, which keeps what has
+finished: a stopped command goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class NGPEqualTime:
     scene: str
     """Scene, as `bn-sweep run --scenes` takes it, for instance the lego scene at 200x200."""
     seconds: tuple[float, ...] = (60.0, 350.0)
-    """Budgets."""
+    """Budgets in seconds of the whole training command."""
     nerfacto_rays: int = 512
     """Rays in a step of nerfacto; on two cores fewer rays and more steps serve it better than its 4,096."""
     methods: tuple[str, ...] = (NERFACTO, "ngp", "bn-ngp")
-    """Those of the methods that are run, bn-ngp among them."""
+    """Methods to run, with bn-ngp among them."""
     test_views: int | None = 4
     """Test views, evenly chosen: nerfacto takes a minute for each on a CPU. None for all, which other scenes
     than those in Blender's format always have."""

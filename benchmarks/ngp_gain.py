@@ -1,7 +1,7 @@
 """What batch norm brings behind a hash grid: bn-ngp against ngp at equal steps, each with its best Adam.
 
-The first seed tries all numbers of Adam, the others run with the best ones. The runs are `bn-sweep`'s: those
-that have finished are not repeated, so the command can be stopped and given again.
+The first seed tries all numbers of Adam, and the other seeds run with the best ones. The runs are those of
+`bn-sweep`, which keeps what has finished: a stopped command goes on where it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from standalone.sweep.scenes import Scene
 from standalone.sweep.table import mean_and_sd
 
 METHODS = ("ngp", "bn-ngp")
-"""Without and with batch norm."""
+"""The methods without and with batch norm."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class NGPGain:
     rates: tuple[float, ...] = (1e-2, 2e-2, 4e-2)
     """Learning rates of Adam that the first seed tries."""
     second_betas: tuple[float, ...] = (0.95, 0.99)
-    """Second betas of Adam that it tries each of them with; none for each method's own."""
+    """Second betas of Adam that are tried with each rate; empty for each method's own."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each method for each seed."""
     target: float | None = 3.0

@@ -1,8 +1,8 @@
 """Where the time of bn-ngp's training step goes on a CPU, each part beside what the machine allows for it.
 
-The bounds: products at the rate of a large product, rows of the hash grid's tables at the rate of reading
-random rows of a table of that size, Adam at the rate of copying memory. What has no bound of its own (rays,
-marching, compositing, Python) is all overhead.
+The bounds are measured: products at the rate of a large product, reads of the hash grid at the rate of random
+rows of a table of that size, and Adam at the rate of copying memory. All else (rays, marching, compositing,
+Python) has no bound, and counts as overhead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table
 
 READS = 2**20
-"""Random rows that are read to find out how fast that goes."""
+"""Number of random rows that are read to measure the rate."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NGPStep:
     data: Path
     """Blender-format scene, for instance the lego scene at 200x200."""
     warm: int = 500
-    """Steps before the measurement: an occupancy grid that has emptied is what a step usually sees."""
+    """Steps before the measurement: the occupancy grid is then as empty as in most of training."""
     steps: int = 100
     """Steps that are measured."""
     threads: int = 2
@@ -47,7 +47,7 @@ class NGPStep:
 
 
 class Stopwatch:
-    """Seconds of parts of a step; a part within another counts for itself alone."""
+    """Seconds of parts of a step; a part within another does not count in the outer one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -207,7 +207,7 @@ ADAM = "Adam"
 
 
 def _parts(trainer: Any, looked: list[int], kept: list[int]) -> list[tuple[str, Any, str]]:
-    """What is timed, by name; the numbers of samples are noted in passing."""
+    """The parts to time, by name; they also record the numbers of samples."""
     from bn_field_plugin.models import occupancy_renderer
     from bn_field_plugin.nn import hash_grid
     from bn_field_plugin.nn.mlp import CoordinateMLP
@@ -240,7 +240,7 @@ def _parts(trainer: Any, looked: list[int], kept: list[int]) -> list[tuple[str, 
 
 
 def _bounds(model: Any, looked: float, kept: float) -> dict[str, float]:
-    """Milliseconds that the parts of a step cannot go below."""
+    """Lower bounds of the parts of a step, in milliseconds."""
     field = model.field
     config, grid = field.grid.config, field.grid
     weights = [linear.weight.numel() for mlp in (field.trunk, field.head) for linear in mlp.linears]
@@ -255,7 +255,7 @@ def _bounds(model: Any, looked: float, kept: float) -> dict[str, float]:
         BACKWARD: 4 * kept * sum(weights) / rate,
         READ: looked * rows / reads,
         ADD: kept * rows / reads,
-        # Reads value, gradient and two moments, writes all but the gradient.
+        # Adam reads a value, a gradient and two moments, and writes all but the gradient.
         ADAM: 7 * 4 * parameters / bytes_per_second(),
     }
     return {name: 1e3 * value for name, value in seconds.items()}

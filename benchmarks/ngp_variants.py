@@ -1,6 +1,6 @@
-"""Where the norm stands behind a hash grid, and what else its defaults were chosen by: bn-ngp's variants.
+"""Variants of bn-ngp by which its defaults were chosen: where the norm stands, and other settings.
 
-The runs are `bn-sweep`'s: those that have finished are not repeated.
+The runs are those of `bn-sweep`, which keeps what has finished.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from standalone.sweep.scenes import Scene
 from standalone.sweep.table import mean_and_sd
 
 NETWORK = "--pipeline.model.network."
-"""Options of hash grid and networks."""
+"""Beginning of the names of options of the hash grid and the networks."""
 
 PLACES = {
     "both": (),
@@ -31,10 +31,10 @@ PLACES = {
 """Networks that have the norm."""
 
 PLACEMENTS = ("before", "after")
-"""Of the norm, as to the activation."""
+"""Places of the norm in a layer, before or after the activation."""
 
 SCALES = ("1e-4", "1e-2", "1e-1")
-"""Of the initial tables."""
+"""Sizes of the features in the initial tables."""
 
 GRID = tuple(
     Method(
@@ -44,7 +44,7 @@ GRID = tuple(
     )
     for (place, options), placement, scale in itertools.product(PLACES.items(), PLACEMENTS, SCALES)
 )
-"""Where the norm stands, and how large the features are that it sees first."""
+"""Variants in the norm's place and in the size of the features that it sees at the start."""
 
 VARIANTS = (
     Method("default", "bn-ngp"),
@@ -57,7 +57,7 @@ VARIANTS = (
     Method("Adam's second beta 0.99", "bn-ngp", ("--optimizers.fields.optimizer.betas", "0.9", "0.99")),
     Method("learning rate 1e-2", "bn-ngp", ("--optimizers.fields.optimizer.lr", "1e-2")),
 )
-"""One thing changed at a time."""
+"""Variants in which one setting is changed."""
 
 
 @dataclass(frozen=True)

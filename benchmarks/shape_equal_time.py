@@ -19,7 +19,7 @@ from standalone.options import NetworkOptions, RunOptions
 from standalone.report import Cell, machine_facts, write_table
 
 CONTENDERS = ("pemlp-5+batch", "siren")
-"""Ours first."""
+"""The networks that are compared, ours first."""
 
 
 @dataclass(frozen=True)

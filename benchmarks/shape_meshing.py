@@ -21,7 +21,7 @@ from standalone.shape import inference
 
 @dataclass(frozen=True)
 class ShapeMeshing:
-    """Time both, alternating."""
+    """Time meshing and the bare products in turn."""
 
     resolution: int = 256
     """Grid points along each side."""
@@ -30,7 +30,7 @@ class ShapeMeshing:
     depth: int = 3
     """Number of hidden layers."""
     rounds: int = 3
-    """Rounds, each of both."""
+    """Number of rounds, in each of which both are timed once."""
 
 
 def main(config: ShapeMeshing) -> None:
@@ -70,7 +70,7 @@ def main(config: ShapeMeshing) -> None:
 
 @torch.no_grad()
 def bare_products(network: CoordinateMLP, points: int) -> float:
-    """Seconds that the matrix products alone take, on inputs that are there already."""
+    """Seconds of the matrix products alone, on inputs in memory."""
     weights = [linear.weight for linear in network.linears]
     inputs = [torch.rand(POINTS_PER_CALL, weight.shape[1]) for weight in weights]
     outputs = [torch.empty(POINTS_PER_CALL, weight.shape[0]) for weight in weights]

@@ -28,7 +28,7 @@ NETWORKS = ("mlp", "pemlp-1", "pemlp-5")
 """Networks of Cai et al."""
 
 SIREN = "SIREN"
-"""Its row."""
+"""Label of SIREN's row in the table."""
 
 Scores = dict[str, list[Score]]
 """Scores by shape, one for each seed."""

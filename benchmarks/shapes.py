@@ -24,7 +24,7 @@ class Score:
     near: float
     """IoU near the surface."""
     uniform: float
-    """IoU all over the box."""
+    """IoU of points that are uniform in the box."""
     steps: int
     """Steps taken."""
 
