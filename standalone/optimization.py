@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: tyro reads the evaluated types of the options.
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
 from bn_field_plugin.nn.activations import ACTIVATIONS
-from bn_field_plugin.nn.muon import Muon
-from standalone.adam import FusedAdam
+from standalone.optimizers import FusedAdam, Lean, LeanMuon
 
 OptimizerName = Literal["muon", "adam"]
 
@@ -174,15 +173,12 @@ class ScheduledOptimizers:
         taken = {id(p) for p in hidden}
         rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
         self._peaks: list[float] = [rates.rest]
-        is_grid = isinstance(network.config.encoding, HashGridEncodingConfig)
-        self.optimizers: list[torch.optim.Optimizer | FusedAdam] = [_adam(rest, rates.rest, is_grid)]
+        self.optimizers: list[torch.optim.Optimizer | Lean] = [_adam(rest, rates.rest)]
         if hidden:
             self._peaks.append(rates.hidden)
-            if config.optimizer == "muon" and not is_grid:
-                muon = Muon(hidden, lr=rates.hidden, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-                self.optimizers.append(muon)
-            else:
-                self.optimizers.append(_adam(hidden, rates.hidden, is_grid))
+            is_grid = isinstance(network.config.encoding, HashGridEncodingConfig)
+            takes_muon = config.optimizer == "muon" and not is_grid
+            self.optimizers.append((LeanMuon if takes_muon else _adam)(hidden, rates.hidden))
 
     def step(self, factor: float) -> None:
         """Step every optimizer at `factor` times its peak learning rate, and clear the gradients."""
@@ -192,11 +188,11 @@ class ScheduledOptimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[dict[str, object]]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """States of the optimizers in order, for a checkpoint."""
         return [optimizer.state_dict() for optimizer in self.optimizers]
 
-    def load_state_dict(self, states: list[dict[str, object]]) -> None:
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Take the states of a checkpoint.
 
         Raises:
@@ -208,13 +204,12 @@ class ScheduledOptimizers:
             optimizer.load_state_dict(state)
 
 
-def _adam(parameters: list[Tensor], lr: float, is_grid: bool) -> torch.optim.Adam | FusedAdam:
+def _adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam | FusedAdam:
     # The fused kernel passes over each parameter once instead of ten times, which takes a quarter of the time
-    # for the tables of a hash grid.
-    fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters)
-    if fused and is_grid:
+    # for the tables of a hash grid. It has never run on a GPU here, and takes no complex parameters.
+    if all(p.device.type == "cpu" and p.is_floating_point() for p in parameters):
         return FusedAdam(parameters, lr, BETAS, EPS)
-    return torch.optim.Adam(parameters, lr=lr, betas=BETAS, eps=EPS, fused=fused)
+    return torch.optim.Adam(parameters, lr=lr, betas=BETAS, eps=EPS)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -23,6 +23,11 @@ QUINTIC = (3.4445, -4.7750, 2.0315)
 
 LrScale = Literal["match_rms_adamw", "original"]
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
+SETTINGS = (*("lr", "weight_decay", "momentum", "nesterov", "eps", "ns_steps", "adjust_lr_fn", "precision"),)
+"""Settings of a step; a group of parameters holds further ones, those of torch and of schedulers."""
+
 
 def orthogonalize(
     matrices: Float[Tensor, "k m n"], steps: int = 5, eps: float = 1e-7
@@ -49,6 +54,58 @@ def orthogonalize(
     return x.mT if tall else x
 
 
+def step_matrices(
+    parameters: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor],
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    eps: float = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: LrScale = "match_rms_adamw",
+    precision: Precision = "auto",
+) -> None:
+    """Take a step of Muon with matrices of one shape, device and precision; without gradients enabled.
+
+    Args:
+        parameters: the matrices, which are changed.
+        grads: their gradients.
+        buffers: their momenta, which are changed; zeros before the first step.
+        lr: learning rate; this and the others as in `Muon`.
+        weight_decay: decoupled weight decay.
+        momentum: share of a momentum that the step keeps.
+        nesterov: look one step ahead.
+        eps: smallest Frobenius norm that an update is divided by.
+        ns_steps: Newton-Schulz steps.
+        adjust_lr_fn: how the length of a step depends on the shape.
+        precision: of the iteration.
+    """
+    torch._foreach_lerp_(buffers, grads, 1 - momentum)
+    ahead = torch._foreach_lerp(grads, buffers, momentum) if nesterov else buffers
+    parameter = parameters[0]
+    stack = torch.stack(ahead).to(_precision(precision, parameter))
+    updates = orthogonalize(stack, ns_steps, eps).to(parameter.dtype)
+    rows, columns = parameter.shape
+    if adjust_lr_fn == "match_rms_adamw":
+        scale = 0.2 * math.sqrt(max(rows, columns))
+    else:
+        scale = math.sqrt(max(1.0, rows / columns))
+    torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+    torch._foreach_add_(parameters, list(updates.unbind()), alpha=-lr * scale)
+
+
+def of_one_kind(parameters: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Groups of the parameters that have gradients, by shape, device and precision."""
+    kinds: dict[tuple[torch.Size, torch.device, torch.dtype], list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            kinds.setdefault((parameter.shape, parameter.device, parameter.dtype), []).append(parameter)
+    return list(kinds.values())
+
+
 class Muon(torch.optim.Optimizer):
     """Muon for the matrices between hidden layers.
 
@@ -66,7 +123,7 @@ class Muon(torch.optim.Optimizer):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: LrScale = "original",
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        precision: Precision = "auto",
     ) -> None:
         """Set up the optimizer.
 
@@ -95,17 +152,8 @@ class Muon(torch.optim.Optimizer):
             raise UserError(f"Muon's adjust_lr_fn is match_rms_adamw or original, not {adjust_lr_fn}")
         if precision not in ("auto", "float32", "bfloat16"):
             raise UserError(f"Muon's precision is auto, float32 or bfloat16, not {precision}")
-        defaults = {
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "eps": eps,
-            "ns_steps": ns_steps,
-            "adjust_lr_fn": adjust_lr_fn,
-            "precision": precision,
-        }
-        super().__init__(params, defaults)
+        given = lr, weight_decay, momentum, nesterov, eps, ns_steps, adjust_lr_fn, precision
+        super().__init__(params, dict(zip(SETTINGS, given, strict=True)))
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -133,18 +181,9 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameters in self._same_kind(group["params"]):
+            for parameters in of_one_kind(group["params"]):
                 self._step_together(group, parameters)
         return loss
-
-    @staticmethod
-    def _same_kind(parameters: list[Tensor]) -> list[list[Tensor]]:
-        """Group the parameters that have gradients by shape, device and precision."""
-        kinds: dict[tuple[torch.Size, torch.device, torch.dtype], list[Tensor]] = {}
-        for parameter in parameters:
-            if parameter.grad is not None:
-                kinds.setdefault((parameter.shape, parameter.device, parameter.dtype), []).append(parameter)
-        return list(kinds.values())
 
     def _step_together(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         """Step parameters of one shape, device and precision."""
@@ -155,23 +194,10 @@ class Muon(torch.optim.Optimizer):
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffers.append(state["momentum_buffer"])
-        torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(grads, buffers, group["momentum"]) if group["nesterov"] else buffers
-
-        parameter = parameters[0]
-        stack = torch.stack(ahead).to(_precision(group["precision"], parameter))
-        updates = orthogonalize(stack, group["ns_steps"], group["eps"]).to(parameter.dtype)
-
-        rows, columns = parameter.shape
-        if group["adjust_lr_fn"] == "match_rms_adamw":
-            scale = 0.2 * math.sqrt(max(rows, columns))
-        else:
-            scale = math.sqrt(max(1.0, rows / columns))
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * scale)
+        step_matrices(parameters, grads, buffers, **{name: group[name] for name in SETTINGS})
 
 
-def _precision(name: str, parameter: Tensor) -> torch.dtype:
+def _precision(name: Precision, parameter: Tensor) -> torch.dtype:
     """Precision of the iteration for a parameter."""
     if name == "bfloat16":
         return torch.bfloat16
