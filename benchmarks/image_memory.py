@@ -74,7 +74,7 @@ def main(config: ImageMemory) -> None:
         "layers x width": f"{config.depth}x{config.width}",
         "steps": config.steps,
     }
-    notes = ["Largest resident size of the whole process, Python and PyTorch included. Target: under 1.2 GB."]
+    notes = ["Largest resident size of the whole process, Python and PyTorch included. Target: 1.0 GB."]
     command = "python -m benchmarks.image_memory"
     write_table(
         "image_memory", "Peak memory of a full-batch fit", command, rows, facts, notes, folder=RESULTS

@@ -3,7 +3,8 @@
 Layer by layer, the activations of a large batch go out to memory and come back several times in a step. Here
 a block of samples that fits a core's cache goes through all that can be done before the statistics of the
 next layer are known: norm, ReLU, product, and the product's moments. Only the products before the norm are
-kept for the backward pass, which forms the activations again. `python -m benchmarks.layer_routes` times both.
+kept for the backward pass, or every second one of them where they are large; it forms all else again.
+`python -m benchmarks.layer_routes` times both.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ FEWEST_IN_BLOCK = 1024
 
 FEWEST_SAMPLES = 8192
 """Samples of a batch from which on blocks are faster than layers."""
+
+KEPT_BYTES = 2**28
+"""Bytes of all products up to which they are kept; of more, the backward pass makes every second again."""
 
 SHARES = 2
 """Pieces of a batch for each thread: those that are done early take what is left of the others' work."""
@@ -109,11 +113,11 @@ class _Network(torch.autograd.Function):
     def forward(ctx: Any, moments: list[BatchMoments], eps: list[float], *tensors: Tensor) -> Tensor:
         x, weight, bias, *flat = (t.detach().contiguous() for t in tensors)
         hidden = _layers(flat, eps)
-        passed = _Passed(x, _widest(hidden))
-        for layer in hidden:
-            moments.append(passed.add(layer))
-        ctx.save_for_backward(*tensors, *passed.products)
-        ctx.eps, ctx.statistics = eps, passed.statistics
+        passed = _Passed(x, hidden)
+        moments += [passed.add(layer) for layer in hidden]
+        kept = {index: z for index, z in enumerate(passed.products) if z is not None}
+        ctx.save_for_backward(*tensors, *kept.values())
+        ctx.eps, ctx.statistics, ctx.kept, ctx.spare = eps, passed.statistics, list(kept), passed.spare
         return passed.outputs(weight, bias)
 
     @staticmethod
@@ -127,17 +131,16 @@ class _Network(torch.autograd.Function):
             return None, None, *(next(found) if is_wanted else None for is_wanted in wants)
         x, weight, _, *flat = (t.detach().contiguous() for t in tensors)
         hidden = _layers(flat, ctx.eps)
-        passed = _Passed(x, _widest(hidden), list(ctx.saved_tensors[count:]), ctx.statistics)
+        passed = _Passed(x, hidden)
+        kept = dict(zip(ctx.kept, ctx.saved_tensors[count:], strict=True))
+        passed.products, passed.statistics = [kept.get(index) for index in range(len(hidden))], ctx.statistics
+        passed.spare, ctx.spare = ctx.spare, []
         return None, None, *_gradients(passed, hidden, weight, grad.contiguous(), wants[0])
 
 
 def _layers(flat: list[Tensor], eps: list[float]) -> list[Hidden]:
     parts = zip(flat[::3], flat[1::3], flat[2::3], eps, strict=True)
     return [Hidden(*layer) for layer in parts]
-
-
-def _widest(hidden: list[Hidden]) -> int:
-    return max(layer.weight.shape[0] for layer in hidden)
 
 
 def _by_torch(tensors: tuple[Tensor, ...], eps: list[float]) -> Float[Tensor, "n o"]:
@@ -168,25 +171,27 @@ class _Passed:
 
     Args:
         x: samples.
-        width: features of the widest layer.
-        products: of the layers that it has passed, before the norm.
+        hidden: all hidden layers.
+
+    Attributes:
+        products: of the layers that it has passed, before the norm; None for those that are not kept.
         statistics: of the same layers.
+        spare: matrices for products to come. They are handed on here, because small pieces of whatever comes
+            between would be cut out of memory that is freed, and leave no room for the next product.
     """
 
-    def __init__(
-        self,
-        x: Float[Tensor, "n d"],
-        width: int,
-        products: list[Float[Tensor, "n c"]] | None = None,
-        statistics: list[_Statistics] | None = None,
-    ) -> None:
+    def __init__(self, x: Float[Tensor, "n d"], hidden: list[Hidden]) -> None:
         self.x = x
         self.num = x.shape[0]
-        self.products = products or []
-        self.statistics = statistics or []
-        fitting = 2 ** int(math.log2(max(BLOCK_BYTES / (4 * width), 1)))
+        self.hidden = hidden
+        self.products: list[Float[Tensor, "n c"] | None] = []
+        self.statistics: list[_Statistics] = []
+        self.spare: list[Tensor] = []
+        widths = [layer.weight.shape[0] for layer in hidden]
+        fitting = 2 ** int(math.log2(max(BLOCK_BYTES / (4 * max(widths)), 1)))
         self.block = max(fitting, FEWEST_IN_BLOCK)
         self.blocks = -(-self.num // self.block)
+        self.every = 1 if 4 * self.num * sum(widths) <= KEPT_BYTES else 2
 
     def each_block(self, kernel: Callable[..., None], *given: object) -> None:
         """Call a kernel for all blocks, on as many threads as torch has.
@@ -218,7 +223,29 @@ class _Passed:
         """Outputs of the first `layers` hidden layers, as the kernels take what comes into the next one."""
         if not layers:
             return self.x.numpy(), NO_NORM, False
-        return self.products[layers - 1].numpy(), self.statistics[layers - 1].norm, True
+        return self.product(layers - 1).numpy(), self.statistics[layers - 1].norm, True
+
+    def product(self, index: int) -> Float[Tensor, "n c"]:
+        """Product of a hidden layer that has been passed, made again if it was not kept."""
+        z = self.products[index]
+        if z is None:
+            weight = self.hidden[index].weight
+            self.products[index] = z = self.linear(index, weight, weight.new_zeros(weight.shape[0]))
+        return z
+
+    def forget(self, index: int) -> None:
+        """Let go of a layer's product, unless it is one of those that are kept: the last, or all of them."""
+        z = self.products[index]
+        if z is not None and (len(self.hidden) - 1 - index) % self.every:
+            self.spare.append(z)
+            self.products[index] = None
+
+    def room(self, columns: int) -> Float[Tensor, "n c"]:
+        """A matrix for numbers of all samples, with any content."""
+        for index, one in enumerate(self.spare):
+            if one.shape[1] == columns:
+                return self.spare.pop(index)
+        return self.x.new_empty(self.num, columns)
 
     def add(self, layer: Hidden) -> BatchMoments:
         """Take the batch through the next layer.
@@ -226,7 +253,7 @@ class _Passed:
         Returns:
             The moments of the layer's product.
         """
-        z = self.x.new_empty(self.num, layer.weight.shape[0])
+        z = self.room(layer.weight.shape[0])
         means, squares = self.row_per_block(z.shape[1]), self.row_per_block(z.shape[1])
         into = self.behind(len(self.products))
         self.each_block(kernels().forward, *into, layer.weight.numpy(), z.numpy(), means, squares)
@@ -234,14 +261,22 @@ class _Passed:
         mean, var = merged_moments(*blocks, self.num, self.block)
         inverse_std = torch.rsqrt(var + layer.eps)
         center, scale, shift = (p.float().numpy() for p in (mean, layer.gamma * inverse_std, layer.beta))
+        if self.products:
+            self.forget(len(self.products) - 1)
         self.products.append(z)
         self.statistics.append(_Statistics(center, scale, shift, inverse_std))
         return BatchMoments(mean.float(), var.float(), z.new_tensor(float(self.num)))
 
     def outputs(self, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]) -> Float[Tensor, "n o"]:
-        """Outputs of a linear layer that follows all hidden layers passed so far."""
-        out = self.x.new_empty(self.num, weight.shape[0])
-        into = self.behind(len(self.products))
+        """Outputs of a linear layer that follows all hidden layers."""
+        return self.linear(len(self.hidden), weight, bias)
+
+    def linear(
+        self, layers: int, weight: Float[Tensor, "o c"], bias: Float[Tensor, " o"]
+    ) -> Float[Tensor, "n o"]:
+        """What a linear layer gives behind the first `layers` hidden layers."""
+        out = self.room(weight.shape[0])
+        into = self.behind(layers)
         self.each_block(kernels().output, *into, weight.numpy(), bias.numpy(), out.numpy())
         return out
 
@@ -258,8 +293,12 @@ def _gradients(
     back: tuple[np.ndarray, np.ndarray] | None = None
     found: list[Tensor | None] = []
     for layers in range(len(hidden), 0, -1):
-        below = torch.empty_like(passed.products[layers - 1])
+        # A hidden layer's block reads what is above before it writes below, which can take its place.
+        columns = hidden[layers - 1].weight.shape[0]
+        below = above if back is not None and above.shape[1] == columns else passed.room(columns)
         grad_weight, grad_gamma, grad_beta = _one_layer(passed, layers, weight, above, back, below)
+        if layers < len(hidden):
+            passed.forget(layers)
         layer, inverse_std = hidden[layers - 1], passed.statistics[layers - 1].inverse_std
         share = layer.gamma * inverse_std / n
         var_back, mean_back = share * inverse_std * grad_gamma, share * grad_beta
@@ -295,7 +334,7 @@ def _one_layer(
     matrix = above.numpy()
     own: tuple[object, ...] = matrix, NO_NORM, NO_NORM[:2], False
     if back is not None:
-        own = passed.products[layers].numpy(), passed.statistics[layers].norm, back, True
+        own = passed.product(layers).numpy(), passed.statistics[layers].norm, back, True
     partial = weight.new_empty(passed.blocks, *weight.shape)
     totals, dots = passed.row_per_block(weight.shape[1]), passed.row_per_block(weight.shape[1])
     found = partial.numpy(), NOTHING if below is None else below.numpy(), totals, dots

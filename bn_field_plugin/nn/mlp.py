@@ -16,7 +16,7 @@ from bn_field_plugin.nn import blockwise, products
 from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, ActivationName
 from bn_field_plugin.nn.activations import OPTIONS as ACTIVATION_OPTIONS
 from bn_field_plugin.nn.complex_linear import ComplexLinear
-from bn_field_plugin.nn.encodings import EncodingConfig, NoEncoding
+from bn_field_plugin.nn.encodings import EncodingConfig, IdentityEncoding, NoEncoding
 from bn_field_plugin.nn.norms import (
     AffineNorm,
     BatchNorm,
@@ -30,6 +30,9 @@ from bn_field_plugin.nn.scripting import recorded
 
 EVAL_BLOCK_BYTES = 2**21
 """Bytes of one layer's activations that an evaluation pass holds at a time: about the L2 cache of a core."""
+
+ENCODED_AT_A_TIME = 2**14
+"""Samples of a large batch whose coordinates are encoded at a time."""
 
 START_POINTS = 1024
 """Number of points over which norms measure their inputs to start with (see `_start_norms`)."""
@@ -254,23 +257,33 @@ class CoordinateMLP(nn.Module):
         """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
         return self.encoding(x).to(self.hidden_layers[0].linear.weight.dtype)
 
+    def _encode_in_parts(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
+        """`encode`, part by part where no gradients go through it: what it forms on its way stays small."""
+        learns = any(parameter.requires_grad for parameter in self.encoding.parameters())
+        if learns or x.requires_grad or isinstance(self.encoding, IdentityEncoding):
+            return self.encode(x)
+        encoded = self.output.weight.new_empty(x.shape[0], self.encoding.out_dim)
+        for start in range(0, x.shape[0], ENCODED_AT_A_TIME):
+            part = slice(start, start + ENCODED_AT_A_TIME)
+            encoded[part] = self.encode(x[part])
+        return encoded
+
     def _forward_flat(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
-        encoded = self.encode(x)
-        hidden = self._blockwise_layers(encoded)
+        hidden = self._blockwise_layers(x.to(self.output.weight.dtype))
         if hidden is not None:
-            return self._forward_blockwise(encoded, hidden)
-        h = encoded
+            return self._forward_blockwise(self._encode_in_parts(x), hidden)
+        h = encoded = self.encode(x)
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
                 h = torch.cat([encoded, h], dim=-1)
             h = layer(h)
         return _real(self.output(h))
 
-    def _blockwise_layers(self, encoded: Float[Tensor, "n f"]) -> list[blockwise.Hidden] | None:
+    def _blockwise_layers(self, x: Float[Tensor, "n d"]) -> list[blockwise.Hidden] | None:
         """The hidden layers, if a training pass can take blocks of samples through all of them."""
         if self.config.skips or not is_plain(self.output):
             return None
-        hidden, tensors = [], [encoded, self.output.weight, self.output.bias]
+        hidden, tensors = [], [x, self.output.weight, self.output.bias]
         for layer in self.hidden_layers:
             norm = layer.norm
             if not (layer.is_fused and isinstance(layer.activation, nn.ReLU) and isinstance(norm, BatchNorm)):

@@ -126,6 +126,7 @@ def fit_network(
         if not evaluation.is_whole:
             limit = limit.reserving(seconds)
             seconds *= PREVIEW_PIXELS / task.grid.num_points
+    task.prepare(mlp)
     state = fit(
         mlp,
         task.sampler(run.batch_size, run.seed),

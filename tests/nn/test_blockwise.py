@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, blockwise, frozen_statistics
+from bn_field_plugin.nn import (
+    CoordinateMLP,
+    CoordinateMLPConfig,
+    GaussianEncodingConfig,
+    PositionalEncodingConfig,
+    blockwise,
+    frozen_statistics,
+)
+from bn_field_plugin.nn import mlp as mlp_module
 from tests.nn.cases import draw
 
 BLOCK = 16
@@ -111,6 +119,15 @@ def test_it_is_what_serves_training(passes):
     assert passes == [3 * BLOCK]
 
 
+@pytest.mark.parametrize("encoding", [PositionalEncodingConfig(2), GaussianEncodingConfig(3)])
+def test_coordinates_are_encoded_in_parts(encoding, passes, monkeypatch):
+    monkeypatch.setattr(mlp_module, "ENCODED_AT_A_TIME", BLOCK - 3)
+    made, x = mlp(encoding=encoding), draw(3 * BLOCK, 3)
+    found = made(x)
+    assert passes == [3 * BLOCK]
+    torch.testing.assert_close(found, made(x.clone().requires_grad_()), rtol=1e-5, atol=1e-5)
+
+
 def test_networks_that_others_reach_into_go_layer_by_layer(passes):
     x, seen = draw(3 * BLOCK, 3).float(), []
     hooked = mlp()
@@ -161,6 +178,28 @@ def test_the_same_bits_for_any_number_of_threads():
         torch.set_num_threads(before)
     for other in found[1:]:
         assert all(torch.equal(other[name], value) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_products_that_are_made_again_are_the_same_bits(depth, monkeypatch):
+    x, grad = draw(3 * BLOCK + 5, 3).float(), draw(3 * BLOCK + 5, 2).float()
+    expected = results(mlp(depth), x, grad)
+    monkeypatch.setattr(blockwise, "KEPT_BYTES", 0)
+    for name, value in results(mlp(depth), x, grad).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_of_large_products_every_second_one_is_kept_for_any_number_of_backward_passes(monkeypatch):
+    monkeypatch.setattr(blockwise, "KEPT_BYTES", 4 * 3 * BLOCK * 4 * 8 - 1)
+    x = draw(3 * BLOCK, 3).float()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        made = mlp(depth=4)
+        loss = made(x).square().sum()
+    assert kept.count((3 * BLOCK, 8)) == 2
+    first = torch.autograd.grad(loss, list(made.parameters()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(made.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_threads_of_products_are_what_they_were_before():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bn_field_plugin import CoordinateMLP
 from standalone.fitting import FitState
 from standalone.image import task as task_module
 from standalone.image.metrics import psnr
@@ -34,6 +35,17 @@ def test_small_images_are_fitted_whole_and_large_ones_in_batches(monkeypatch: py
     assert isinstance(sampler, SpreadBatches)
     assert len(sampler.next_batch()[0]) <= 64
     assert isinstance(ImageTask(picture()).sampler("full"), FullBatch)
+
+
+def test_preparing_leaves_the_network_and_the_random_numbers_as_they_are() -> None:
+    network = CoordinateMLP(Variant.parse("pemlp-2+batch").config(2, 3, 8, 2)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    numbers = torch.get_rng_state()
+    ImageTask(picture()).prepare(network)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not network.training
+    assert torch.equal(torch.get_rng_state(), numbers)
 
 
 def test_an_evaluation_on_the_way_is_the_final_one() -> None:
