@@ -5,7 +5,8 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
@@ -21,112 +22,102 @@ Unnamed = Annotated[T, tyro.conf.arg(name="")]
 """Options whose names have no prefix."""
 
 
+class Study:
+    """A command that runs one study and writes what it found."""
+
+    study: ClassVar[ModuleType]
+    """Module of the study, with its `run` and `write`."""
+    config: Any
+    output_dir: Path
+
+    def main(self) -> None:
+        """Compute and write."""
+        found = self.study.run(self.config, track)
+        self.study.write(self.config, found, self.output_dir, _command())
+
+
 @dataclass
-class Spectrum:
+class Spectrum(Study):
     """The spectrum of one network, coupled through batch statistics and frozen, side by side.
 
     Example: bn-ntk spectrum --network pemlp-5+batch --side 32
     """
 
+    study: ClassVar[ModuleType] = spectra
     config: Unnamed[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "spectrum"
     """Folder for the results."""
 
-    def main(self) -> None:
-        """Compute and write."""
-        found = spectra.run(self.config, track)
-        spectra.write(self.config, found, self.output_dir, _command())
-
 
 @dataclass
-class Figure:
+class Figure(Study):
     """Figure 1 of Cai et al.: six spectra, MLP and PEMLP-1, -5, without and with batch norm.
 
     Example: bn-ntk figure --output-dir outputs/ntk/figure
     """
 
+    study: ClassVar[ModuleType] = figure
     config: Unnamed[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "figure"
     """Folder for the results."""
 
-    def main(self) -> None:
-        """Compute and write."""
-        found = figure.run(self.config, track)
-        figure.write(self.config, found, self.output_dir, _command())
-
 
 @dataclass
-class Scaling:
+class Scaling(Study):
     """Mean, variance and maximum of the spectrum against width and samples, with fitted exponents.
 
     Example: bn-ntk scaling --norms none batch
     """
 
+    study: ClassVar[ModuleType] = scaling
     config: Unnamed[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "scaling"
     """Folder for the results."""
 
-    def main(self) -> None:
-        """Compute and write."""
-        found = scaling.run(self.config, track)
-        scaling.write(self.config, found, self.output_dir, _command())
-
 
 @dataclass
-class Dynamics:
+class Dynamics(Study):
     """Gradient descent against exp(-eta lambda t), and the spectrum while training.
 
     Example: bn-ntk dynamics --networks mlp mlp+batch
     """
 
+    study: ClassVar[ModuleType] = dynamics
     config: Unnamed[dynamics.DynamicsConfig] = field(default_factory=dynamics.DynamicsConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "dynamics"
     """Folder for the results."""
 
-    def main(self) -> None:
-        """Compute and write."""
-        found = dynamics.run(self.config, track)
-        dynamics.write(self.config, found, self.output_dir, _command())
-
 
 @dataclass
-class Frequency:
+class Frequency(Study):
     """Which frequencies of a target are learned when, with and without norm.
 
     Example: bn-ntk frequency --networks mlp mlp+batch --steps 2000
     """
 
+    study: ClassVar[ModuleType] = frequency
     config: Unnamed[frequency.FrequencyConfig] = field(default_factory=frequency.FrequencyConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "frequency"
     """Folder for the results."""
 
-    def main(self) -> None:
-        """Compute and write."""
-        found = frequency.run(self.config, track)
-        frequency.write(self.config, found, self.output_dir, _command())
-
 
 @dataclass
-class Checkpoint:
+class Checkpoint(Study):
     """The spectrum of a trained nerfstudio field, at samples of its training rays.
 
     Example: bn-ntk checkpoint --load-config outputs/.../config.yml
     """
 
+    study: ClassVar[ModuleType] = checkpoint
     config: Unnamed[checkpoint.CheckpointConfig]
     """What to compute."""
     output_dir: Path = OUTPUTS / "checkpoint"
     """Folder for the results."""
-
-    def main(self) -> None:
-        """Compute and write."""
-        found = checkpoint.run(self.config, track)
-        checkpoint.write(self.config, found, self.output_dir, _command())
 
 
 @dataclass
