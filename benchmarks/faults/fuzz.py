@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from benchmarks import RESULTS
 from benchmarks.faults.forgeries import FORGERS, sound_files
 from benchmarks.faults.fuzzing import BATCH, MEMORY, SAMPLES, SECONDS, Tally, decode_apart
+from bn_field_plugin.progress import track
 from standalone.report import Cell, machine_facts, write_table
 
 STATE = "fuzz.json"
@@ -30,14 +28,9 @@ def run_fuzz(inputs: int, seed: int, folder: Path, command: str) -> int:
     """
     sound = sound_files()
     tally = Tally.load(folder / STATE, seed)
-    columns = (TextColumn("forged files"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=inputs, completed=tally.done)
-        while tally.done < inputs:
-            batch = range(tally.done, min(tally.done + BATCH, inputs))
-            tally.add(decode_apart(seed, batch, sound))
-            tally.save(folder / STATE)
-            progress.update(bar, completed=tally.done)
+    for start in track(range(tally.done, inputs, BATCH), "batches of forged files"):
+        tally.add(decode_apart(seed, range(start, min(start + BATCH, inputs)), sound))
+        tally.save(folder / STATE)
     _write(tally, command)
     return len(tally.harm)
 

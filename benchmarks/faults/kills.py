@@ -14,12 +14,11 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import RESULTS
 from benchmarks.faults.writers import Writer, writers
 from bn_field_plugin.files import PARTIAL
+from bn_field_plugin.progress import track
 from standalone.checkpoints import load_checkpoint
 from standalone.image import fit
 from standalone.image.cli import COMMAND_LINE
@@ -221,25 +220,12 @@ def run_kills(kills: int, seed: int, folder: Path, command: str) -> int:
         How many kills left something broken.
     """
     found: list[Kills] = []
-    columns = (
-        TextColumn("kills of: {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    every = writers()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=len(every) + 1)
-        for number, writer in enumerate(every):
-            progress.update(bar, description=writer.name)
-            place = folder / str(number)
-            place.mkdir(parents=True, exist_ok=True)
-            found.append(kill_writer(writer, kills, seed, place))
-            progress.console.print(str(found[-1]), highlight=False, markup=False, soft_wrap=True)
-            progress.advance(bar)
-        progress.update(bar, description="bn-image fit")
-        found.append(kill_fits(max(1, kills // FITS_SHARE), seed, folder / "fits"))
-        progress.advance(bar)
+    for number, writer in enumerate(track(writers(), "kills of each writer")):
+        place = folder / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        found.append(kill_writer(writer, kills, seed, place))
+        print(found[-1])
+    found.append(kill_fits(max(1, kills // FITS_SHARE), seed, folder / "fits"))
     broken = [line for one in found for line in one.broken]
     notes = [
         "Each process is ended by SIGKILL after a random time of up to three writes (of a whole fit: of up "
