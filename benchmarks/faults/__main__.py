@@ -20,21 +20,21 @@ class Faults:
     """Kill writers, fill their disk, and hand forged files to the decoder; the exit code tells of harm."""
 
     parts: tuple[Part, ...] = ("fuzz", "kills", "disk")
-    """Which: forged files, SIGKILL, a full disk (which needs root, for a small disk in memory)."""
+    """Parts to run: forged files, kills by SIGKILL, a full disk (in memory, which needs root)."""
     inputs: int = 1_000_000
-    """Forged files. What is done is kept: the same command goes on."""
+    """Number of forged files. A stopped campaign goes on where it was."""
     kills: int = 100
-    """Kills of each writer."""
+    """Number of kills of each writer."""
     seed: int = 0
-    """Of the forged files and of the moments of the kills."""
+    """Seed of the forged files and of the moments of the kills."""
     output_dir: Path = Path("outputs/faults")
-    """Folder that keeps what is done."""
+    """Folder of the campaigns' states."""
 
 
 def main(config: Faults) -> None:
     """Run, and write benchmarks/results/faults_*."""
     torch.set_num_threads(1)
-    # Only now: --help answers at once.
+    # Heavy imports come only now, so that --help answers at once.
     from benchmarks.faults.full_disk import run_full_disk
     from benchmarks.faults.fuzz import run_fuzz
     from benchmarks.faults.kills import run_kills

@@ -33,13 +33,13 @@ from standalone.image.readers.formats import FormatName
 from standalone.options import NetworkOptions
 
 TELLING = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFE, 0xFF)
-"""Bytes at which readers go wrong."""
+"""Values of a byte at which readers often go wrong."""
 
 NUMBERS = (0, 1, 2, 3, 7, 8, 31, 32, 63, 64, 65, 255, 1024, 1025, 65535, 2**16, 2**26, 2**31, 2**32 - 1)
-"""Whole numbers at which readers go wrong."""
+"""Whole numbers at which readers often go wrong."""
 
 REALS = (0.0, -0.0, 1.0, -1.0, 30.0, 1e4, 1e30, -1e30, 3e38, 1e-45, math.inf, -math.inf, math.nan)
-"""Fractions at which readers go wrong."""
+"""Fractions at which readers often go wrong."""
 
 
 def sound_files() -> list[bytes]:
@@ -106,7 +106,7 @@ def _sealed_flipped(random: Random, sound: Sequence[bytes]) -> bytes:
 
 
 def _overwritten(random: Random, sound: Sequence[bytes]) -> bytes:
-    """Runs of bytes replaced, most often by telling ones."""
+    """A file with runs of bytes replaced, most often by those of `TELLING`."""
     body = bytearray(_body(random, sound))
     for _ in range(random.randint(1, 4)):
         at, run = random.randrange(len(body)), random.choice((1, 1, 2, 4, 8, 64))
@@ -116,7 +116,7 @@ def _overwritten(random: Random, sound: Sequence[bytes]) -> bytes:
 
 
 def _rearranged(random: Random, sound: Sequence[bytes]) -> bytes:
-    """Runs of bytes left out, doubled or put in."""
+    """A file with runs of bytes left out, doubled or inserted."""
     body = _body(random, sound)
     for _ in range(random.randint(1, 3)):
         start, stop = sorted(random.randrange(len(body) + 1) for _ in range(2))
@@ -141,13 +141,13 @@ def _claims(random: Random, sound: Sequence[bytes]) -> bytes:
         fields[index] = random.choice(REALS) if is_real else random.choice(NUMBERS)
     try:
         header = HEADER.pack(*fields)
-    except (struct.error, OverflowError):  # a number that its field does not hold
+    except (struct.error, OverflowError):  # the number does not fit into its field
         return sealed(body)
     return sealed(header + body[HEADER.size :])
 
 
 def _forged_network(random: Random, sound: Sequence[bytes]) -> bytes:
-    """A header that agrees with itself, and whatever else for the network: what only decoding finds out."""
+    """A consistent header with any network behind it, so that only decoding finds the fault."""
     kind = random.choice(list(DEPTHS))
     depth, channels = random.choice(DEPTHS[kind]), random.choice(CHANNELS[kind])
     octaves, width, hidden = random.choice((0, 1, 5, 32)), random.randint(1, 24), random.randint(1, 4)
@@ -177,7 +177,7 @@ def _usual_range(depth: DepthName) -> tuple[float, float]:
 
 
 def _model(random: Random) -> bytes:
-    """Step and model of a tensor's integers, mostly sound."""
+    """Step and model of a tensor's integers, most often sound ones."""
     largest = random.choice((0, 1, 3, 31, 500, LARGEST, LARGEST + 1, 65535))
     largest = largest if random.random() < 0.3 else random.randrange(64)
     shape = random.randrange(NUM_SHAPES + (random.random() < 0.05))
@@ -185,7 +185,7 @@ def _model(random: Random) -> bytes:
 
 
 def _halves(random: Random, count: int) -> bytes:
-    """fp16 numbers, compressed as the format has them: any bits, extremes, or far too many."""
+    """Compressed fp16 numbers as in the format: with any bits, extreme values, or far too many."""
     pick = random.random()
     if pick < 0.1:
         high = bytes(10**6)
@@ -205,7 +205,7 @@ def _body(random: Random, sound: Sequence[bytes]) -> bytes:
 
 
 DEPTH_ORDER: tuple[DepthName, ...] = ("uint8", "uint16", "float16", "float32")
-"""As headers number them."""
+"""Depths in the order in which headers number them."""
 
 FORGERS: dict[str, Callable[[Random, Sequence[bytes]], bytes]] = {
     "noise": _noise,

@@ -18,9 +18,9 @@ def run_fuzz(inputs: int, seed: int, folder: Path, command: str) -> int:
     """Decode forged files, in batches that are kept, and write benchmarks/results/faults_fuzz.
 
     Args:
-        inputs: how many.
-        seed: of all of them.
-        folder: where what is done is kept.
+        inputs: number of files.
+        seed: seed of all files.
+        folder: keeps the campaign's state.
         command: the command line behind the table.
 
     Returns:

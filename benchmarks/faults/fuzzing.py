@@ -1,7 +1,7 @@
-"""The decoder of encoded images under forged files: each must be decoded, or refused by a `UserError`.
+"""Forged files for the decoder of encoded images, which must decode each, or refuse it by a `UserError`.
 
 Batches run in processes of their own, under a limit of memory and, for each file, of CPU time that holds
-inside compiled code too. What was done is kept, so that a campaign can be stopped and gone on with.
+inside compiled code too. The state is kept, so that a stopped campaign goes on where it was.
 """
 
 from __future__ import annotations
@@ -41,35 +41,35 @@ MEMORY = 2**30
 """Bytes of memory that decoding may ask for, beyond what the process has."""
 
 BATCH = 5000
-"""Files of a process."""
+"""Number of files that one process decodes."""
 
 DECODED = "decoded"
-"""Outcome of a file that is decoded; others begin as below."""
+"""Outcome of a file that is decoded. Other outcomes begin with one of the words below."""
 REFUSED = "refused: "
 HARM = "HARM: "
 
 
 @dataclass
 class Tally:
-    """What came of the files so far."""
+    """Numbers of outcomes of the files so far."""
 
     seed: int
     """Seed of the campaign."""
     done: int = 0
-    """Files, from number 0 on."""
+    """Number of files that are done, from number 0 on."""
     outcomes: dict[str, int] = field(default_factory=dict)
-    """How many by `KIND|OUTCOME`."""
+    """Number of files by `KIND|OUTCOME`."""
     harm: dict[str, str] = field(default_factory=dict)
-    """What the files with these numbers did."""
+    """The harm that files did, by their numbers."""
     cpu_seconds: float = 0.0
-    """CPU time of making and decoding all."""
+    """CPU time of making and decoding all files."""
     slowest_ms: float = 0.0
     """CPU time of the file that took longest."""
     memory_mib: float = 0.0
     """Most memory by which a process grew over its batch."""
 
     def add(self, other: Tally) -> None:
-        """Add what the next files came to."""
+        """Add the outcomes of the next files."""
         self.done += other.done
         for key, count in other.outcomes.items():
             self.outcomes[key] = self.outcomes.get(key, 0) + count
@@ -79,7 +79,7 @@ class Tally:
         self.memory_mib = max(self.memory_mib, other.memory_mib)
 
     def by_kind(self) -> dict[str, Counter[str]]:
-        """How many of each kind came to what: decoded, refused, harm."""
+        """Numbers of decoded, refused and harmful files, by kind."""
         found: dict[str, Counter[str]] = {}
         for key, count in self.outcomes.items():
             kind, _, outcome = key.partition("|")
@@ -88,7 +88,7 @@ class Tally:
 
     @staticmethod
     def load(path: Path, seed: int) -> Tally:
-        """What an earlier call with the same seed has left, or nothing."""
+        """The state that an earlier call with this seed left, or an empty one."""
         if path.is_file():
             found = Tally(**json.loads(path.read_text(encoding="utf-8")))
             if found.seed == seed:
@@ -96,7 +96,7 @@ class Tally:
         return Tally(seed)
 
     def save(self, path: Path) -> None:
-        """Keep it."""
+        """Write the state."""
         write_whole(path, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
@@ -104,13 +104,13 @@ def outcome_of(data: bytes) -> str:
     """What the decoder makes of a file: `DECODED`, or `REFUSED` or `HARM` with the reason."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a user would see them
+            warnings.simplefilter("error")  # a warning would reach the user
             image = unpack(data)
             rows, columns = min(image.height, SAMPLES), min(image.width, SAMPLES)
             pixels = render(image, SampleGrid(image.height, image.width, rows, columns)).pixels
     except UserError as error:
         return REFUSED + re.sub(r"[-\d.,]+", "N", str(error).partition(":")[0])
-    except Exception:  # anything else is what is looked for
+    except Exception:  # any other exception is harm
         return HARM + traceback.format_exc(limit=-2).strip().replace("\n", " / ")
     if pixels.shape != (rows, columns, image.channels) or not np.isfinite(pixels).all():
         return HARM + "pixels that are not finite"
@@ -133,7 +133,7 @@ def decode_batch(seed: int, numbers: Sequence[int], sound: Sequence[bytes], curr
         kind, data = forgery(seed, number, sound)
         if current is not None:
             current.value = number
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # the timer's signal ends the process
         begun = time.process_time()
         outcome = outcome_of(data)
         tally.slowest_ms = max(tally.slowest_ms, 1e3 * (time.process_time() - begun))

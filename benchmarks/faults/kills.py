@@ -27,27 +27,27 @@ from standalone.image.images import Picture, read_picture, write_picture
 from standalone.report import Cell, machine_facts, write_table
 
 FORK = multiprocessing.get_context("fork")
-"""Children that have everything imported."""
+"""Forked processes need no time for imports."""
 
 FITS_SHARE = 4
-"""Kills of a writer for each of a whole fit, which takes longer."""
+"""Number of kills of a writer for each kill of a whole fit, which takes longer."""
 
 
 @dataclass
 class Kills:
-    """What came of killing one writer."""
+    """Outcomes of killing one writer."""
 
     name: str
     old: int = 0
-    """Killed within a write: the state before it was there."""
+    """Kills within a write that left the state before it."""
     new: int = 0
-    """Killed within a write: its state was there."""
+    """Kills within a write that left the state of this write."""
     between: int = 0
-    """Killed between two writes."""
+    """Kills between two writes."""
     half_files: int = 0
     """Temporary files that kills left behind."""
     broken: list[str] = field(default_factory=list)
-    """What else was there."""
+    """Descriptions of the states that were broken."""
 
     def row(self) -> dict[str, Cell]:
         """As a row of the table."""
@@ -113,7 +113,7 @@ def kill_writer(writer: Writer, kills: int, seed: int, folder: Path) -> Kills:
 def kill_fits(kills: int, seed: int, folder: Path) -> Kills:
     """Kill whole `bn-image fit` commands, which save after each step, and go on from what is left.
 
-    Each fit that gets to its end must have come to what an unbroken one comes to.
+    Each fit that ends must have the result of a fit that was never killed.
     """
     random, found = Random(f"{seed} fits"), Kills("bn-image fit, resumed to the same result")
     y, x = np.mgrid[0:24, 0:32]
@@ -163,7 +163,7 @@ def half_files(folder: Path) -> list[Path]:
 
 def _write_on(writer: Writer, folder: Path, begun: Any, done: Any) -> None:
     parent = os.getppid()
-    while os.getppid() == parent:  # not for ever, should the campaign itself be stopped
+    while os.getppid() == parent:  # ends if the campaign itself is stopped
         begun.value += 1
         writer.write(folder, begun.value)
         done.value = begun.value
@@ -192,7 +192,7 @@ def _fit(folder: Path, name: str, resume: bool) -> None:
 
 
 def _look_at(folder: Path) -> bool:
-    """Whether there is a checkpoint; whatever is there must load."""
+    """Load all files of a fit, and return whether there is a checkpoint."""
     for path in folder.glob("reconstruction.*"):
         read_picture(path)
     if (folder / "image.bni").exists():
@@ -211,9 +211,9 @@ def run_kills(kills: int, seed: int, folder: Path, command: str) -> int:
     """Kill all writers, and write benchmarks/results/faults_kills.
 
     Args:
-        kills: of each writer.
+        kills: number of kills of each writer.
         seed: of the moments.
-        folder: for the files.
+        folder: folder for the writers' files.
         command: the command line behind the table.
 
     Returns:

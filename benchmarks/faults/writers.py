@@ -42,15 +42,15 @@ SIDE = 400
 WEIGHTS = 300_000
 """Numbers in a checkpoint."""
 KEPT = 3
-"""Checkpoints of ns-train that are kept, as of a run that keeps the latest few."""
+"""Number of latest checkpoints of ns-train that are kept."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """One writer."""
+    """A writer of files, and the reader that tells which version is there."""
 
     name: str
-    """What it writes."""
+    """Name of what it writes."""
     write: Callable[[Path, int], None]
     """Writes a version, at least 1, into a folder."""
     read: Callable[[Path], int]
@@ -58,7 +58,7 @@ class Writer:
 
 
 def _the_one(values: np.ndarray) -> int:
-    """The number that all values are."""
+    """The number that all values of an array are equal to."""
     low, high = int(values.min()), int(values.max())
     if low != high:
         raise ValueError(f"versions from {low} to {high} in one file")
@@ -134,7 +134,7 @@ def _run(seed: int) -> runs.Run:
 
 
 def _save_sweep(folder: Path, version: int) -> None:
-    """A run of a sweep, by commands that take no time, and the table of the last few."""
+    """Run a sweep whose commands take no time, and write the table of its last runs."""
     trained = TrainedRun(folder / "config.yml", Cost(1.0, 2**30))
     with (
         patch.object(runs, "train", lambda *_, **__: trained),
@@ -147,7 +147,7 @@ def _save_sweep(folder: Path, version: int) -> None:
 
 
 def _load_sweep(folder: Path) -> int:
-    """The last run; the records are of all runs up to it, and the table up to one of them."""
+    """The number of the last run, which has all records before it, and a table up to one of them."""
     seeds = sorted(run.seed for run in runs.finished_runs(folder))
     if seeds != list(range(1, len(seeds) + 1)):
         raise ValueError(f"records of the runs {seeds}")
@@ -159,7 +159,7 @@ def _load_sweep(folder: Path) -> int:
 
 
 def writers() -> list[Writer]:
-    """All of them."""
+    """All writers of the campaigns."""
     return [
         Writer("checkpoint of a fit", _save_fit, _load_fit),
         Writer("checkpoint of ns-train", _save_training, _load_training),
