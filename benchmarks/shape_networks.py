@@ -20,7 +20,7 @@ from benchmarks.shapes import Score, fit_and_score, load_shapes, names_of
 from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import exit_on_user_error
 from standalone.networks import Variant
-from standalone.optimization import OptimizerName
+from standalone.optimization import OptimizationConfig, OptimizerName
 from standalone.options import NetworkOptions, RunOptions
 from standalone.report import Cell, machine_facts, write_table
 
@@ -67,7 +67,9 @@ def main(config: ShapeNetworks) -> None:
         for seed in config.seeds:
             for label, network in networks(config).items():
                 run = RunOptions(steps=config.steps, eval_every=10**9, seed=seed, device="cpu")
-                score = fit_and_score(shape, network, run, config.optimizer, config.points)
+                score = fit_and_score(
+                    shape, network, run, OptimizationConfig(config.optimizer), config.points
+                )
                 scores[label][shape.name].append(score)
                 print(f"{shape.name}, seed {seed}, {label}: {score.near:.4f}", flush=True)
     facts: dict[str, Cell] = {

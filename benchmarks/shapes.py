@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from standalone.optimization import OptimizationConfig, OptimizerName
+from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions, RunOptions
 from standalone.shape.inputs import ShapeInput, load_shape
 from standalone.shape.metrics import volume_metrics
@@ -40,12 +40,14 @@ def names_of(shapes: Sequence[ShapeInput]) -> str:
 
 
 def fit_and_score(
-    shape: ShapeInput, network: NetworkOptions, run: RunOptions, optimizer: OptimizerName, points: int
+    shape: ShapeInput,
+    network: NetworkOptions,
+    run: RunOptions,
+    optimization: OptimizationConfig,
+    points: int,
 ) -> Score:
-    """Fit a network with its default learning rates, and measure the final one."""
-    options = FitOptions(
-        network, sampling=SamplingConfig(points), run=run, optimization=OptimizationConfig(optimizer)
-    )
+    """Fit a network, and measure the final one."""
+    options = FitOptions(network, sampling=SamplingConfig(points), run=run, optimization=optimization)
     fitted, state, _ = fit_shape(shape, options)
     metrics = volume_metrics(shape.solid, fitted.inside, IOU_POINTS, resolution=32)
     return Score(metrics["iou_near_surface"], metrics["iou_uniform"], state.step)
