@@ -40,7 +40,7 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     """
     import imagecodecs
 
-    width, height, _, colour = struct.unpack_from(">IIBB", data, len(SIGNATURE) + 8)
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, len(SIGNATURE) + 8)
     check_size(height, width, longer_side)
     meta = _Meta(data)
     if meta.frames > 1:
@@ -48,6 +48,7 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     pixels = imagecodecs.png_decode(data)
     notes = []
     if colour == PALETTE:
+        _check_indices(data, *meta.palette, depth)
         notes.append("has a palette: read as RGB" + "A" * (pixels.ndim == 3 and pixels.shape[2] == 4))
     elif meta.has_transparent_colour and colour in (GREY, COLOUR) and pixels.shape[2:] in ((2,), (4,)):
         # A transparent colour beside alpha has no meaning, and damaged ones are left out.
@@ -67,18 +68,45 @@ def with_profile(png: bytes, profile: bytes) -> bytes:
     return png[:end_of_header] + _chunk(b"iCCP", content) + png[end_of_header:]
 
 
+def _check_indices(data: bytes, at: int, palette: bytes, depth: int) -> None:
+    """Refuse pixels beyond the palette, which libpng shows as black.
+
+    Args:
+        data: content of the file.
+        at: where the chunk of the palette begins.
+        palette: its content.
+        depth: bits of a pixel.
+
+    Raises:
+        UserError: there are such pixels.
+    """
+    import imagecodecs
+
+    colours = len(palette) // 3
+    if colours >= 2**depth:
+        return
+    # With a palette whose colours are their own numbers, the decoder gives those of the pixels.
+    numbers = _chunk(b"PLTE", bytes(number for number in range(2**depth) for _ in range(3)))
+    numbered = data[:at] + numbers + data[at + 12 + len(palette) :]
+    if imagecodecs.png_decode(numbered)[..., 0].max() >= colours:
+        raise UserError(f"has pixels beyond the {colours} colours of its palette: save it anew")
+
+
 class _Meta:
     """The content of the chunks other than pixels."""
 
     def __init__(self, data: bytes) -> None:
         self.frames = 1
         self.has_transparent_colour = False
+        self.palette = (0, b"")  # where its chunk begins, and its content
         self.profile: bytes | None = None
         self.exif: bytes | None = None
         self.xmp: bytes | None = None
-        for name, content in _chunks(data):
+        for at, name, content in _chunks(data):
             if name == b"acTL" and len(content) >= 4:
                 (self.frames,) = struct.unpack_from(">I", content)
+            elif name == b"PLTE":
+                self.palette = at, content
             elif name == b"tRNS":
                 self.has_transparent_colour = True
             elif name == b"iCCP":
@@ -104,13 +132,13 @@ class _Meta:
                 return
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents of the chunks; pixels are left out."""
+def _chunks(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Where the chunks begin, their names and contents; pixels are left out."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
         size, name = struct.unpack_from(">I4s", data, at)
         if name != b"IDAT":
-            yield name, data[at + 8 : at + 8 + size]
+            yield at, name, data[at + 8 : at + 8 + size]
         at += 12 + size
 
 

@@ -45,8 +45,16 @@ JPEG, OLD_JPEG = 7, 6
 FAX = {2, 3, 4}
 """Compressions of fax machines (CCITT), all of bilevel pictures."""
 
-PLAIN = {1, 5, 8, 32773, 32946, 34925, 34926, 50000}
+LZW = 5
+"""A compression without a checksum."""
+PADDING = 2
+"""Most bytes that fill bits may unpack to, behind LZW without an end code."""
+
+PLAIN = {1, LZW, 8, 32773, 32946, 34925, 34926, 50000}
 """Compressions that give back the bytes that went in: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+
+SEPARATE, BACKWARDS = 2, 2
+"""Values of PlanarConfiguration (a plane for each channel) and FillOrder (bits from the least one)."""
 
 ORIENTATION, SUBSAMPLING, REFERENCE, COEFFICIENTS, PROFILE = 274, 530, 532, 529, 34675
 INK_SET, NO_DATA = 332, 42113
@@ -150,6 +158,8 @@ def _samples(page: Any) -> Opaque:
             raise UserError("has luma and chroma of more than 8 bits: convert it to RGB")
         if tuple(_tag(page, SUBSAMPLING) or (2, 2)) != (1, 1):
             raise UserError("has subsampled chroma without JPEG: convert it to RGB")
+    if page.compression == LZW:
+        _check_lengths(page)
     try:
         pixels = page.asarray()
     except ValueError as error:
@@ -165,6 +175,37 @@ def _samples(page: Any) -> Opaque:
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _check_lengths(page: Any) -> None:
+    """Refuse strips and tiles of LZW that unpack to another length than theirs.
+
+    LZW has no checksum, and damaged bytes are codes of other colours; but nearly always of more or fewer.
+
+    Raises:
+        UserError: one that does.
+    """
+    import imagecodecs
+
+    tiled, separate = page.is_tiled, page.planarconfig == SEPARATE
+    width = page.tilewidth if tiled else page.imagewidth
+    most = page.tilelength if tiled else min(page.rowsperstrip, page.imagelength)
+    row = -(-width * (1 if separate else page.samplesperpixel) * page.bitspersample // 8)
+    strips = -(-page.imagelength // most)  # of one plane
+    for index, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        if size == 0:  # nothing is there: all zero
+            continue
+        file = page.parent.filehandle
+        file.seek(at)
+        bits = file.read(size)
+        if page.fillorder == BACKWARDS:
+            bits = imagecodecs.bitorder_decode(bits)
+        found = len(imagecodecs.lzw_decode(bits))
+        # The last strip may end with the picture; what fills up the last byte may give a value too many.
+        is_last = not tiled and index % strips == strips - 1
+        least = page.imagelength - most * (strips - 1) if is_last else most
+        if not any(0 <= found - rows * row <= PADDING for rows in (least, most)):
+            raise UserError(f"is damaged (strip {index} of LZW has a wrong length): save it anew")
 
 
 def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -513,3 +514,81 @@ def test_a_transparent_colour_beside_alpha_means_nothing() -> None:
     found = read(png[:at] + chunk + png[at:])
     np.testing.assert_array_equal(found.pixels, np.asarray(LA.convert("RGBA")))
     assert found.notes == ("is grey with alpha: read as RGBA",)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_pixels_beyond_the_palette_are_refused(bits: int, missing: int) -> None:
+    colours = 2**bits
+    indices = np.arange(colours, dtype=np.uint8)[None].repeat(8, axis=1)  # whole bytes
+    shifts = np.arange(bits - 1, -1, -1)
+    row = np.packbits(indices[..., None] >> shifts & 1).tobytes()
+    palette = np.random.default_rng(0).integers(1, 256, (colours - missing, 3), dtype=np.uint8)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", indices.size, 1, bits, 3, 0, 0, 0),
+        b"tEXt": b"Comment\0PLTE",  # no palette
+        b"PLTE": palette.tobytes(),
+        b"IDAT": zlib.compress(b"\0" + row),
+        b"IEND": b"",
+    }
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks.items()
+    )
+    if missing:
+        with pytest.raises(UserError, match=f"beyond the {colours - 1} colours of its palette"):
+            decode_file(data)
+    else:
+        np.testing.assert_array_equal(decode_file(data)[0].pixels, palette[indices])
+
+
+LZW: dict[str, dict] = {
+    "one strip": {},
+    "strips": {"rowsperstrip": 7},
+    "tiles": {"tile": (16, 16)},
+    "planes": {"planarconfig": "separate", "rowsperstrip": 7},
+    "predictor": {"predictor": True},
+}
+
+
+@pytest.mark.parametrize("name", list(LZW))
+def test_lzw_that_unpacks_to_another_length_is_refused(name: str) -> None:
+    pixels = RGB
+    if name == "planes":
+        pixels = np.ascontiguousarray(np.moveaxis(RGB, -1, 0))
+    data = tiff(pixels, photometric="rgb", compression="lzw", **LZW[name])
+    np.testing.assert_array_equal(decode_file(data)[0].pixels, RGB)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        at, size = page.dataoffsets[-1], page.databytecounts[-1]
+        tags = [page.tags[number] for number in ((324, 325) if name == "tiles" else (273, 279))]
+    content = bytes(imagecodecs.lzw_decode(data[at : at + size]))
+    for other in (content[:-1], content + bytes(3), content * 2):
+        changed, packed = bytearray(data), imagecodecs.lzw_encode(other)
+        for tag, value in zip(tags, (len(data), len(packed)), strict=True):  # of the last strip or tile
+            kind = {3: "<H", 4: "<I"}[tag.dtype]
+            struct.pack_into(kind, changed, tag.valueoffset + struct.calcsize(kind) * (tag.count - 1), value)
+        with pytest.raises(UserError, match="of LZW has a wrong length"):
+            decode_file(bytes(changed) + packed)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_lzw_of_few_bits_is_read(order: int, bits: int) -> None:
+    """Rows fill whole bytes; a strip may end with the picture or go on to its full length."""
+    values = (X + Y).astype(np.uint8)[:, :37] % 2**bits
+    shifts = np.arange(bits - 1, -1, -1)
+    rows = np.packbits((values[..., None] >> shifts & 1).reshape(H, -1), axis=1)
+    packed = [imagecodecs.lzw_encode(rows[:16].tobytes())]
+    packed.append(imagecodecs.lzw_encode(rows[16:].tobytes() + bytes(8 * rows.shape[1] * (order - 1))))
+    if order == 2:
+        packed = [bytes(imagecodecs.bitorder_encode(one)) for one in packed]
+    offsets = struct.pack("<4I", 16 + 8, 16 + 8 + len(packed[0]), *map(len, packed))
+    body = offsets + b"".join(packed)
+    tags = {256: W - 3, 257: H, 258: bits, 259: 5, 262: 1, 266: order, 273: 8, 277: 1, 278: 16, 279: 16}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4, 2 if tag in (273, 279) else 1, value) for tag, value in tags.items()
+    )
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body
+    data += struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    np.testing.assert_array_equal(decode_file(data)[0].pixels, widened(values[..., None], bits))
