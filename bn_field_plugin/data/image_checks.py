@@ -64,7 +64,25 @@ def check_outputs(config: DataParserConfig, splits: Sequence[str]) -> None:
                 f"nerfstudio's {parser} ({type(error).__name__}: {str(error)[:200]}): mend the data, or end "
                 "the command with the dataparser that they are for"
             )
+        _check_count(config, outputs, split)
         _check_pictures(outputs, split)
+
+
+def _check_count(config: DataParserConfig, outputs: Any, split: str) -> None:
+    """A camera for each picture.
+
+    nerfstudio's parser of instant-ngp's format looks poses up by a tensor of numbers; of one number alone,
+    numpy gives a matrix instead of a list of them, and its first three columns become the pose.
+    """
+    count, shape = len(outputs.image_filenames), tuple(outputs.cameras.shape)
+    if shape == (count,):
+        return
+    parser = type(config).__name__.removesuffix("Config")
+    options = "--train-split-fraction, --eval-mode or --eval-interval"
+    fail(
+        f"nerfstudio's {parser} reads the {split} images of {getattr(config, 'data', 'the data set')} wrongly "
+        f"(cameras of shape {list(shape)} for {count}): it needs two or more of them, change {options}"
+    )
 
 
 def _check_pictures(outputs: Any, split: str) -> None:
