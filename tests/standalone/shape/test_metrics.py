@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 
-from standalone.shape.metrics import BOX_SIDE, grid_over, iou, surface_metrics, volume_metrics
+from standalone.shape.metrics import BOX_SIDE, grid_over, iou, nearest, surface_metrics, volume_metrics
 from standalone.shape.solids import MeshSolid
 
 
@@ -47,6 +48,18 @@ def test_chamfer_agrees_with_trimesh() -> None:
         points, _ = trimesh.sample.sample_surface(one, 4000, seed=7)
         exact.append(trimesh.proximity.closest_point(other, points)[1].mean())
     assert ours == pytest.approx(np.mean(exact) / BOX_SIDE, rel=0.03)
+
+
+@pytest.mark.parametrize("among", [1, 700])
+def test_the_nearest_point_is_that_of_scipy(among: int) -> None:
+    generator = np.random.default_rng(0)
+    flat = generator.uniform(-0.9, 0.9, (among, 3))
+    flat[np.arange(among), generator.integers(0, 3, among)] = 0.9  # on three sides of a cube
+    points = generator.uniform(-1, 1, (500, 3))
+    distances, indices = nearest(points, flat)
+    expected = cKDTree(flat).query(points)
+    np.testing.assert_allclose(distances, expected[0], rtol=1e-12)
+    np.testing.assert_array_equal(indices, expected[1])
 
 
 def test_two_balls_are_as_far_apart_as_their_radii() -> None:
