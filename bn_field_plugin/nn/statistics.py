@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.norms import RunningNorm, StatisticsCollectedError, StatisticsMode
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -97,7 +98,12 @@ def _of_inputs(module: nn.Module) -> Callable[[Any], Any]:
 
     def forward(batch: Any) -> Any:
         first = batch[0] if isinstance(batch, (list, tuple)) else batch
-        return module(first.to(device) if isinstance(first, torch.Tensor) else first)
+        if not isinstance(first, torch.Tensor):
+            raise UserError(
+                f"a batch of calibrate begins with a {type(first).__name__}, which is no tensor: "
+                "give forward=, a function that calls the network with what a batch holds"
+            )
+        return module(first.to(device))
 
     return forward
 
@@ -124,6 +130,9 @@ def calibrate(
 
     Returns:
         Number of norms calibrated. A norm that no batch reaches keeps its statistics.
+
+    Raises:
+        UserError: a batch that does not begin with a tensor, without `forward`.
     """
     forward = _of_inputs(module) if forward is None else forward
     norms = running_norms(module)

@@ -13,6 +13,7 @@ from torch.func import replace_all_batch_norm_modules_
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
+from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import (
     BatchNorm,
     CoordinateMLP,
@@ -460,6 +461,17 @@ def test_calibration_takes_what_update_bn_takes():
     assert calibrate(own, loader) == calibrate(other, list(x.split(16))) == 2
     for a, b in zip(own.buffers(), other.buffers(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["dict", "ndarray", "tuple"])
+def test_batches_of_no_tensors_are_one_line(kind):
+    x = draw(8, 2).float()
+    mlp = CoordinateMLP(CoordinateMLPConfig(in_dim=2, out_dim=1, width=4, depth=2))
+    batch = {"dict": {"x": x}, "ndarray": x.numpy(), "tuple": ((x, x), x)}[kind]
+    with pytest.raises(UserError, match=f"begins with a {kind}.*forward="):
+        calibrate(mlp, [batch])
+    assert modes(mlp) == {StatisticsMode.AUTO}
+    assert calibrate(mlp, [{"x": x}], lambda batch: mlp(batch["x"])) == 2
 
 
 def with_torch_norms(mlp: CoordinateMLP) -> nn.Sequential:
