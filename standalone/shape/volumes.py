@@ -48,14 +48,13 @@ def load_volume(path: Path, threshold: float | None = None, inside: Side | None 
     except Exception as error:  # a broken file can fail in any way
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{path} cannot be read ({reason}): give a .npy, .npz or .mat volume") from None
-    volumes = {
-        name: _squeezed(array) for name, array in arrays.items() if np.asarray(array).dtype.kind in "biuf"
-    }
-    volumes = {name: array for name, array in volumes.items() if array.ndim == 3}
+    every = {name: _squeezed(array) for name, array in arrays.items()}
+    volumes = {name: array for name, array in every.items() if array.dtype.kind in "biuf" and array.ndim == 3}
     if len(volumes) != 1:
-        found = f" ({', '.join(sorted(volumes))})" if volumes else ""
+        found = ", ".join(sorted(volumes) or [f"{name}: {_in_words(array)}" for name, array in every.items()])
         raise UserError(
-            f"{path} holds {len(volumes)} three-dimensional arrays{found}: it must hold exactly one"
+            f"{path} holds {len(volumes)} three-dimensional arrays of numbers"
+            f"{f' ({found[:200]})' if found else ''}: it must hold exactly one"
         )
     (volume,) = volumes.values()
     if volume.size == 0:
@@ -123,6 +122,12 @@ def _squeezed(array: Any) -> np.ndarray:
     """Drop axes of length 1 of an array with more than three axes, such as a network's output."""
     array = np.asarray(array)
     return np.squeeze(array) if array.ndim > 3 else array
+
+
+def _in_words(array: np.ndarray) -> str:
+    """Size and type of an array that is no volume."""
+    kind = "a structure" if array.dtype.names else "cells" if array.dtype.kind == "O" else str(array.dtype)
+    return f"{' x '.join(map(str, array.shape)) or 'one value'} of {kind}"
 
 
 def _arrays(path: Path) -> Mapping[str, Any]:

@@ -11,7 +11,6 @@ import io
 import json
 import struct
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -37,14 +36,12 @@ def read_gltf(path: Path) -> MeshContent:
         ValueError: no glTF file, or one with compressed coordinates.
     """
     data = path.read_bytes()
-    _check(_gltf_header(data), path.parent)
-    kind = path.suffix.lower().removeprefix(".")
-    if kind == "gltf":
-        import trimesh
-
-        resolver = trimesh.resolvers.FilePathResolver(str(path))
-        return _scene(io.BytesIO(data), kind, resolver)
-    return _scene(io.BytesIO(data), kind, None)
+    header = _gltf_header(data)
+    _check(header, path.parent)
+    names = [buffer["uri"] for buffer in header.get("buffers", []) if _is_file(buffer)]
+    # trimesh would look for files by their names as they are written, with %20 for a space.
+    beside = {name: (path.parent / unquote(name)).read_bytes() for name in names}
+    return _scene(io.BytesIO(data), path.suffix.lower().removeprefix("."), beside)
 
 
 def _check(header: dict, folder: Path) -> None:
@@ -53,6 +50,11 @@ def _check(header: dict, folder: Path) -> None:
     Raises:
         ValueError: extensions, kinds of faces or files that are not read.
     """
+    version = str(header.get("asset", {}).get("version", "?"))
+    if not version.startswith("2"):
+        raise ValueError(f"it is of version {version}: export it as glTF 2.0")
+    if header.get("meshes") and not header.get("scenes"):
+        raise ValueError("it has no scene, which would say what of it is shown: export it with one")
     named = [*header.get("extensionsRequired", []), *header.get("extensionsUsed", [])]
     for name in named:
         required = name in header.get("extensionsRequired", [])
@@ -64,9 +66,13 @@ def _check(header: dict, folder: Path) -> None:
         if any(weighed.get("weights", [])):
             raise ValueError("it has morph targets that move its corners: export it with them applied")
     for buffer in header.get("buffers", []):
-        name = unquote(buffer.get("uri", "data:"))
-        if not name.startswith("data:") and not (folder / name).is_file():
-            raise ValueError(f"its file {name} is not beside it")
+        if _is_file(buffer) and not (folder / unquote(buffer["uri"])).is_file():
+            raise ValueError(f"its file {unquote(buffer['uri'])} is not beside it")
+
+
+def _is_file(buffer: dict) -> bool:
+    """Whether the numbers of a buffer lie in a file of their own."""
+    return not buffer.get("uri", "data:").startswith("data:")
 
 
 def _check_mesh(mesh: dict, accessors: list[dict]) -> None:
@@ -96,11 +102,11 @@ def _gltf_header(data: bytes) -> dict:
     return header
 
 
-def _scene(file: io.BytesIO, kind: str, resolver: Any) -> MeshContent:
-    """All triangles of a file in the coordinates of the world."""
+def _scene(file: io.BytesIO, kind: str, beside: dict[str, bytes]) -> MeshContent:
+    """All triangles of a file, and of what lies beside it, in the coordinates of the world."""
     import trimesh
 
-    loaded = trimesh.load(file, file_type=kind, resolver=resolver, process=False)
+    loaded = trimesh.load(file, file_type=kind, resolver=beside, process=False)
     scene = loaded if isinstance(loaded, trimesh.Scene) else trimesh.Scene(loaded)
     vertices, faces, count = [np.empty((0, 3))], [np.empty((0, 3), dtype=np.int64)], 0
     for node in scene.graph.nodes_geometry:

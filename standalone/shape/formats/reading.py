@@ -27,10 +27,17 @@ OTHERS = {
         ".laz": "LAS",
         ".xyz": "XYZ",
         ".pcd": "PCD",
-        ".vtk": "VTK",
     },
 }
 """Endings of common formats that are not read, with advice for messages."""
+
+
+VOLUMES = {
+    **{".vti": "VTK", ".vtk": "VTK", ".nii": "NIfTI", ".nrrd": "NRRD", ".mhd": "MetaImage", ".mrc": "MRC"},
+    **{".dcm": "DICOM", ".h5": "HDF5", ".hdf5": "HDF5", ".vdb": "OpenVDB", ".binvox": "binvox"},
+    **{".tif": "TIFF", ".tiff": "TIFF", ".raw": "raw numbers", ".pt": "a file of torch"},
+}
+"""Endings of formats that usually hold volumes and are not read, with their names."""
 
 
 def read_mesh_file(path: Path) -> MeshContent:
@@ -48,8 +55,13 @@ def read_mesh_file(path: Path) -> MeshContent:
     if ending in OTHERS:
         better = "PLY with normals" if ending in (".las", ".laz", ".xyz", ".pcd") else "PLY, OBJ or GLB"
         raise UserError(f"{path} is {OTHERS[ending]}, which is not read: export it as {better}")
+    volume = VOLUMES.get(".nii" if path.name.lower().endswith(".nii.gz") else ending)
+    if volume is not None:
+        raise UserError(f"{path} is {volume}, which is not read: save a volume's array as .npy")
     if ending not in MESH_ENDINGS:
-        raise UserError(f"{path}: unknown ending; give a mesh ({', '.join(MESH_ENDINGS)}) or a volume")
+        raise UserError(
+            f"{path}: unknown ending; give a mesh ({', '.join(MESH_ENDINGS)}) or a volume (.npy, .npz, .mat)"
+        )
     try:
         content = _read(path, ending)
     except Exception as error:  # a broken file can fail in any way

@@ -109,10 +109,16 @@ def test_a_broken_volume_is_one_clear_line(content: bytes, tmp_path: Path) -> No
 
 def test_a_file_without_one_volume_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.zeros((3, 3)))
-    with pytest.raises(UserError, match="0 three-dimensional arrays"):
+    with pytest.raises(UserError, match=r"0 three-dimensional arrays .*: 3 x 3 of float64\)"):
         load_volume(tmp_path / "flat.npy")
+    np.save(tmp_path / "waves.npy", FULL * 1j)
+    with pytest.raises(UserError, match="of complex128"):
+        load_volume(tmp_path / "waves.npy")
+    scipy.io.savemat(tmp_path / "nested.mat", {"scan": {"volume": FULL * 1.0}})
+    with pytest.raises(UserError, match="scan: 1 x 1 of a structure"):
+        load_volume(tmp_path / "nested.mat")
     matlab_73(tmp_path / "two.mat", a=FULL * 1.0, b=FULL * 1.0)
-    with pytest.raises(UserError, match=r"2 three-dimensional arrays \(a, b\)"):
+    with pytest.raises(UserError, match=r"2 three-dimensional arrays of numbers \(a, b\)"):
         load_volume(tmp_path / "two.mat")
     np.save(tmp_path / "nan.npy", np.full((3, 3, 3), np.nan))
     with pytest.raises(UserError, match="not finite"):

@@ -156,6 +156,9 @@ def test_a_mirrored_and_moved_node_is_as_the_viewer_shows_it(tmp_path: Path) -> 
     [
         ({"extensionsRequired": ["KHR_draco_mesh_compression"]}, "Draco compression"),
         ({"extensionsUsed": ["EXT_mesh_gpu_instancing"]}, "copies of meshes"),
+        ({"asset": {"version": "1.0"}}, "version 1.0: export it as glTF 2.0"),
+        ({"asset": {}, "meshes": {"cube": {}}}, "version ?"),
+        ({"scenes": [], "meshes": [{"primitives": [{"mode": 4}]}]}, "has no scene"),
         ({"meshes": [{"primitives": [{"mode": 4}, {"mode": 6}]}]}, "triangle fans"),
         (
             {
@@ -169,9 +172,20 @@ def test_a_mirrored_and_moved_node_is_as_the_viewer_shows_it(tmp_path: Path) -> 
     ],
 )
 def test_gltf_that_would_lose_faces_is_one_line(content: dict, message: str, tmp_path: Path) -> None:
-    (tmp_path / "a.gltf").write_text(json.dumps({"asset": {"version": "2.0"}, **content}))
+    sound = {"asset": {"version": "2.0"}, "scenes": [{"nodes": []}]}
+    (tmp_path / "a.gltf").write_text(json.dumps({**sound, **content}))
     with pytest.raises(UserError, match=message):
         read_mesh_file(tmp_path / "a.gltf")
+
+
+@pytest.mark.parametrize("has_default", [True, False])
+def test_what_lies_beside_a_gltf_may_have_spaces_in_its_name(has_default: bool, tmp_path: Path) -> None:
+    for name, data in trimesh.creation.box((1, 2, 3)).export(file_type="gltf").items():
+        text = data.replace(b'"gltf_buffer', b'"my%20') if name == "model.gltf" else data
+        if not has_default:
+            text = text.replace(b'"scene":0,', b"")  # the first one is shown
+        (tmp_path / name.replace("gltf_buffer", "my ")).write_bytes(text)
+    assert volume(read_mesh_file(tmp_path / "model.gltf")) == pytest.approx(6)
 
 
 def test_texts_of_windows_are_read(tmp_path: Path) -> None:
@@ -195,7 +209,9 @@ def test_texts_of_windows_are_read(tmp_path: Path) -> None:
         ("a.ply", ply_bytes(CORNERS, [(0, 1, 9)], "ascii"), "not among its 8 vertices"),
         ("a.stl", b"x" * 200, "holds no mesh"),
         ("a.glb", b"glTF", "holds no mesh"),
-        ("a.txt", b"", "unknown ending"),
+        ("a.txt", b"", r"unknown ending.*\.npy, \.npz, \.mat"),
+        ("a.vti", b"", "is VTK, which is not read: save a volume's array as .npy"),
+        ("a.NII.gz", b"", "is NIfTI, which is not read"),
         ("a.FBX", b"", "is FBX, which is not read: export it as"),
     ],
 )
