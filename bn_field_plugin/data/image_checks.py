@@ -77,10 +77,10 @@ def _check_count(config: DataParserConfig, outputs: Any, split: str) -> None:
     count, shape = len(outputs.image_filenames), tuple(outputs.cameras.shape)
     if shape == (count,):
         return
-    parser = type(config).__name__.removesuffix("Config")
+    parser, data = type(config).__name__.removesuffix("Config"), getattr(config, "data", "the data set")
     options = "--train-split-fraction, --eval-mode or --eval-interval"
     fail(
-        f"nerfstudio's {parser} reads the {split} images of {getattr(config, 'data', 'the data set')} wrongly "
+        f"nerfstudio's {parser} reads the {split} images of {data} wrongly "
         f"(cameras of shape {list(shape)} for {count}): it needs two or more of them, change {options}"
     )
 

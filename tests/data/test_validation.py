@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
+from nerfstudio.data.dataparsers.instant_ngp_dataparser import InstantNGPDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from PIL import Image
 
@@ -786,3 +787,14 @@ def test_what_a_parser_raises_is_one_line_with_its_name(capture, wrong):
     folder, meta = capture
     _write(folder / "transforms.json", meta | wrong)
     _fails(NerfstudioDataParserConfig(data=folder), folder, "nerfstudio's NerfstudioDataParser (")
+
+
+def test_a_single_evaluation_image_of_instant_ngp_is_one_line(capture):
+    """nerfstudio's parser makes a camera of no known place of it, and ends where the first ray is made."""
+    folder, _ = capture
+    config = InstantNGPDataParserConfig(data=folder)
+    _fails(config, folder, "the val images", "two or more", "--train-split-fraction")
+    config.train_split_fraction = 0.8
+    check_dataset(config)
+    config.train_split_fraction = 0.1  # now of training
+    _fails(config, "the train images", "two or more")

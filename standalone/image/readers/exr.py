@@ -13,6 +13,9 @@ from standalone.image.readers.decoded import Decoded, check_size
 from standalone.image.readers.exr_header import read_exr_header
 from standalone.image.readers.samples import Pixels
 
+NAMED = 8
+"""Most channels that a message names: files of several layers have dozens."""
+
 
 def read_exr(data: bytes, longer_side: int | None = None) -> Decoded:
     """The picture of a single-part file; its colours are multiplied by alpha, as the format has it.
@@ -28,8 +31,8 @@ def read_exr(data: bytes, longer_side: int | None = None) -> Decoded:
     for window in (header.data, header.display):
         check_size(window.height, window.width, longer_side)
     if set(header.channels) not in ({"Y"}, {"R", "G", "B"}, {"R", "G", "B", "A"}):
-        names = ", ".join(header.channels)
-        raise UserError(f"has the channels {names}: keep Y, or R, G, B, or R, G, B, A")
+        names = ", ".join(header.channels[:NAMED]) + ", ..." * (len(header.channels) > NAMED)
+        raise UserError(f"has the channels {names}: keep Y, or R, G, B, or R, G, B, A (one layer)")
     cv2 = opencv()
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:

@@ -31,6 +31,28 @@ MAGIC: tuple[tuple[bytes, FormatName], ...] = (
 )
 """First bytes of the formats."""
 
+OTHERS: tuple[tuple[int, bytes, str], ...] = (
+    *((8, brand, "HEIC") for brand in (b"heic", b"heix", b"mif1")),
+    *(
+        (8, b"avif", "AVIF"),
+        (8, b"WEBP", "WebP"),
+        (0, b"GIF8", "GIF"),
+        (0, b"BM", "BMP"),
+        (0, b"8BPS", "PSD"),
+    ),
+    *(
+        (4, b"jP  ", "JPEG 2000"),
+        (0, b"\xffO\xffQ", "JPEG 2000"),
+        (4, b"JXL ", "JPEG XL"),
+        (0, b"\xff\n", "JPEG XL"),
+    ),
+    *((0, b"#?RADIANCE", "Radiance HDR"), (0, b"%PDF", "PDF"), (0, b"\x93NUMPY", "a NumPy array")),
+)
+"""Known files that are not read: where they are told from others, by which bytes, and their name."""
+
+LFS_POINTER = b"version https://git-lfs"
+"""First bytes of what stands for a file in a clone without Git LFS."""
+
 READERS: dict[FormatName, Callable[[bytes, int | None], Decoded]] = {
     "png": read_png,
     "jpeg": read_jpeg,
@@ -56,7 +78,12 @@ def decode_file(data: bytes, longer_side: int | None = None) -> tuple[Decoded, F
     name = next((name for magic, name in MAGIC if data.startswith(magic)), None)
     if not data:
         raise UserError("is empty: copy or save it anew")
+    if data.startswith(LFS_POINTER):
+        raise UserError("is a pointer of Git LFS: fetch the picture itself (git lfs pull)")
     if name is None:
+        other = next((kind for at, magic, kind in OTHERS if data.startswith(magic, at)), None)
+        if other is not None:
+            raise UserError(f"is {other}, which is not read: convert it to PNG, JPEG, TIFF or EXR")
         raise UserError("is no PNG, JPEG, TIFF or EXR file: convert it to one of these")
     try:
         with silent_libraries():

@@ -40,6 +40,11 @@ def read_png(data: bytes, longer_side: int | None = None) -> Decoded:
     """
     import imagecodecs
 
+    first = data[len(SIGNATURE) + 4 :][:4]
+    if first == b"CgBI":
+        raise UserError("is a PNG as apps for the iPhone hold it (CgBI): convert it with pngcrush or sips")
+    if first != b"IHDR":
+        raise UserError("is no proper PNG (its first chunk is no header): save it anew")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, len(SIGNATURE) + 8)
     check_size(height, width, longer_side)
     meta = _Meta(data)

@@ -47,8 +47,6 @@ FAX = {2, 3, 4}
 
 LZW = 5
 """A compression without a checksum."""
-PADDING = 2
-"""Most bytes that fill bits may unpack to, behind LZW without an end code."""
 
 PLAIN = {1, LZW, 8, 32773, 32946, 34925, 34926, 50000}
 """Compressions that give back the bytes that went in: none, LZW, deflate, PackBits, LZMA, Zstandard."""
@@ -178,9 +176,9 @@ def _samples(page: Any) -> Opaque:
 
 
 def _check_lengths(page: Any) -> None:
-    """Refuse strips and tiles of LZW that unpack to another length than theirs.
+    """Refuse strips and tiles of LZW that unpack to fewer bytes than theirs.
 
-    LZW has no checksum, and damaged bytes are codes of other colours; but nearly always of more or fewer.
+    What is missing would be read as zeros, without an error. Longer ones have all that is needed.
 
     Raises:
         UserError: one that does.
@@ -192,20 +190,19 @@ def _check_lengths(page: Any) -> None:
     most = page.tilelength if tiled else min(page.rowsperstrip, page.imagelength)
     row = -(-width * (1 if separate else page.samplesperpixel) * page.bitspersample // 8)
     strips = -(-page.imagelength // most)  # of one plane
+    file = page.parent.filehandle
     for index, (at, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-        if size == 0:  # nothing is there: all zero
+        if size == 0:  # by agreement, all of it is zero
             continue
-        file = page.parent.filehandle
         file.seek(at)
-        bits = file.read(size)
+        packed = file.read(size)
         if page.fillorder == BACKWARDS:
-            bits = imagecodecs.bitorder_decode(bits)
-        found = len(imagecodecs.lzw_decode(bits))
-        # The last strip may end with the picture; what fills up the last byte may give a value too many.
-        is_last = not tiled and index % strips == strips - 1
-        least = page.imagelength - most * (strips - 1) if is_last else most
-        if not any(0 <= found - rows * row <= PADDING for rows in (least, most)):
-            raise UserError(f"is damaged (strip {index} of LZW has a wrong length): save it anew")
+            packed = imagecodecs.bitorder_decode(packed)
+        is_last = not tiled and index % strips == strips - 1  # which may end with the picture
+        needed = row * (page.imagelength - most * (strips - 1) if is_last else most)
+        if len(imagecodecs.lzw_decode(packed, out=needed)) < needed:
+            kind = "tile" if tiled else "strip"
+            raise UserError(f"is damaged ({kind} {index} of LZW ends early): save it anew")
 
 
 def _bilevel(data: bytes, page: Any, kind: int) -> Opaque:

@@ -481,7 +481,22 @@ def test_large_files_come_in_where_they_are_shrunk() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"", "is empty"), (b"II*\0\x08\0\0\0", "holds no picture|damaged")]
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"II*\0\x08\0\0\0", "holds no picture|damaged"),
+        (b"no picture", "is no PNG, JPEG, TIFF or EXR file"),
+        *(
+            (pillow(Image.fromarray(RGB), name.upper()), f"is {name}, which")
+            for name in ("WebP", "GIF", "BMP")
+        ),
+        (pillow(Image.fromarray(RGB), "JPEG2000"), "is JPEG 2000, which"),
+        (bytes(imagecodecs.jpegxl_encode(RGB)), "is JPEG XL, which"),
+        (struct.pack(">I8s", 24, b"ftypheic") + bytes(12), "is HEIC, which"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (png(RGB)[:8] + struct.pack(">I4sII", 4, b"CgBI", 0, 0) + png(RGB)[8:], "iPhone"),
+        (png(RGB)[:8] + struct.pack(">I4s", 0, b"tEXt") + bytes(4) + png(RGB)[8:], "first chunk"),
+    ],
 )
 def test_a_file_without_a_picture_is_one_line(data: bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -552,7 +567,7 @@ LZW: dict[str, dict] = {
 
 
 @pytest.mark.parametrize("name", list(LZW))
-def test_lzw_that_unpacks_to_another_length_is_refused(name: str) -> None:
+def test_lzw_that_ends_early_is_refused_and_what_is_too_long_is_cut(name: str) -> None:
     pixels = RGB
     if name == "planes":
         pixels = np.ascontiguousarray(np.moveaxis(RGB, -1, 0))
@@ -563,13 +578,16 @@ def test_lzw_that_unpacks_to_another_length_is_refused(name: str) -> None:
         at, size = page.dataoffsets[-1], page.databytecounts[-1]
         tags = [page.tags[number] for number in ((324, 325) if name == "tiles" else (273, 279))]
     content = bytes(imagecodecs.lzw_decode(data[at : at + size]))
-    for other in (content[:-1], content + bytes(3), content * 2):
+    for other in (content[:-1], b"", content + bytes(3), content * 2):
         changed, packed = bytearray(data), imagecodecs.lzw_encode(other)
         for tag, value in zip(tags, (len(data), len(packed)), strict=True):  # of the last strip or tile
             kind = {3: "<H", 4: "<I"}[tag.dtype]
             struct.pack_into(kind, changed, tag.valueoffset + struct.calcsize(kind) * (tag.count - 1), value)
-        with pytest.raises(UserError, match="of LZW has a wrong length"):
-            decode_file(bytes(changed) + packed)
+        if len(other) < len(content):
+            with pytest.raises(UserError, match=r"(strip|tile) \d+ of LZW ends early"):
+                decode_file(bytes(changed) + packed)
+        else:
+            np.testing.assert_array_equal(decode_file(bytes(changed) + packed)[0].pixels, RGB)
 
 
 @pytest.mark.parametrize("order", [1, 2])
