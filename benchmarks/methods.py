@@ -22,7 +22,7 @@ from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.plots import new_figure, save_figure
 from standalone.provenance import command_behind
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, write_table
 from standalone.sweep.budget import pace_of
 from standalone.sweep.runs import VIEWS, Method, Result, Run, run_or_recall
 from standalone.sweep.scenes import Scene
@@ -122,7 +122,7 @@ def main(config: Methods) -> None:
                 print(f"{budget}: {this.title()}: {result.metrics['psnr']:.2f} dB", flush=True)
     seconds = sum(one.seconds + one.eval_seconds for by in results.values() for _, one in by.values())
     facts: dict[str, Cell] = {
-        **machine_facts(),
+        **result.machine,
         "scene": config.data.name,
         "rays in a step": config.rays,
         "test views": config.test_views,

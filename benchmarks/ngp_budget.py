@@ -14,7 +14,7 @@ from benchmarks import RESULTS
 from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.provenance import command_behind
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, write_table
 from standalone.sweep.runs import Method, Run, run_or_recall
 from standalone.sweep.scenes import Scene
 from standalone.sweep.table import mean_and_sd
@@ -89,7 +89,7 @@ def main(config: NGPBudget) -> None:
         )
     large = seconds_of_view(output_dir / results[-1].config, LARGE)
     facts: dict[str, Cell] = {
-        **machine_facts(),
+        **results[-1].machine,
         "scene": scene.name,
         "seeds": ", ".join(map(str, config.seeds)),
     }

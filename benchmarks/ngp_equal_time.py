@@ -18,7 +18,7 @@ from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
 from bn_field_plugin.errors import UserError, exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.provenance import command_behind
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, write_table
 from standalone.sweep.budget import pace_of
 from standalone.sweep.runs import Method, Result, Run, run_or_recall
 from standalone.sweep.scenes import Scene
@@ -92,7 +92,7 @@ def main(config: NGPEqualTime) -> None:
         for label, others in results.items():
             notes.append(gain(budget, label, ours, others, config.target if label == NERFACTO else 0.0))
     facts: dict[str, Cell] = {
-        **machine_facts(),
+        **ours[-1].machine,
         "scene": scene.name,
         "test views": "all" if config.test_views is None or not is_blender else config.test_views,
         "rays in a step of nerfacto": config.nerfacto_rays,

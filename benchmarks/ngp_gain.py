@@ -16,7 +16,7 @@ from benchmarks import RESULTS
 from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
 from standalone.provenance import command_behind
-from standalone.report import Cell, machine_facts, write_table
+from standalone.report import Cell, write_table
 from standalone.sweep.runs import Method, Result, Run, run_or_recall
 from standalone.sweep.scenes import Scene
 from standalone.sweep.table import mean_and_sd
@@ -94,7 +94,7 @@ def main(config: NGPGain) -> None:
     if config.target is not None:
         line += f"; target at least {config.target:+g} dB ({'met' if gain >= config.target else 'missed'})"
     facts: dict[str, Cell] = {
-        **machine_facts(),
+        **results[-1].machine,
         "scene": scene.name,
         "steps": config.steps,
         "seeds": ", ".join(map(str, config.seeds)),
