@@ -124,6 +124,7 @@ def row(budget: float, label: str, steps: int, results: Sequence[Result]) -> dic
         "PSNR dB": psnr,
         "PSNR sd": sd,
         "SSIM": ssim,
+        "peak GB": round(max(result.peak_bytes or 0 for result in results) / 1e9, 2),
         "eval rays/s": round(statistics.median(result.metrics["num_rays_per_sec"] for result in results)),
     }
 
