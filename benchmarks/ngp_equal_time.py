@@ -40,6 +40,10 @@ class NGPEqualTime:
     """Budgets in seconds of the whole training command."""
     nerfacto_rays: int = 512
     """Rays in a step of nerfacto; on two cores fewer rays and more steps serve it better than its 4,096."""
+    ngp_rate: float | None = None
+    """Adam's learning rate of ngp; None for its own."""
+    bn_ngp_rate: float | None = None
+    """Adam's learning rate of bn-ngp; None for its own."""
     methods: tuple[str, ...] = (NERFACTO, "ngp", "bn-ngp")
     """Methods to run, with bn-ngp among them."""
     test_views: int | None = 4
@@ -66,8 +70,8 @@ def main(config: NGPEqualTime) -> None:
     settings = NERFACTO_ON_BLENDER if is_blender else ("--pipeline.model.implementation", "torch")
     known = (
         Method(NERFACTO, "nerfacto", (*settings, *NERFACTO_RATES, *rays)),
-        Method("ngp", "ngp"),
-        Method("bn-ngp", "bn-ngp"),
+        Method("ngp", "ngp", rate_options(config.ngp_rate)),
+        Method("bn-ngp", "bn-ngp", rate_options(config.bn_ngp_rate)),
     )
     unknown = set(config.methods) - {method.label for method in known}
     if unknown or "bn-ngp" not in config.methods:
@@ -110,6 +114,11 @@ def main(config: NGPEqualTime) -> None:
         ],
         folder=RESULTS,
     )
+
+
+def rate_options(rate: float | None) -> tuple[str, ...]:
+    """What sets the learning rate of a method on a hash grid; nothing for its own."""
+    return () if rate is None else ("--optimizers.fields.optimizer.lr", f"{rate:g}")
 
 
 def row(budget: float, label: str, steps: int, results: Sequence[Result]) -> dict[str, Cell]:
