@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -98,12 +99,13 @@ def _of_inputs(module: nn.Module) -> Callable[[Any], Any]:
 
     def forward(batch: Any) -> Any:
         first = batch[0] if isinstance(batch, (list, tuple)) else batch
-        if not isinstance(first, torch.Tensor):
+        # Whatever else a network takes, such as nerfstudio's rays, it is given.
+        if isinstance(first, Mapping | Sequence | np.ndarray):
             raise UserError(
-                f"a batch of calibrate begins with a {type(first).__name__}, which is no tensor: "
+                f"a batch of calibrate begins with a {type(first).__name__}, which no network takes: "
                 "give forward=, a function that calls the network with what a batch holds"
             )
-        return module(first.to(device))
+        return module(first.to(device) if isinstance(first, torch.Tensor) else first)
 
     return forward
 
@@ -132,7 +134,7 @@ def calibrate(
         Number of norms calibrated. A norm that no batch reaches keeps its statistics.
 
     Raises:
-        UserError: a batch that does not begin with a tensor, without `forward`.
+        UserError: a batch that begins with a mapping, a sequence or a numpy array, without `forward`.
     """
     forward = _of_inputs(module) if forward is None else forward
     norms = running_norms(module)

@@ -102,7 +102,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     return {
         "empty": (b"", "is empty"),
         "text": (b"hello", "no PNG, JPEG, TIFF or EXR"),
-        "gif": (b"GIF89a" + bytes(20), "no PNG, JPEG, TIFF or EXR"),
+        "gif": (b"GIF89a" + bytes(20), "GIF, which is not read: convert it to PNG, JPEG, TIFF or EXR"),
         "animated": (png_bytes(rgb, save_all=True, append_images=[rgb.rotate(90)]), "2 frames"),
         "cut png": (whole[: len(whole) // 2], "damaged"),
         "cut header": (whole[:20], "damaged"),
