@@ -1,7 +1,8 @@
 """Pictures by networks with batch norm and by their rivals, at equal steps and at equal time.
 
-All have as many parameters as the network of `bn-image fit`, and each its best learning rates. These were
-searched on the astronaut at 256x256, which the table leaves out; `--factors` tries others there first.
+All have as many parameters as the network of `bn-image fit`. Their learning rates are the best of one to
+four that short fits of the astronaut at 256x256, which the table leaves out, have tried; WIRE's are hardly
+searched. `--factors` tries others there first.
 """
 
 from __future__ import annotations
