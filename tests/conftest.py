@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,8 +131,9 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh_writers() -> Iterator[None]:
     """Clear nerfstudio's log writers after a test: nerfstudio keeps them in globals."""
     yield
-    from nerfstudio.utils import writer
-
-    writer.EVENT_WRITERS.clear()
-    writer.EVENT_STORAGE.clear()
-    writer.GLOBAL_BUFFER.clear()
+    # A test that has run nerfstudio in another process alone has not loaded it, and left nothing.
+    writer = sys.modules.get("nerfstudio.utils.writer")
+    if writer is not None:
+        writer.EVENT_WRITERS.clear()
+        writer.EVENT_STORAGE.clear()
+        writer.GLOBAL_BUFFER.clear()

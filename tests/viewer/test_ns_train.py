@@ -43,7 +43,6 @@ def test_looking_leaves_training_alone(tmp_path_factory: pytest.TempPathFactory,
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
     assert seen.keys() == {"rgb", "depth", "accumulation"}
-    assert all(picture.std() > 0.01 for picture in seen.values())
     assert "Traceback" not in log.read_text()
     (saved,) = (config_of(work, "viewed").parent / "nerfstudio_models").iterdir()
     state = torch.load(saved, weights_only=True)
@@ -54,7 +53,10 @@ def test_looking_leaves_training_alone(tmp_path_factory: pytest.TempPathFactory,
 
 
 def pictures(port: int) -> dict[str, np.ndarray]:
-    """A picture of each output, taken three seconds after it was chosen."""
+    """A picture of each output in which there is something, at least three seconds after it was chosen.
+
+    In its first seconds, training may take everything for empty.
+    """
     seen = {}
     with visiting(port) as visitor:
         visitor.wait_for_outputs()
@@ -63,7 +65,8 @@ def pictures(port: int) -> dict[str, np.ndarray]:
             visitor.look(0.1 * turn)
             chosen = time.monotonic()
             for picture in visitor.pictures():
-                if time.monotonic() > chosen + 3:  # earlier ones may be of the last output
+                # Earlier pictures may be of the last output.
+                if time.monotonic() > chosen + 3 and picture.std() > 0.01:
                     seen[output] = picture
                     break
     return seen
