@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bn_field_plugin.data.demo_scene import DemoScene
 from bn_field_plugin.errors import exit_on_user_error
 from standalone.interrupts import exit_on_interrupt
-from standalone.nerfstudio_commands import evaluate, train
+from standalone.sweep.nerfstudio_commands import evaluate, train
 
 METHODS = {"ngp": "without batch norm", "bn-ngp": "with batch norm"}
 """Method and caption, in the order of the picture."""

@@ -14,8 +14,8 @@ from typing import Literal
 import tyro
 
 from benchmarks import RESULTS
-from standalone.nerfstudio_commands import evaluate, train
 from standalone.report import Cell, machine_facts, write_table
+from standalone.sweep.nerfstudio_commands import evaluate, train
 
 METHODS = ("nerf-small", "bn-nerf-small")
 """The plain side, and the one with batch norm."""

@@ -13,8 +13,8 @@ import tyro
 
 from benchmarks import RESULTS
 from benchmarks.nerfacto import NERFACTO_ON_BLENDER
-from standalone.nerfstudio_commands import TrainedRun, evaluate, train, without_lpips
 from standalone.report import machine_facts, write_table
+from standalone.sweep.nerfstudio_commands import TrainedRun, evaluate, train, without_lpips
 from standalone.sweep.scenes import fewer_views
 
 

@@ -20,8 +20,8 @@ import torch
 from benchmarks.gpu_parts import Options
 from benchmarks.nerfacto import NERFACTO_ON_BLENDER, NERFACTO_RATES
 from bn_field_plugin.files import write_whole
-from standalone.nerfstudio_commands import is_ours, without_lpips
 from standalone.report import Cell
+from standalone.sweep.nerfstudio_commands import is_ours, without_lpips
 from standalone.sweep.scenes import fewer_views
 
 TRAINING_SHARE = 0.4

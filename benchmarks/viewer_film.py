@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.browser import PATIENCE, Tab, chromium, opened
 from benchmarks.serving import free_port, served
-from standalone.nerfstudio_commands import TrainedRun, train
+from standalone.sweep.nerfstudio_commands import TrainedRun, train
 
 FILM = Path("docs/images/viewer.jpg")
 """The film strip, in the repository."""

@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "method_configs": {"methods"},
     "dataparser_configs": {"data"},
     "doors": {"errors"},
-    "fitting": {"allocator", "errors", "files", "lpips", "nn"},
+    "fitting": {"allocator", "errors", "files", "nn"},
     "image readers": {"errors", "exif"},
     "image": {"allocator", "errors", "files", "fitting", "image readers", "lpips", "nn"},
     "image codec": {"errors", "fitting", "image", "image readers", "nn"},
@@ -106,7 +106,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "progress",
         "studies",
     },
-    "bn-sweep": {"doors", "errors", "files", "fitting"},
+    "bn-sweep": {"doors", "errors", "files", "fitting", "lpips"},
 }
 # Third parties that the networks may use: `from bn_field_plugin import ...` works where nerfstudio is absent.
 NN_MAY_USE = {"torch", "numpy", "jaxtyping", "numba", "llvmlite"}

@@ -27,7 +27,6 @@ from bn_field_plugin.geometry import write_mesh
 from standalone.image.cli import main as bn_image
 from standalone.image.codec.bitstream import unpack
 from standalone.image.images import Picture, read_picture, write_picture
-from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.ntk.cli import main as bn_ntk
 from standalone.report import Cell, machine_facts, write_table
 from standalone.shape.cli import main as bn_shape
@@ -35,6 +34,7 @@ from standalone.shape.demo import knurled_torus
 from standalone.shape.formats.reading import read_mesh_file
 from standalone.sweep import engine, runs, sweep
 from standalone.sweep.cli import main as bn_sweep
+from standalone.sweep.nerfstudio_commands import Cost, TrainedRun
 
 SIZE = 64 * 2**20
 """Bytes of the disk."""

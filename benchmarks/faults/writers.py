@@ -31,9 +31,9 @@ from standalone import checkpoints
 from standalone.image.codec.bitstream import pack, unpack
 from standalone.image.images import SUFFIXES, Picture, read_picture, write_picture
 from standalone.image.readers.formats import FormatName
-from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.shape.formats.reading import read_mesh_file
 from standalone.sweep import runs
+from standalone.sweep.nerfstudio_commands import Cost, TrainedRun
 from standalone.sweep.scenes import Scene
 from standalone.sweep.table import NAME, write_summary
 

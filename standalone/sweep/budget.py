@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from standalone.nerfstudio_commands import is_ours, train, without_lpips
+from standalone.sweep.nerfstudio_commands import is_ours, train, without_lpips
 from standalone.sweep.runs import Run
 
 FIRST_PILOT, GROWTH = 20, 4

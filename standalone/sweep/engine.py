@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from bn_field_plugin.errors import UserError
-from standalone.nerfstudio_commands import CommandFailed
+from standalone.sweep.nerfstudio_commands import CommandFailed
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Size of Ray's shared memory, which can be small because results are."""

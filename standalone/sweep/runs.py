@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
-from standalone.nerfstudio_commands import evaluate, is_ours, train, without_lpips
 from standalone.report import machine_facts
+from standalone.sweep.nerfstudio_commands import evaluate, is_ours, train, without_lpips
 from standalone.sweep.scenes import Scene, labelled, split_words
 
 RECORD = "result.json"
@@ -157,7 +157,7 @@ def execute(run: Run, output_dir: Path) -> Result:
     start = time.perf_counter()
     metrics = evaluate(trained, environment, folder / VIEWS if run.views else None)
     eval_seconds = time.perf_counter() - start
-    # The deviation over one view is NaN, and LPIPS from random weights means nothing.
+    # The deviation over one view is NaN, and LPIPS from blank weights means nothing.
     metrics = {
         name: value
         for name, value in metrics.items()

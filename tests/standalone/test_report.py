@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from standalone.report import csv_text, machine_facts, markdown_table, write_arrays, write_table
+from tests.disks import full_disk
 
 
 def test_a_table_keeps_its_numbers(tmp_path: Path) -> None:
@@ -38,15 +37,8 @@ def test_csv_keeps_its_columns_in_order() -> None:
 def test_arrays_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     arrays = {"noise": np.random.default_rng(0).random(1000), "few": np.arange(3)}
     write_arrays(tmp_path / "a.npz", {"few": arrays["few"]})
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails, as on a full disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write_arrays(tmp_path / "a.npz", arrays)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with full_disk(), pytest.raises(OSError, match="too large"):
+        write_arrays(tmp_path / "a.npz", arrays)
     with np.load(tmp_path / "a.npz") as found:
         assert found.files == ["few"]
     write_arrays(tmp_path / "a.npz", arrays)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import Cost, TrainedRun
 from standalone.sweep import budget
 from standalone.sweep.budget import MARGIN, Pace, measured_pace, pace_of
+from standalone.sweep.nerfstudio_commands import Cost, TrainedRun
 from standalone.sweep.runs import Method, Run
 from standalone.sweep.scenes import Scene
 

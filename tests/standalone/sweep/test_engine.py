@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import CommandFailed, Cost, run_command
 from standalone.sweep.engine import Resources, import_ray, run_tasks, started
+from standalone.sweep.nerfstudio_commands import CommandFailed, Cost, run_command
 
 RESOURCES = Resources(jobs=2, threads=1, gpus=0)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bn_field_plugin import UserError
-from standalone.nerfstudio_commands import CommandFailed, Cost, TrainedRun
 from standalone.sweep import runs
+from standalone.sweep.nerfstudio_commands import CommandFailed, Cost, TrainedRun
 from standalone.sweep.runs import (
     RECORD,
     Method,

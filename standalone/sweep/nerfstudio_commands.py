@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bn_field_plugin.errors import UserError
+from bn_field_plugin.files import write_whole
 
 EXPERIMENT, TIMESTAMP = "run", "0"
 """Experiment and timestamp in nerfstudio's output paths, which are fixed so that a caller finds its run."""
@@ -197,10 +201,13 @@ def without_lpips(folder: Path) -> dict[str, str]:
     """Variables with which nerfstudio's own methods start offline.
 
     nerfstudio's methods load AlexNet for LPIPS, and stop if it can be neither found nor downloaded. With
-    these variables they find one with random weights. Its LPIPS means nothing and must not be reported.
+    these variables they find one whose weights are all zero, whose LPIPS must not be reported.
 
     Args:
-        folder: folder for that AlexNet (233 MB); nothing is written if the real one is present.
+        folder: folder for that AlexNet (a few kilobytes); nothing is written if the real one is present.
+
+    Raises:
+        UserError: it cannot be written, for instance because the disk is full.
     """
     from bn_field_plugin.lpips import LPIPS_WEIGHTS, has_lpips
 
@@ -208,14 +215,26 @@ def without_lpips(folder: Path) -> dict[str, str]:
         return {}
     path = folder.resolve() / "hub" / "checkpoints" / LPIPS_WEIGHTS
     if not path.exists():
-        import torch
-        from torchvision.models import alexnet
-
-        from bn_field_plugin.files import replacing
-
-        with replacing(path) as temporary:
-            torch.save(alexnet().state_dict(), temporary)
+        try:
+            write_whole(path, _blank_alexnet())
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror or error}): free space there or choose another "
+                "--output-dir"
+            ) from error
     return {"TORCH_HOME": str(folder.resolve())}
+
+
+def _blank_alexnet() -> bytes:
+    """A file of weights for torchvision's AlexNet, all zero; one number stands for each whole tensor."""
+    import torch
+    from torchvision.models import alexnet
+
+    with torch.device("meta"):  # shapes alone, without memory for 61 million weights
+        shapes = {name: weights.shape for name, weights in alexnet().state_dict().items()}
+    content = io.BytesIO()
+    torch.save({name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}, content)
+    return content.getvalue()
 
 
 def _wait(process: subprocess.Popen[bytes], watch: Callable[[], None] | None) -> int:
