@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.ntk.module_state import unchanged_state
 
 Result = TypeVar("Result")
 
@@ -62,7 +63,8 @@ def copy_in_precision(module: nn.Module, points: Tensor, dtype: torch.dtype) -> 
         found.eval()  # so that the pass does not change running statistics
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)  # so that every copy draws equal weights
-            attempt(lambda: found(points.float()), points)
+            with unchanged_state(found):
+                attempt(lambda: found(points.float()), points)
         for part, training in modes:
             part.training = training
     found._apply(lambda tensor: _converted(tensor, dtype))

@@ -14,6 +14,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import batch_statistics, calibrate, frozen_statistics
 from bn_field_plugin.ntk.held_norms import hold_running, hold_those_of, take_from_batch
 from bn_field_plugin.ntk.module_copy import attempt, copy_in_precision
+from bn_field_plugin.ntk.module_state import unchanged_state
 
 Statistics = Literal["batch", "frozen", "running"]
 """The statistics with which norms over the batch normalise. `batch`: those of the given points, which change
@@ -78,18 +79,15 @@ class ModuleFunction:
         self.num_outputs = self._check()
 
     def __call__(self, parameters: dict[str, Tensor]) -> Num[Tensor, " m"]:
-        """Outputs with given parameters, flattened; the copy's buffers do not change."""
+        """Outputs with given parameters, flattened; what the copy keeps besides them does not change."""
         return self._outputs(parameters, self.points).reshape(-1)
 
     def _outputs(self, parameters: dict[str, Tensor], points: Float[Tensor, "n d"]) -> Tensor:
-        buffers = {name: b.clone() for name, b in self.module.named_buffers()}
         own = {
             name: torch.view_as_complex(p) if name in self._complex else p for name, p in parameters.items()
         }
-        everywhere = {
-            place: tensor for name, tensor in {**buffers, **own}.items() for place in self._places[name]
-        }
-        with self._mode():
+        everywhere = {place: tensor for name, tensor in own.items() for place in self._places[name]}
+        with self._mode(), unchanged_state(self.module):
             inputs = (points.clone(),)  # the module may change its input in place
             return single(torch.func.functional_call(self.module, everywhere, inputs, tie_weights=False))
 
@@ -107,7 +105,8 @@ class ModuleFunction:
                 hold_those_of(self.module, self._pass)
 
     def _pass(self) -> Any:
-        return self.module(self.points.clone())
+        with unchanged_state(self.module):
+            return self.module(self.points.clone())
 
     def flat(self, gradients: dict[str, Tensor]) -> Float[Tensor, "*batch p"]:
         """Join gradients by name into one vector, or one row for each cotangent."""
@@ -146,7 +145,8 @@ class ModuleFunction:
             raise UserError("the module's output is not finite: check its parameters and the points")
         if first.shape != second.shape or not torch.equal(first, second):
             raise UserError(
-                "the module's output differs from call to call: switch randomness off (module.eval())"
+                "the module's output differs from call to call: switch randomness off (module.eval()), and "
+                "let it keep what it counts in buffers or attributes"
             )
         if first.numel() == 0 or first.numel() % self.num_points:
             raise UserError(
@@ -182,13 +182,13 @@ class ModuleFunction:
 
 
 def places_of(module: nn.Module) -> dict[str, list[str]]:
-    """All names of each parameter and buffer, by the first of them; a shared one has several.
+    """All names of each parameter, by the first of them; a shared one has several.
 
     `functional_call` finds shared parameters itself, but not all if a module that holds one has two names.
     """
     found: dict[Tensor, list[str]] = {}
     for prefix, part in module.named_modules():
-        for name, tensor in (*part._parameters.items(), *part._buffers.items()):
+        for name, tensor in part._parameters.items():
             if tensor is not None:
                 found.setdefault(tensor, []).append(f"{prefix}.{name}" if prefix else name)
     return {places[0]: places for places in found.values()}

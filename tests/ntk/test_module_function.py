@@ -319,6 +319,45 @@ def test_lazy_norms_begin_with_fresh_running_statistics() -> None:
     assert ModuleFunction(module, POINTS, "batch").num_outputs == 16
 
 
+class Counts(nn.Module):
+    """A layer whose output grows with each pass, which it counts in one of five ways."""
+
+    times: Tensor | int
+
+    def __init__(self, where: str, lazy: bool) -> None:
+        super().__init__()
+        self.layer = nn.LazyLinear(1) if lazy else nn.Linear(2, 1)
+        self.where = where
+        if where.startswith("buffer"):
+            self.register_buffer("times", torch.ones(()))
+        else:
+            self.times = 1 if where == "attribute" else torch.ones(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.where.endswith("in place"):
+            assert isinstance(self.times, Tensor)
+            self.times += 1
+        else:
+            self.times = self.times + 1
+        return self.times * self.layer(x)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("statistics", ["batch", "frozen", "running"])
+@pytest.mark.parametrize(
+    "where", ["buffer in place", "buffer set anew", "attribute", "tensor set anew", "tensor in place"]
+)
+def test_every_pass_begins_with_what_the_module_was_given_with(
+    where: str, statistics: Statistics, lazy: bool
+) -> None:
+    """The kernel is that of the first pass, of 2 (w x + b): passes to set up and to check leave no trace."""
+    module = seeded(lambda: Counts(where, lazy))
+    for _ in range(2):
+        found = np.asarray(ntk(module, POINTS, statistics=statistics))
+        np.testing.assert_allclose(found, np.asarray(4 * (1 + POINTS @ POINTS.T)), rtol=1e-12)
+    assert module.times == 1
+
+
 MISTAKES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "casts": (lambda: nn.Sequential(Casts(), nn.Linear(2, 1)), "mixes precisions .*--single-precision"),
     "casts the output": (
@@ -338,6 +377,7 @@ MISTAKES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "raises": (lambda: Returns(lambda y: 1 / 0), "ZeroDivisionError: division by zero"),
     "no parameters": (nn.Tanh, "no parameters that are learned"),
     "no values": (lambda: nn.Linear(2, 1, device="meta"), "device meta, without values"),
+    "counts in a list": (lambda: CountsInAList(), "differs from call to call.*in buffers or attributes"),
     "not a number": (lambda: Returns(lambda y: y / 0 * 0), "output is not finite"),
 }
 
@@ -345,6 +385,16 @@ MISTAKES: dict[str, tuple[Callable[[], nn.Module], str]] = {
 class Casts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.float()
+
+
+class CountsInAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.times = nn.Linear(2, 1), [1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.times[0] += 1
+        return self.times[0] * self.layer(x)
 
 
 @pytest.mark.filterwarnings("ignore")
