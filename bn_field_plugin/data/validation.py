@@ -101,15 +101,16 @@ def _check_blender(folder: Path, required_splits: Sequence[str]) -> None:
         angle = _number(meta.get("camera_angle_x"))
         if angle is None or not 0 < angle < math.pi:
             fail(f"{file}: camera_angle_x must be an angle in radians between 0 and pi")
-        images = []
+        images, poses = [], []
         for number, frame in enumerate(_frames(meta, file)):
             source = f"{file}, frame {number}"
             name = _file_path(frame, source)
-            _check_pose(frame, source, rows=(3, 4))
+            poses.append(_check_pose(frame, source, rows=(3, 4)))
             path = folder / (name.replace("./", "") + ".png")  # as nerfstudio's Blender dataparser does
             if not is_file(path) and name.lower().endswith((".png", ".jpg", ".jpeg")):
                 fail(f"{source}: write file_path {_quote(name)} without its suffix; the image must be a .png")
             images.append(_ImageUse(path, source))
+        _check_poses_together(images, poses)
         sizes = _check_images(images)
         first = images[0].path
         for path, size in sizes.items():
@@ -156,16 +157,17 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
             f"instant-ngp-data, or give fl_x and fl_y{_focal_length(meta)}, cx, cy, w and h"
         )
 
-    names, intrinsics, positions = [], [], set()
+    names, intrinsics, poses = [], [], []
     for number, frame in enumerate(frames):
         source = f"{file}, frame {number}"
         names.append(_file_path(frame, source))
-        positions.add(tuple(_check_pose(frame, source, rows=(4,))[:3, 3].tolist()))
+        poses.append(_check_pose(frame, source, rows=(4,)))
         for key in INTRINSICS:
             if key not in meta:
                 _check_intrinsic(frame, key, source)
         intrinsics.append(meta if "w" in meta and "h" in meta else {**frame, **meta})
 
+    positions = {tuple(pose[:3, 3].tolist()) for pose in poses}
     if len(positions) == 1 and config.auto_scale_poses and config.center_method == "poses":
         if len(frames) == 1:
             fail(
@@ -184,6 +186,7 @@ def _check_nerfstudio(path: Path, config: NerfstudioDataParserConfig) -> None:
         # Tools that make smaller copies round their sizes up or down, so one pixel of difference is allowed.
         place = _place(folder, name, factor)
         images.append(_ImageUse(place, f"{file}, frame {number}", (width, height), tolerance=int(factor > 1)))
+    _check_poses_together(images, poses)
     _check_images(images, advice=f" (--downscale-factor {factor})" if factor > 1 else "")
     _check_extra_files(frames, file, folder, factor)
     _check_split(meta, file, [image.path for image in images], folder, factor, config)
@@ -371,6 +374,29 @@ def _check_pose(frame: Mapping[str, Any], source: str, rows: tuple[int, ...]) ->
             "remove this frame or mend its pose"
         )
     return matrix
+
+
+def _check_poses_together(images: Sequence[_ImageUse], poses: Sequence[Float[np.ndarray, "r 4"]]) -> None:
+    """Check that no pose mirrors where most do not, and that each image has one pose.
+
+    Poses that all mirror are those of a mirrored scene, which trains as well as any other.
+    """
+    mirrors = [bool(np.linalg.det(pose[:3, :3]) < 0) for pose in poses]
+    odd = 2 * sum(mirrors) <= len(poses)  # what fewer poses do
+    if len(set(mirrors)) == 2:
+        fail(
+            f"{images[mirrors.index(odd)].source}: the axes of transform_matrix are "
+            f"{'left' if odd else 'right'}-handed, those of most frames are not, so this camera's picture "
+            "would be mirrored: mend its pose"
+        )
+    first: dict[Path, int] = {}
+    for number, image in enumerate(images):
+        before = first.setdefault(image.path, number)
+        if not np.array_equal(poses[before][:3], poses[number][:3]):
+            fail(
+                f"{image.source}: its image {image.path} is that of frame {before} too, which has another "
+                "pose: name the right image, or remove one of the two frames"
+            )
 
 
 def _check_intrinsic(holder: Mapping[str, Any], key: str, source: str) -> None:

@@ -263,18 +263,55 @@ BAD_MATRICES = {
 
 @pytest.mark.parametrize("fault", BAD_MATRICES)
 def test_bad_matrices(blender, capture, fault):
+    for file, meta, config in _both(blender, capture):
+        meta["frames"][1]["transform_matrix"] = BAD_MATRICES[fault]
+        if fault == "missing":
+            del meta["frames"][1]["transform_matrix"]
+        _write(file, meta)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _fails(config, file, "frame 1", "transform_matrix")
+
+
+def _both(blender, capture):
+    """A file of each format: where, its content, and the options to read it."""
     for (folder, content), name, kind in (
         (blender, "transforms_train.json", BlenderDataParserConfig),
         (capture, "transforms.json", NerfstudioDataParserConfig),
     ):
-        meta = copy.deepcopy(content.get("train", content))
-        meta["frames"][1]["transform_matrix"] = BAD_MATRICES[fault]
-        if fault == "missing":
-            del meta["frames"][1]["transform_matrix"]
-        _write(folder / name, meta)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            _fails(kind(data=folder), folder / name, "frame 1", "transform_matrix")
+        yield folder / name, copy.deepcopy(content.get("train", content)), kind(data=folder)
+
+
+def _mirrored(pose):
+    return (np.asarray(pose) @ np.diag([-1.0, 1, 1, 1])).tolist()
+
+
+def test_one_pose_must_not_mirror_but_all_may(blender, capture):
+    for file, meta, config in _both(blender, capture):
+        frames = meta["frames"]
+        frames.append(copy.deepcopy(frames[0]))
+        kept = [frame["transform_matrix"] for frame in frames]
+        frames[1]["transform_matrix"] = _mirrored(kept[1])
+        _write(file, meta)
+        _fails(config, file, "frame 1", "left-handed")
+        for frame, pose in zip(frames, kept, strict=True):
+            frame["transform_matrix"] = _mirrored(pose)
+        _write(file, meta)
+        check_dataset(config)
+        frames[2]["transform_matrix"] = kept[2]
+        _write(file, meta)
+        _fails(config, file, "frame 2", "right-handed")
+
+
+def test_an_image_has_one_pose(blender, capture):
+    for file, meta, config in _both(blender, capture):
+        frames = meta["frames"]
+        frames.append(copy.deepcopy(frames[0]))
+        _write(file, meta)
+        check_dataset(config)  # the frame twice is no contradiction
+        frames[-1]["transform_matrix"][0][3] += 0.5
+        _write(file, meta)
+        _fails(config, file, f"frame {len(frames) - 1}", "frame 0", "another pose")
 
 
 @pytest.mark.parametrize("path", [None, 3, "", "  "])
@@ -525,7 +562,8 @@ NAMES = [
 NAMES += ["train_filenames", "val_filenames", "test_filenames", "k1"]
 frame = st.fixed_dictionaries(
     {
-        "file_path": st.sampled_from(["images/f_0.png", "images/f_0"]) | scalars,
+        "file_path": st.sampled_from([f"images/f_{i}{end}" for i in range(4) for end in (".png", "")])
+        | scalars,
         "transform_matrix": matrices | anything,
     },
     optional=dict.fromkeys(NAMES, anything),
@@ -548,7 +586,8 @@ def _message(config):
 @pytest.fixture(scope="module")
 def playground(tmp_path_factory):
     folder = tmp_path_factory.mktemp("json")
-    _picture(folder / "images/f_0.png", size=(8, 8))
+    for number in range(4):
+        _picture(folder / f"images/f_{number}.png", size=(8, 8))
     return folder
 
 
