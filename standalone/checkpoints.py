@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.files import replacing
+from bn_field_plugin.files import write_whole
 
 FORMAT = "bn-fit"
 """Marks a file as a checkpoint of `standalone.fitting`."""
@@ -26,11 +27,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    content = io.BytesIO()  # in memory first: torch's writer to files hides the disk's reason
+    torch.save({"format": FORMAT, "version": VERSION, **state}, content)
     try:
-        with replacing(path) as temporary:
-            torch.save({"format": FORMAT, "version": VERSION, **state}, temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-        raise UserError(f"the checkpoint {path} cannot be written ({error}): free space there") from error
+        write_whole(path, content.getbuffer())
+    except OSError as error:
+        raise UserError(
+            f"the checkpoint {path} cannot be written ({error.strerror or error}): free space there"
+        ) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -239,6 +240,20 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     with pytest.raises(UserError, match="cannot be read"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_one_line_and_leaves_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # files of more bytes cannot be written
+        with pytest.raises(UserError, match=r"checkpoint .*\.pt cannot be written \(File too large\): free"):
+            save_checkpoint(path, {"step": 2, "much": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_checkpoint(path)["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
