@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,3 +23,12 @@ def running(
     """
     lossless = ("--viewer.image-format", "png")
     return served(words, log, options=lossless, folder=work, environment=environment(work))
+
+
+def tracebacks(log: Path) -> list[str]:
+    """The tracebacks in a command's output, but for those in which viser alone takes part.
+
+    viser prints one when it handles what a visitor sent last only after that visitor has left.
+    """
+    found = re.findall(r"^Traceback .*\n(?:[ \t].*\n)*", log.read_text(), re.MULTILINE)
+    return [text for text in found if not all("/viser/" in name for name in re.findall('File "(.*)"', text))]

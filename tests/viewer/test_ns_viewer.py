@@ -32,7 +32,7 @@ from tests.viewer.browser import (
     settled,
     wait_for_outputs,
 )
-from tests.viewer.serving import running
+from tests.viewer.serving import running, tracebacks
 from tests.viewer.visitor import DISTANCE, FIELD_OF_VIEW, visiting
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def port(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-    assert "Traceback" not in log.read_text()
+    assert not tracebacks(log)
 
 
 def expected_picture(pipeline: Pipeline, output: str, size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import browser
 from tests.commands import common_folder, config_of, run, trained, training
 from tests.viewer.browser import PATIENCE, keep_screenshot, needs_chromium, plots
-from tests.viewer.serving import running
+from tests.viewer.serving import running, tracebacks
 
 pytestmark = pytest.mark.slow
 
@@ -40,4 +40,4 @@ def test_two_runs_stand_side_by_side(tmp_path_factory: pytest.TempPathFactory, t
             keep_screenshot(tab.page, "viewer-beside")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-    assert "Traceback" not in log.read_text()
+    assert not tracebacks(log)
