@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -131,7 +132,8 @@ def calibrate(
         forward: called with each batch as it is; by default `module` is, with the input on its device.
 
     Returns:
-        Number of norms calibrated. A norm that no batch reaches keeps its statistics.
+        Number of norms calibrated. A norm that no batch reaches keeps its statistics, and so does one whose
+        inputs are not all finite; a warning names the batches that gave it those.
 
     Raises:
         UserError: a batch that begins with a mapping, a sequence or a numpy array, without `forward`.
@@ -141,21 +143,32 @@ def calibrate(
     if not norms:
         return 0
     batches = list(batches)
-    calibrated = 0
+    taken: list[bool] = []
+    not_finite: set[int] = set()
     try:
         with _mode(module, StatisticsMode.COLLECT):
             for _ in range(len(norms)):
-                for batch in batches:
+                for number, batch in enumerate(batches, 1):
                     try:
                         forward(batch)
-                    except StatisticsCollectedError:
-                        continue
-                finished = sum(norm._finish_collecting() for norm in norms)
-                if finished == 0:
+                    except StatisticsCollectedError as collected:
+                        if not collected.is_finite:
+                            not_finite.add(number)
+                finished = [norm._finish_collecting() for norm in norms]
+                reached = [is_taken for is_taken in finished if is_taken is not None]
+                if not reached:
                     break
-                calibrated += finished
+                taken += reached
     finally:
         for norm in norms:
             norm._collected = None
             norm._is_calibrated = False
-    return calibrated
+    if not_finite:
+        numbers = ", ".join(f"number {number}" for number in sorted(not_finite))
+        warnings.warn(
+            f"calibrate: of {len(batches)} batches, {numbers} lead to values that are not finite, so "
+            f"{taken.count(False)} norms keep the statistics they had: leave these batches out, or mend the "
+            "network",
+            stacklevel=3,  # the caller, behind torch.no_grad
+        )
+    return sum(taken)

@@ -337,12 +337,25 @@ def test_one_sample_may_calibrate(norm):
 
 @pytest.mark.parametrize("norm", RUNNING)
 def test_a_non_finite_sample_leaves_the_statistics(norm):
+    """No norm counts as calibrated, and the warning names the batch, at the line of the caller."""
     mlp = network(norm=norm)
     before = statistics(mlp)
     x = coordinates(40, 3)
     x[13, 1] = float("inf")
-    calibrate(mlp, x.split(10))
+    message = "of 4 batches, number 2 lead to values that are not finite, so 3 norms keep"
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert calibrate(mlp, x.split(10)) == 0
+    assert caught[0].filename == __file__
     assert unchanged(mlp, before)
+
+
+def test_norms_before_a_layer_that_is_not_finite_are_calibrated():
+    mlp = network(norm="batch")
+    with torch.no_grad():
+        mlp.layers[1].linear.weight[0, 0] = float("nan")
+    with pytest.warns(UserWarning, match="2 norms keep"):
+        assert calibrate(mlp, [coordinates(40, 3)]) == 1
+    assert mlp.layers[0].norm.running_mean.abs().max() > 0
 
 
 def test_an_exception_restores_the_modes_and_leaves_nothing_collected():

@@ -112,7 +112,8 @@ def test_training_that_has_diverged_has_a_reason_for_no_spectrum(capture: Path) 
     pipeline = trained_pipeline(capture, steps=1)
     with torch.no_grad():
         pipeline.model.field_fine.trunk.output.bias.fill_(float("nan"))
-    found = probe.look(pipeline, pipeline.fixed_rays(32), "field_fine")
+    with pytest.warns(UserWarning, match="norms keep the statistics they had"):
+        found = probe.look(pipeline, pipeline.fixed_rays(32), "field_fine")
     assert found.eigenvalues is None
     assert "not finite" in found.problem
 

@@ -30,7 +30,15 @@ class StatisticsMode(enum.Enum):
 
 
 class StatisticsCollectedError(Exception):
-    """Ends a forward pass as soon as the layer being calibrated has seen its input."""
+    """Ends a forward pass as soon as the layer being calibrated has seen its input.
+
+    Args:
+        is_finite: whether all of the input's moments are finite.
+    """
+
+    def __init__(self, is_finite: bool) -> None:
+        super().__init__()
+        self.is_finite = is_finite
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -195,21 +203,28 @@ class RunningNorm(Norm):
     def _collect(self, x: Float[Tensor, "n c"]) -> None:
         if self._collected is None:
             self._collected = _ExactMoments()
-        self._collected.add(self._moments(x.double(), None))
-        raise StatisticsCollectedError
+        moments = self._moments(x.double(), None)
+        self._collected.add(moments)
+        raise StatisticsCollectedError(bool(moments.mean.isfinite().all() & moments.var.isfinite().all()))
 
-    def _finish_collecting(self) -> bool:
-        """Take the collected moments as running statistics; False where nothing was collected."""
+    def _finish_collecting(self) -> bool | None:
+        """Take the collected moments as running statistics.
+
+        Returns:
+            Whether they were taken, as only finite ones of at least one sample are; None where the norm was
+            not reached.
+        """
         if self._collected is None:
-            return False
+            return None
         mean, var, count = self._collected.result()
         self._collected = None
         self._is_calibrated = True
-        if mean.isfinite().all() and var.isfinite().all() and count > 0:
+        is_sound = bool(mean.isfinite().all() and var.isfinite().all() and count > 0)
+        if is_sound:
             self.running_mean.copy_(mean)
             self.running_var.copy_(var)  # biased: what a training pass over the same samples divides by
             self._update_count(torch.ones_like(self.num_batches_tracked, dtype=torch.bool), count)
-        return True
+        return is_sound
 
     def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
         """Keep the number of samples of a sound batch, where the norm needs it at evaluation."""
