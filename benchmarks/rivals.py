@@ -18,7 +18,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
 from standalone.matching import matched
 from standalone.networks import Variant
-from standalone.optimization import LearningRates, OptimizationConfig, OptimizerName, count_parameters
+from standalone.optimization import OptimizationConfig, OptimizerName, count_parameters
 from standalone.options import NetworkOptions
 from standalone.report import Cell
 from standalone.sweep.table import mean_and_sd
@@ -32,8 +32,6 @@ class Racer:
     """NETWORK or NETWORK+NORM."""
     depth: int
     """Hidden layers; the width is that of as many parameters as the others have, within 5%."""
-    rates: LearningRates | None = None
-    """Peak learning rates; None for those of the commands."""
     optimizer: OptimizerName = "muon"
     """Optimizer of the hidden matrices."""
 
@@ -56,9 +54,8 @@ class Racer:
         return matched(own, count_parameters(like.build(in_dim, out_dim, 0)), in_dim, out_dim)
 
     def optimization(self, network: NetworkOptions, factor: float) -> OptimizationConfig:
-        """Its optimizers, with its learning rates times a factor."""
-        config = OptimizationConfig(self.optimizer)
-        rates = self.rates or config.learning_rates(network.config(2, 1))
+        """Its optimizers, with the learning rates of the commands times a factor."""
+        rates = OptimizationConfig(self.optimizer).learning_rates(network.config(2, 1))
         return OptimizationConfig(self.optimizer, lr=factor * rates.rest, hidden_lr=factor * rates.hidden)
 
 

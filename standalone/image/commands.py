@@ -30,6 +30,9 @@ ENCODED_SUFFIX = ".bni"
 ENCODE_BATCH = 2**14
 """Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
 
+BEST_NETWORK = "siren"
+"""The network that with batch norm fits pictures best: see `benchmarks.image_rivals`."""
+
 BUILT_IN = "astronaut"
 """Name of the image that is there without a file."""
 
@@ -60,7 +63,7 @@ class Fit:
     """Folder of a fit that was stopped: go on from its checkpoint, with its options, to the same result."""
     max_side: int | None = None
     """Shrink the image to this longer side first."""
-    network: NetworkOptions = field(default_factory=NetworkOptions)
+    network: NetworkOptions = field(default_factory=lambda: NetworkOptions(BEST_NETWORK))
     run: ImageRunOptions = field(default_factory=ImageRunOptions)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import image_rivals, shape_equal_time
 from benchmarks.rivals import Fitted, Heat, KeptFits, Racer, chosen, race, rows_of, verdicts
 from bn_field_plugin import UserError
+from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
 from standalone.shape.task import ShapeNetworkOptions
 
@@ -125,4 +126,5 @@ def test_every_network_has_a_size_of_its_own_and_rates(racer: Racer) -> None:
         config = racer.optimization(network, 2.0)
         config.check()
         assert network.depth == racer.depth
-        assert racer.rates is None or config.hidden_lr == 2 * racer.rates.hidden
+        usual = OptimizationConfig(racer.optimizer).learning_rates(network.config(in_dim, 3))
+        assert (config.hidden_lr, config.lr) == (2 * usual.hidden, 2 * usual.rest)
