@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests import shapes
+from tests import laws, shapes
 
 MOST_WORKERS = 4
 """Most processes that `-n auto` shares the tests among."""
@@ -24,8 +24,10 @@ FEW = 4
 
 # There is no deadline, because the first example pays for imports and compilation. In CI the examples are the
 # same each time.
-settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.register_profile("few", deadline=None, derandomize=True, max_examples=10)
+settings.register_profile(
+    "house", deadline=None, derandomize=bool(os.environ.get("CI")), max_examples=laws.USUAL
+)
+settings.register_profile("few", deadline=None, derandomize=True, max_examples=laws.USUAL // 10)
 settings.load_profile("house")
 
 os.environ.setdefault("MPLBACKEND", "Agg")

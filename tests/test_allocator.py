@@ -28,6 +28,7 @@ print(default, faults(), *effects)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_large_tensors_are_not_mapped_afresh():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
@@ -53,6 +54,7 @@ print(kept, resident() - before if release_freed_memory() else None)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_kept_memory_is_released_when_asked_for():
     done = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True, check=True)

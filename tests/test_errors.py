@@ -62,6 +62,7 @@ def test_a_user_error_is_a_value_error_and_exits_in_process(capsys):
     assert capsys.readouterr().err == "error: width is 0: it must be at least 1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("raised", "status", "told"),
     [("UserError('first\\n second')", 2, "error: first second\n"), ("KeyError('k')", 1, "KeyError: 'k'\n")],

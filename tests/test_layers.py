@@ -255,6 +255,7 @@ def test_public_names_are_there() -> None:
     } <= set(bn_field_plugin.__all__)
 
 
+@pytest.mark.slow
 def test_the_package_imports_where_nerfstudio_is_absent_and_loads_torch_only() -> None:
     loaded = run_python(
         """

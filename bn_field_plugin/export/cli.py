@@ -49,15 +49,17 @@ class MarchingCubes:
             )
 
         # Heavy imports only now, so that --help answers at once.
+        from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
+
+        path = self.output_dir / self.filename
+        mesh_format(path)  # refuses an unknown ending before nerfstudio is loaded
+
         import torch
         from nerfstudio.utils.eval_utils import eval_setup
         from nerfstudio.utils.rich_utils import CONSOLE
 
         from bn_field_plugin.export.marching_cubes import density_field, density_mesh, to_world
-        from bn_field_plugin.geometry import mesh_format, precision_note, write_mesh
 
-        path = self.output_dir / self.filename
-        mesh_format(path)  # refuses an unknown ending before the work begins
         _, pipeline, _, _ = eval_setup(self.load_config, test_mode="inference")
         low, high = pipeline.model.scene_box.aabb.cpu()
         box = (

@@ -24,8 +24,14 @@ def frames(run: Run, split: str) -> set[str]:
     }
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finer")
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> list[Run]:
+    """The runs that the protocol made; its table is in `folder`."""
     made: list[Run] = []
 
     def made_up(run: Run, output_dir: Path) -> Result:
@@ -34,16 +40,17 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
         psnr = 20.0 + 5 * (run.method.name == OURS) - abs(factor - BEST[run.method.name]) + 0.1 * run.seed
         return Result(1.0, 1.0, {"psnr": psnr, "ssim": 0.5}, "config.yml", {})
 
-    monkeypatch.setattr(finer_protocol, "run_or_recall", made_up)
-    scene = write_blender_capture(tmp_path / "scene", num_train=30)
-    main(FinerProtocol(scene, output_dir=tmp_path / "out", write_here=True))
+    scene = write_blender_capture(folder / "scene", num_train=30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finer_protocol, "run_or_recall", made_up)
+        main(FinerProtocol(scene, output_dir=folder / "out", write_here=True))
     return made
 
 
-def test_each_side_runs_with_the_factor_that_its_trial_chose(runs: list[Run], tmp_path: Path) -> None:
+def test_each_side_runs_with_the_factor_that_its_trial_chose(runs: list[Run], folder: Path) -> None:
     final = {run.method.name: run.method.label for run in runs if len(frames(run, "train")) == 25}
     assert final == {name: f"{name} x{factor:g}" for name, factor in BEST.items()}
-    record = json.loads((tmp_path / "out/finer_protocol.json").read_text())
+    record = json.loads((folder / "out/finer_protocol.json").read_text())
     assert {row["method"]: row["PSNR dB"] for row in record["rows"]} == {SIREN: 20.1, OURS: 25.1}
     assert f"{OURS} over {SIREN}: +5.00 dB, standard deviation 0.00 over seeds." in record["notes"]
 

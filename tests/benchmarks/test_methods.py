@@ -37,14 +37,16 @@ def made_up(run: Run, output_dir: Path) -> Result:
     return Result(60.0, 10.0, metrics, "config.yml", {})
 
 
-@pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(methods, "run_or_recall", made_up)
-    monkeypatch.setattr(methods, "pace_of", lambda run, seconds, output_dir: Pace(10.0, 0.1))
-    scene = write_blender_capture(tmp_path / "scene")
-    config = Methods(scene, minutes=(1.5, 3), seeds=(0, 1), test_views=1, output_dir=tmp_path / "out")
-    main(dataclasses.replace(config, write_here=True))
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("methods")
+    scene = write_blender_capture(folder / "scene")
+    config = Methods(scene, minutes=(1.5, 3), seeds=(0, 1), test_views=1, output_dir=folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "run_or_recall", made_up)
+        patch.setattr(methods, "pace_of", lambda run, seconds, output_dir: Pace(10.0, 0.1))
+        main(dataclasses.replace(config, write_here=True))
+    return folder / "out"
 
 
 def test_every_method_has_a_row_at_each_budget(written: Path) -> None:

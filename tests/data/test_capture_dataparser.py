@@ -36,6 +36,7 @@ def test_defaults_are_those_of_the_capture_and_of_nerfstudio():
             assert getattr(parser, field.name) == getattr(NerfstudioDataParserConfig(), field.name)
 
 
+@pytest.mark.slow
 def test_renders_into_the_cache_and_parses_as_nerfstudios_own_parser_does(config, cache):
     check_dataset(config, required_splits=("train", "test"))
     parser = config.setup()
@@ -52,6 +53,7 @@ def test_renders_into_the_cache_and_parses_as_nerfstudios_own_parser_does(config
         torch.testing.assert_close(outputs.scene_box.aabb, expected.scene_box.aabb)
 
 
+@pytest.mark.slow
 def test_config_survives_yaml(config):
     back = yaml.load(yaml.dump(config), Loader=yaml.Loader)
     assert back == config
@@ -59,6 +61,7 @@ def test_config_survives_yaml(config):
     assert back.setup().get_dataparser_outputs("test").image_filenames
 
 
+@pytest.mark.slow
 def test_path_of_the_command_line_reaches_the_parser(tmp_path, config):
     """`ns-train X --data PATH bn-capture-data`: nerfstudio's data manager sets the parser's path."""
     CaptureScene(width=24, height=16, num_views=8, samples=1).render(tmp_path / "own")

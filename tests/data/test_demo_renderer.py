@@ -154,7 +154,8 @@ def test_shadow_and_sky_darken_the_floor_behind_the_sphere():
 def test_two_renderers_agree_to_the_bit():
     pose = camera_poses(1, (0.3, 0.7))[0, :3]
     first, second = (
-        Renderer(OBJECTS, LIGHTING).render(pose, 32, CAMERA_ANGLE_X, samples=2) for _ in range(2)
+        renderer.render(pose, 32, CAMERA_ANGLE_X, samples=2)
+        for renderer in (shared_renderer(), Renderer(OBJECTS, LIGHTING))
     )
     np.testing.assert_array_equal(first, second)
 

@@ -13,6 +13,7 @@ from tests.processes import start_python
 TINY = DemoScene(image_size=16, num_train=2, num_val=1, num_test=1, samples=1)
 
 
+@pytest.mark.slow
 def test_two_renderings_are_equal_byte_for_byte_also_from_another_process(tmp_path):
     folders = [tmp_path / name for name in "abc"]
     TINY.render(folders[0])

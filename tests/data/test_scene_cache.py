@@ -82,6 +82,7 @@ def test_it_appears_by_one_rename(tmp_path):
     assert folder.stat().st_ino == inodes[0]  # the same folder, not a copy
 
 
+@pytest.mark.slow
 def test_two_processes_may_race(tmp_path):
     processes = [_start(tmp_path, 0.2) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in processes]
@@ -103,6 +104,7 @@ def test_the_loser_of_a_race_keeps_the_winners_folder(tmp_path):
     assert is_whole(folder)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_that_passes_for_a_scene(tmp_path):
     process = _start(tmp_path, 60)
     deadline = time.monotonic() + 60

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.dnerf_dataparser import DNeRFDataParserConfig
@@ -19,6 +19,7 @@ from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.data.validation import check_dataset
 from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture, write_nerfstudio_capture
+from tests.laws import cases
 
 POSE = np.eye(4).tolist()
 
@@ -594,7 +595,7 @@ def playground(tmp_path_factory):
 @given(
     content=almost | anything, options=st.sampled_from([{}, {"eval_mode": "all"}, {"downscale_factor": 2}])
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@cases(300, suppress_health_check=[HealthCheck.too_slow])
 def test_no_json_raises_anything_but_a_users_error(playground, content, options):
     text = json.dumps(content)
     for name in ("transforms.json", "transforms_train.json", "transforms_val.json"):
@@ -611,7 +612,7 @@ def test_no_json_raises_anything_but_a_users_error(playground, content, options)
 
 
 @given(text=st.text(max_size=40) | st.binary(max_size=40))
-@settings(max_examples=100, deadline=None)
+@cases(100)
 def test_no_file_content_raises_anything_but_a_users_error(playground, text):
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     (playground / "transforms.json").write_bytes(content)
@@ -624,7 +625,7 @@ def test_no_file_content_raises_anything_but_a_users_error(playground, text):
         st.text(min_size=1, max_size=6).filter(lambda name: name not in NAMES), anything, max_size=4
     )
 )
-@settings(max_examples=100, deadline=None)
+@cases(100)
 def test_extra_fields_never_raise(playground, extra):
     frames = [{**extra, "file_path": "images/f_0.png", "transform_matrix": POSE}]
     _write(

@@ -139,6 +139,7 @@ def test_a_kill_while_writing_leaves_the_last_whole_checkpoint(tmp_path: Path, r
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_older_checkpoints_stay(tmp_path: Path, repository: Path) -> None:
     models = tmp_path / "models"
     save_atomically(a_state(), models / checkpoint_name(0))

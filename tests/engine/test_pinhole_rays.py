@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.model_components.ray_generators import RayGenerator
 
 from bn_field_plugin.engine.pinhole_rays import PinholeRayGenerator, is_pinhole, quicken_rays
+from tests.laws import cases
 
 CAMERAS, HEIGHT, WIDTH = 5, 9, 14
 
@@ -34,7 +35,7 @@ def cameras(seed: int = 0, focal: float = 20.0, **options: object) -> Cameras:
     )
 
 
-@settings(max_examples=20)
+@cases(20)
 @given(seed=st.integers(0, 99), focal=st.sampled_from([2.0, 20.0, 200.0]))
 def test_they_are_nerfstudios(seed, focal):
     made = cameras(seed, focal)

@@ -376,6 +376,7 @@ def test_a_checkpoint_that_does_not_fit_raises_and_changes_nothing(capture: Path
 # --------------------------------------------------------------------------------------------------- data
 
 
+@pytest.mark.slow
 def test_scenes_are_bounded_where_the_data_says_so(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

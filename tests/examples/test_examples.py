@@ -38,12 +38,14 @@ def test_examples_are_short(repository: Path) -> None:
         assert len([line for line in example.read_text().splitlines() if line]) <= LINES, example.name
 
 
+@pytest.mark.slow
 def test_a_picture_is_sharper_with_batch_norm(repository: Path) -> None:
     printed = run_example(repository, "fit_picture", "--steps", "80", "--side", "32")
     plain, normed = numbers(printed, r": ([\d.]+) dB")
     assert normed > plain + 1
 
 
+@pytest.mark.slow
 def test_folding_changes_nothing_and_exact_statistics_serve(repository: Path) -> None:
     printed = run_example(repository, "training_loop", "--steps", "40")
     running, exact = numbers(printed, r"error .*: +([\d.]+)")
@@ -51,12 +53,14 @@ def test_folding_changes_nothing_and_exact_statistics_serve(repository: Path) ->
     assert numbers(printed, r"at most (\S+)")[0] < 1e-4
 
 
+@pytest.mark.slow
 def test_a_hash_grid_learns_a_distance(repository: Path) -> None:
     printed = run_example(repository, "hash_grid_3d", "--steps", "60", "--levels", "4")
     assert numbers(printed, r"IoU of the inside: ([\d.]+)")[0] > 0.75
     assert numbers(printed, r"cosine of normals near the surface: ([\d.]+)")[0] > 0.4
 
 
+@pytest.mark.slow
 def test_batch_norm_lifts_the_spectrum_of_a_module(repository: Path) -> None:
     printed = run_example(repository, "spectrum", "--side", "8")
     shares = numbers(printed, r"largest\s+([\d.]+)%")
@@ -64,6 +68,7 @@ def test_batch_norm_lifts_the_spectrum_of_a_module(repository: Path) -> None:
     assert shares[0] > shares[1]
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_trains_and_evaluates_with_exact_statistics(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

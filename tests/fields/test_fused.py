@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, PositionalEnc
 from bn_field_plugin.nn.bias_free import without_biases
 from bn_field_plugin.nn.mlp import folded_weights
 from tests.fields import fake_tinycudann
+from tests.laws import cases
 from tests.nn.cases import coordinates, vary
 from tests.scenes import rays, tiny_field, tiny_model
 
@@ -126,7 +127,7 @@ def test_without_the_library_nothing_changes(monkeypatch: pytest.MonkeyPatch, ca
 # ------------------------------------------------------------------------------------------- agreement
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(
     out_dim=st.integers(1, 40),
     width=st.integers(1, 127),

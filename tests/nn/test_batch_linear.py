@@ -432,6 +432,7 @@ def joined(two: list[list[Tensor]]) -> list[Tensor]:
     return [torch.cat([y, y2]), mean, var, torch.cat([x, x2]), *added]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("route", [*ROUTES, "auto", "auto by size"])
 def test_two_processes_equal_the_joined_batch(two_processes, split, route):
@@ -439,6 +440,7 @@ def test_two_processes_equal_the_joined_batch(two_processes, split, route):
     assert_close(actual, oracle(arguments(23, 3, 4), draw(23, 4), True), **CLOSE[torch.float64])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_processes_hand_over_together_where_moments_cancel(two_processes, split):
     actual = joined([found[split, "far"] for found in two_processes])
@@ -447,11 +449,13 @@ def test_processes_hand_over_together_where_moments_cancel(two_processes, split)
     torch.testing.assert_close(actual[2].double(), expected[2], rtol=1e-2, atol=0)
 
 
+@pytest.mark.slow
 def test_processes_whose_weights_differ_take_one_route(two_processes):
     for found in two_processes:
         assert all(t.isfinite().all() for t in found["dissent"])
 
 
+@pytest.mark.slow
 def test_no_sample_in_any_process_gives_no_nan(two_processes):
     for found in two_processes:
         assert all(t.isfinite().all() for t in found["nothing"])

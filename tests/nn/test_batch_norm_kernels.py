@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.nn import batch_norm_kernels as kernels
 from bn_field_plugin.nn.compiled import load_compiled
+from tests.laws import cases
 
 SIZES = {
     "features": st.integers(1, 40),
@@ -23,7 +24,7 @@ def vectors(generator: np.random.Generator, count: int, features: int) -> list[n
     return [generator.normal(size=features).astype(np.float32) for _ in range(count)]
 
 
-@settings(max_examples=60)
+@cases(60)
 @given(**SIZES)
 def test_forward(features, before, samples, after, relu, seed):
     generator = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ def test_forward(features, before, samples, after, relu, seed):
     assert (np.delete(y, np.r_[rows], axis=0) == 7).all()
 
 
-@settings(max_examples=60)
+@cases(60)
 @given(**SIZES)
 def test_backward(features, before, samples, after, relu, seed):
     generator = np.random.default_rng(seed)

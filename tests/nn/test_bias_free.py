@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, NormName
 from bn_field_plugin.nn.bias_free import BiasFreeMLP, units_without_biases, without_biases
 from bn_field_plugin.nn.mlp import folded_weights
+from tests.laws import cases
 from tests.nn.cases import draw, vary
 
 EPS = torch.finfo(torch.float32).eps
@@ -28,7 +29,7 @@ def bias_free(mlp: CoordinateMLP, spare: int = 0) -> BiasFreeMLP:
     return without_biases(folded_weights(mlp), units_without_biases(mlp.config) + spare)
 
 
-@settings(max_examples=60)
+@cases(60)
 @given(
     in_dim=st.integers(1, 40),
     out_dim=st.integers(1, 20),

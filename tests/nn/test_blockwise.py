@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -19,6 +19,7 @@ from bn_field_plugin.nn import (
     frozen_statistics,
 )
 from bn_field_plugin.nn import mlp as mlp_module
+from tests.laws import cases
 from tests.nn.cases import draw
 
 BLOCK = 16
@@ -75,7 +76,7 @@ def layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blockwise, "serves", lambda *_: False)
 
 
-@settings(max_examples=25)
+@cases(25)
 @given(
     n=st.integers(2 * BLOCK, 5 * BLOCK),
     depth=st.integers(1, 4),

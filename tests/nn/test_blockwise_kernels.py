@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.nn import blockwise
 from bn_field_plugin.nn import blockwise_kernels as kernels
+from tests.laws import cases
 
 BLAS = blockwise._blas()
 pytestmark = pytest.mark.skipif(BLAS is None, reason="this torch has no MKL")
@@ -60,7 +61,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(expected).max()))
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(**SIZES)
 def test_forward_and_output(n, size, inputs, outputs, normed, seed):
     case = Case(n, size, inputs, outputs, normed, seed)
@@ -80,7 +81,7 @@ def test_forward_and_output(n, size, inputs, outputs, normed, seed):
         close(squares[block], ((rows - rows.mean(0)) ** 2).sum(0))
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(**SIZES, hidden=st.booleans(), wanted=st.booleans())
 def test_gradients(n, size, inputs, outputs, normed, seed, hidden, wanted):
     case = Case(n, size, inputs, outputs, normed, seed)

@@ -54,6 +54,7 @@ def check(backend: str, **options) -> None:
     torch.testing.assert_close(statistics(twin), statistics(eager), **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("norm", "placement"),
     [("batch", "before"), ("batch", "after"), ("global", "before"), ("cross", "before")],

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.nn import compiled_batch_norm
+from tests.laws import cases
 from tests.nn.cases import draw
 
 EPS = 1e-3
 
 
-@settings(max_examples=30)
+@cases(30)
 @given(n=st.integers(2, 3000), c=st.integers(1, 20), relu=st.booleans(), seed=st.integers(0, 99))
 def test_it_is_torchs(n, c, relu, seed):
     z, grad = draw(n, c, seed=seed) + 1, draw(n, c, seed=seed + 1)

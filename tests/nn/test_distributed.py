@@ -12,7 +12,7 @@ from bn_field_plugin.nn import CoordinateMLP, batch_statistics, build_norm, froz
 from tests.nn.cases import RUNNING, coordinates, draw, network, statistics, unchanged
 from tests.processes import needs_gloo, results_of_two
 
-pytestmark = needs_gloo
+pytestmark = [pytest.mark.slow, needs_gloo]
 
 N = 13
 SPLITS = {"unequal": (5, 8), "one sample": (1, 12), "no sample": (13, 0)}

@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.errors import UserError
@@ -20,6 +20,7 @@ from bn_field_plugin.nn import (
     NoEncoding,
     PositionalEncodingConfig,
 )
+from tests.laws import cases
 from tests.nn.cases import ENCODINGS, coordinates
 
 
@@ -31,7 +32,7 @@ def positional(x: torch.Tensor, k: int, include_input: bool) -> torch.Tensor:
     return torch.tensor([v for part in parts for v in part], dtype=torch.float64)
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@cases(40, derandomize=True)
 @given(
     x=st.lists(st.floats(-1, 1), min_size=1, max_size=4),
     k=st.integers(1, 8),
@@ -45,7 +46,7 @@ def test_positional_encoding_is_its_closed_form(x, k, include_input):
     torch.testing.assert_close(encoding(x), expected, rtol=0, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=20, derandomize=True)
+@cases(20, derandomize=True)
 @given(d=st.integers(1, 4), features=st.integers(1, 9), scale=st.floats(0.1, 20), seed=st.integers(0, 5))
 def test_gaussian_encoding_is_its_closed_form(d, features, scale, seed):
     encoding = GaussianEncodingConfig(features, scale, seed).build(d).double()
@@ -145,7 +146,7 @@ def test_an_encoding_of_nothing_is_an_error_that_names_the_option(number):
 # The integrated encoding.
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@cases(25, derandomize=True)
 @given(
     k=st.integers(1, 6), include_input=st.booleans(), deviation=st.floats(0.001, 0.5), seed=st.integers(0, 9)
 )

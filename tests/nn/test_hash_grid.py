@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from bn_field_plugin.nn.hash_grid import (
     interpolate,
     levels_of,
 )
+from tests.laws import cases
 from tests.nn.cases import coordinates, draw, statistics, unchanged, vary
 
 FEATURES = {2: 3, 3: 2}
@@ -85,7 +86,7 @@ def no_kernels(monkeypatch):
 # The grids.
 
 
-@settings(max_examples=60)
+@cases(60)
 @given(
     dim=st.sampled_from([2, 3]),
     levels=st.integers(1, 12),
@@ -161,7 +162,7 @@ def test_it_shows_its_resolutions():
 # Interpolation.
 
 
-@settings(max_examples=30)
+@cases(30)
 @given(place=st.lists(st.floats(0, 1), min_size=2, max_size=3))
 def test_weights_of_corners_are_positive_and_sum_to_one(place):
     weights = corner_weights(torch.tensor([place], dtype=torch.float64))
@@ -252,7 +253,7 @@ def test_gradients_of_the_torch_route_are_those_of_differences(dim):
 # The compiled route.
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(
     dim=st.sampled_from([2, 3]),
     levels=st.integers(1, 5),
@@ -497,6 +498,7 @@ def test_warming_up_leaves_nothing_to_compile():
     assert [len(kernel.signatures) for kernel in kernels] == before
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_load_numba():
     code = """
 import json, sys

@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn.muon import QUINTIC, Muon, orthogonalize
+from tests.laws import cases
 
 SHAPES = [(6, 6), (8, 5), (5, 8), (1, 7)]
 
@@ -32,7 +33,7 @@ def test_iteration_equals_a_polynomial_of_the_singular_values(shape: tuple[int, 
     torch.testing.assert_close(orthogonalize(matrices, steps), expected, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@cases(30)
 @given(st.integers(0, 2**31), st.sampled_from(SHAPES), st.floats(1e-3, 1e3))
 def test_singular_values_come_near_one_at_any_scale(seed: int, shape: tuple[int, int], scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -124,6 +124,7 @@ def test_an_export_takes_any_number_of_points(name: str, with_gradients: bool) -
             torch.testing.assert_close(exported(x), network(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["skip", "hash in 2D"])
 def test_onnxruntime_computes_what_the_network_does(name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="torch.onnx needs onnx and onnxscript")

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import replace_all_batch_norm_modules_
@@ -27,6 +27,7 @@ from bn_field_plugin.nn import (
     running_norms,
     with_own_statistics,
 )
+from tests.laws import cases
 from tests.nn.cases import RUNNING, combinations, coordinates, draw, network, statistics, unchanged, vary
 
 CONTEXTS = {"frozen": frozen_statistics, "batch": batch_statistics}
@@ -179,7 +180,7 @@ def test_calibrated_evaluation_equals_the_batch_statistics_of_the_joined_batch(o
     torch.testing.assert_close(fold_norm(mlp)(x), expected, **close)
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@cases(25, derandomize=True)
 @given(
     norm=st.sampled_from(RUNNING),
     placement=st.sampled_from(["before", "after"]),

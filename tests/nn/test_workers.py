@@ -110,6 +110,7 @@ def test_several_threads_may_call_at_once():
         assert all(done == list(range(40)) for done in pool.map(call, range(40)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_it_works_after_a_fork():
     """A forked process has none of its parent's threads."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,6 +23,7 @@ from bn_field_plugin.ntk import eigenvalues, grid, jacobian, ntk, random_points
 from bn_field_plugin.ntk.autodiff import AutodiffJacobian
 from bn_field_plugin.ntk.module_function import ModuleFunction
 from bn_field_plugin.ntk.structured import StructuredJacobian
+from tests.laws import cases
 from tests.nn.cases import NORMED, coordinates, network, statistics, unchanged
 from tests.ntk.oracle import distance, jacobian_by_jacrev
 
@@ -145,7 +146,7 @@ def test_both_grams_have_the_same_spectrum(norm: str, n: int) -> None:
     assert jacobian(mlp, points).gram().shape == (sum(p.numel() for p in mlp.parameters()),) * 2
 
 
-@settings(max_examples=10)
+@cases(10)
 @given(st.permutations(range(9)), st.sampled_from(["none", *NORMED]))
 def test_permuting_the_points_permutes_the_kernel(order: list[int], norm: str) -> None:
     mlp, points = network(norm=norm, out_dim=1), coordinates(9, 3)

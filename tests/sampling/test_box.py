@@ -1,16 +1,17 @@
 """Where rays cross a box."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin.sampling.box import crossing
+from tests.laws import cases
 
 BOX = torch.tensor([[-1.0, -2.0, 0.0], [1.0, 0.5, 3.0]])
 COMPONENT = st.floats(-4, 4, width=32).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@cases(200, derandomize=True)
 @given(
     origin=st.lists(COMPONENT, min_size=3, max_size=3),
     direction=st.lists(COMPONENT, min_size=3, max_size=3).filter(lambda d: any(d)),

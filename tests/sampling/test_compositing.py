@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from bn_field_plugin.sampling import (
     sample_weights,
 )
 from bn_field_plugin.sampling.compositing import composite_by_torch, light_along_by_torch
+from tests.laws import cases
 from tests.sampling.cases import pack
 
 COUNTS = st.lists(st.integers(0, 6), max_size=9)
@@ -58,7 +59,7 @@ def loss(out: Composite, seed: int = 0) -> Tensor:
     return sum((part * torch.rand(part.shape, generator=generator).to(part.dtype)).sum() for part in out)
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(counts=COUNTS, seed=st.integers(0, 99))
 @ROUTES
 def test_it_is_emission_and_absorption(go, counts, seed):
@@ -73,7 +74,7 @@ def test_it_is_emission_and_absorption(go, counts, seed):
     assert (light <= 1).all()
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(counts=COUNTS, seed=st.integers(0, 99))
 @pytest.mark.parametrize("go", [light_along, light_along_by_torch], ids=["own", "torch"])
 def test_light_is_what_the_samples_before_let_through(go, counts, seed):
@@ -99,7 +100,7 @@ def test_constant_density_absorbs_exponentially(go):
     torch.testing.assert_close(out.color[0], absorbed * color, rtol=1e-5, atol=0)
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(counts=COUNTS, seed=st.integers(0, 99))
 def test_the_compiled_gradients_are_torchs(counts, seed):
     samples = pack(counts, seed)
@@ -163,7 +164,7 @@ def test_only_the_gradients_that_are_asked_for_are_made(needed, create_graph):
     torch.testing.assert_close(*found, rtol=1e-4, atol=2e-6)
 
 
-@settings(max_examples=30)
+@cases(30)
 @given(counts=COUNTS, seed=st.integers(0, 99))
 @ROUTES
 def test_to_split_samples_in_halves_changes_nothing(go, counts, seed):
@@ -282,7 +283,7 @@ def test_warming_up_leaves_nothing_to_compile():
 # Depth.
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(counts=COUNTS, seed=st.integers(0, 99))
 def test_the_median_depth_is_where_half_of_the_light_is_gone(counts, seed):
     samples = pack(counts, seed)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from bn_field_plugin.sampling import Cells, March, PackedSamples, Rays, march, marching, marching_kernels
 from bn_field_plugin.sampling.marching import march_by_torch
 from bn_field_plugin.sampling.occupancy import occupied_at
+from tests.laws import cases
 from tests.sampling.cases import cells, rays
 
 BORDER = 1e-5
@@ -54,7 +55,7 @@ def check(samples: PackedSamples, n: int) -> None:
     assert (samples.middle.diff()[same] > 0).all()
 
 
-@settings(max_examples=60)
+@cases(60)
 @given(
     n=st.integers(0, 40),
     resolution=st.integers(2, 9),
@@ -81,7 +82,7 @@ def test_the_compiled_route_is_torchs(n, resolution, share, step, limit, start, 
     assert torch.equal(own.next_step[~own.is_over], torchs.next_step[~own.is_over])
 
 
-@settings(max_examples=15)
+@cases(15)
 @given(n=st.integers(1, 6), step=st.floats(0.05, 0.7), seed=st.integers(0, 999))
 def test_samples_are_those_of_a_loop(n, step, seed):
     box, lines, jitter = cells(4, 0.3, seed), rays(n, seed), jitter_of(n, seed)
@@ -96,7 +97,7 @@ def test_samples_are_those_of_a_loop(n, step, seed):
                 assert ((r, k) in found) == expected
 
 
-@settings(max_examples=20)
+@cases(20)
 @given(limit=st.integers(1, 9), share=st.sampled_from([0.1, 0.5, 1.0]), seed=st.integers(0, 99))
 @pytest.mark.parametrize("by_torch", [False, True])
 def test_a_march_in_pieces_is_the_march_at_once(by_torch, limit, share, seed):
@@ -233,7 +234,7 @@ def test_warming_up_leaves_nothing_to_compile():
 # Cells.
 
 
-@settings(max_examples=30)
+@cases(30)
 @given(resolution=st.integers(2, 9), seed=st.integers(0, 99))
 def test_centres_of_cells_lie_in_them_and_what_lies_outside_belongs_to_the_nearest(resolution, seed):
     box = cells(resolution, 0.4, seed)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.laws import cases
 from tests.sampling.cases import pack, rays
 
 COUNTS = st.lists(st.integers(0, 5), max_size=8)
 
 
-@settings(max_examples=40)
+@cases(40)
 @given(counts=COUNTS, share=st.floats(0, 1), seed=st.integers(0, 99))
 def test_kept_samples_stay_with_their_rays(counts, share, seed):
     samples = pack(counts, seed)

@@ -46,13 +46,13 @@ print(json.dumps([name for name in {heavy} if name in sys.modules]))
         ("bn-export", set()),
         ("bn-export marching-cubes", set()),
         ("bn-image", set()),
-        ("bn-image fit", {"torch"}),
+        pytest.param("bn-image fit", {"torch"}, marks=pytest.mark.slow),
         ("bn-ntk", set()),
         ("bn-shape", set()),
-        ("bn-shape fit", {"scipy", "skimage", "torch", "trimesh"}),
+        pytest.param("bn-shape fit", {"scipy", "skimage", "torch", "trimesh"}, marks=pytest.mark.slow),
         ("bn-sweep", set()),
         # Its options include those of nerfstudio's viewer, whose module loads these.
-        ("bn-view", {"nerfstudio", "tensorboard", "torch"}),
+        pytest.param("bn-view", {"nerfstudio", "tensorboard", "torch"}, marks=pytest.mark.slow),
     ],
 )
 def test_help_loads_little(words: str, loaded: set[str]) -> None:

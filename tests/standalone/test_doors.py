@@ -65,6 +65,7 @@ def core_distributions(repository: Path) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_core_works_alone_and_commands_name_their_extras(tmp_path: Path, repository: Path) -> None:
     """Python sees a folder of links to the core's dependencies, and no site-packages."""
     for name in core_distributions(repository):

@@ -88,6 +88,7 @@ def test_steps_are_those_of_plain_muon_and_adam() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_fits_go_on_from_a_checkpoint_and_never_load_the_compiler() -> None:
     """It takes 1.5 seconds and 150 MB."""
     code = """

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from standalone import pages
 from standalone.pages import Heat, Line, Plot, Table, heat_panels, line_panels, picture_panels, write_page
+from tests.laws import cases
 
 NOISE = np.random.default_rng(0)
 
@@ -35,7 +36,7 @@ def pictures(figure: Any) -> list[np.ndarray]:
     return found
 
 
-@settings(max_examples=6, deadline=None)
+@cases(6)
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4]), st.integers(1, 5))
 def test_pictures_are_there_to_the_bit(height: int, width: int, channels: int, number: int) -> None:
     truth = {str(i): {"": noise(height, width, channels)} for i in range(number)}
@@ -47,7 +48,7 @@ def test_pictures_are_there_to_the_bit(height: int, width: int, channels: int, n
     assert {axis.matches for axis in figure.select_yaxes()} == {"y"}
 
 
-@settings(max_examples=6, deadline=None)
+@cases(6)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 3))
 def test_large_pictures_are_shrunk_and_keep_their_place(height: int, width: int, number: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -44,6 +44,7 @@ def test_a_command_line_has_its_limit_from_the_start_of_the_command() -> None:
     assert RunOptions(steps=3).limit() is None
 
 
+@pytest.mark.slow
 def test_the_start_of_the_process_counts_where_the_system_tells_it() -> None:
     code = (
         "import time; time.sleep(0.3); from standalone.time_limit import *; command_begins(True); "

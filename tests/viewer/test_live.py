@@ -22,6 +22,7 @@ from tests.viewer.page import live_viewer, steps
 from tests.viewer.visitor import VIEWER_SCALE, visiting
 
 
+@pytest.mark.slow
 def test_the_first_view_is_a_training_camera_s(capture: Path, tmp_path: Path) -> None:
     """Its place, direction and field of view; the cameras drawn in the scene are hidden behind a button."""
     with live_viewer(capture, tmp_path) as (viewer, port), visiting(port) as visitor:
@@ -81,6 +82,7 @@ def test_a_tab_that_comes_or_goes_is_not_asked_for_a_picture() -> None:
     assert list(viewer.render_statemachines) == [1]
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line_and_the_next_free_one(
     capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_port_in_use_is_one_line_and_the_next_free_one(
             assert "<html" in page(real)
 
 
+@pytest.mark.slow
 def test_ns_viewer_shows_the_checkpoint_s_step_and_no_buttons_of_training(
     capture: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_ns_viewer_shows_the_checkpoint_s_step_and_no_buttons_of_training(
             assert "gl_z_buf_depth" not in visitor.outputs
 
 
+@pytest.mark.slow
 def test_the_step_shown_follows_training_and_ends_with_it(capture: Path, tmp_path: Path) -> None:
     with live_viewer(capture, tmp_path, training=True) as (viewer, _):
         for step in range(37):
@@ -131,6 +135,7 @@ def test_the_step_shown_follows_training_and_ends_with_it(capture: Path, tmp_pat
         assert not viewer.pause_train.visible and not viewer.resume_train.visible
 
 
+@pytest.mark.slow
 def test_idle_tabs_share_what_train_util_leaves(capture: Path, tmp_path: Path) -> None:
     with live_viewer(capture, tmp_path, training=True) as (viewer, _):
         util = viewer.control_panel._train_util
@@ -144,6 +149,7 @@ def test_idle_tabs_share_what_train_util_leaves(capture: Path, tmp_path: Path) -
         assert not viewer.may_refresh()
 
 
+@pytest.mark.slow
 def test_moving_cameras_hold_no_step_back(capture: Path, tmp_path: Path) -> None:
     """nerfstudio's own training waits as long as anybody moves."""
     with live_viewer(capture, tmp_path, training=True) as (viewer, _):
@@ -159,6 +165,7 @@ def test_moving_cameras_hold_no_step_back(capture: Path, tmp_path: Path) -> None
         assert done.wait(20)
 
 
+@pytest.mark.slow
 def test_the_end_is_no_error_and_leaves_no_thread(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

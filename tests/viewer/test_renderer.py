@@ -69,6 +69,7 @@ def test_a_view_comes_small_and_ends_as_the_model_s_own_picture(capture: Path, t
         np.testing.assert_allclose(picture, shown, atol=0.01)
 
 
+@pytest.mark.slow
 def test_training_goes_on_between_tiles(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_training_goes_on_between_tiles(
         assert max(height * width for height, width in tiles.sizes[4:]) == 1  # the first four are trials
 
 
+@pytest.mark.slow
 def test_a_closed_tab_is_drawn_for_no_more(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_closed_tab_is_drawn_for_no_more(
         assert not viewer.train_lock.locked()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_an_idle_tab_draws_anew_only_when_the_budget_allows(capture: Path, tmp_path: Path) -> None:
     allowed = threading.Event()
     with live_viewer(capture, tmp_path, training=True) as (viewer, port):
@@ -130,6 +133,7 @@ def test_an_idle_tab_draws_anew_only_when_the_budget_allows(capture: Path, tmp_p
             assert len(tiles.sizes) == final
 
 
+@pytest.mark.slow
 def test_a_choice_shows_at_once_what_is_there(capture: Path, tmp_path: Path) -> None:
     """Another output of the same view is shown without rendering anew."""
     gate = threading.Event()

@@ -13,7 +13,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import StatisticsMode, batch_statistics, frozen_statistics
 from bn_field_plugin.nn.norms import NORMS, NormName, build_norm
 from bn_field_plugin.nn.norms.running_norm import AffineNorm
+from tests.laws import cases
 from tests.nn.cases import NORMED, RUNNING, draw, statistics, unchanged, vary
 
 EPS = 1e-5
@@ -81,7 +82,7 @@ def flat_norm(name: str, c: int, dtype: torch.dtype = torch.float64, **options):
 # Equal to torch's.
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@cases(60, derandomize=True)
 @given(
     n=st.integers(2, 70),
     c=st.integers(1, 40),
@@ -129,7 +130,7 @@ def test_layer_norm_is_torchs(dtype):
 # Equal to the definition.
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@cases(40, derandomize=True)
 @given(
     name=st.sampled_from(sorted(NAIVE)),
     n=st.integers(2, 9),
@@ -231,7 +232,7 @@ def test_gradients_are_right_to_second_order(name, mode):
     assert torch.autograd.gradgradcheck(call, inputs)
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@cases(30, derandomize=True)
 @given(data=st.data(), name=st.sampled_from(NORMED))
 def test_invariance_to_what_the_norm_takes_away(data, name):
     """Batch norm takes away each feature's scale and shift, layer norm each sample's, others common ones."""

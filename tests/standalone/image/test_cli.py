@@ -64,6 +64,7 @@ def test_fit_writes_its_folder(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert "dB after 6 steps" in capsys.readouterr().out.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_finished_fit_resumes_to_itself_and_flags_override(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     run("fit", image, "--output-dir", folder, *TINY)
@@ -109,6 +110,7 @@ def test_compare_writes_its_folder(image: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_standard_set_is_one_figure_and_one_table(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cmp"
     run("compare", image, "--output-dir", folder, "--all", "--width", "28", "--depth", "4", "--steps", "2")
@@ -119,6 +121,7 @@ def test_the_standard_set_is_one_figure_and_one_table(image: Path, tmp_path: Pat
     assert (folder / "compare.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_standard_set_has_the_layers_that_its_rates_were_searched_at(image: Path, tmp_path: Path) -> None:
     """With the ten layers of Fig 2, WIRE and Gauss hardly train, so a comparison would be unfair to them."""
     folder = tmp_path / "cmp"
@@ -248,6 +251,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_image(image: Path, 
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_pictures_of_one_stem_do_not_share_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def test_fields_of_nerfstudio_have_spectra_too(nerfacto: Path) -> None:
     np.testing.assert_allclose(found[0].values[:6], values[:6], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_loaded_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         checkpoint.load(tmp_path / "config.yml")

@@ -34,6 +34,7 @@ def test_spectrum_without_coupling_is_one(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "spectrum.json").read_text())["rows"]) == 1
 
 
+@pytest.mark.slow
 def test_spectrum_without_a_matrix(tmp_path: Path) -> None:
     options = ["--side", "6", "--width", "16", "--seed", "1"]
     main(["spectrum", *options, "--output-dir", str(tmp_path / "exact")])
@@ -152,6 +153,7 @@ def test_help_names_every_command_and_loads_no_plots() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "standalone.ntk", "figure", "--help"],

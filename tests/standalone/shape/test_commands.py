@@ -91,6 +91,7 @@ def test_a_finished_fit_resumes_to_itself(fitted: Path, capsys: pytest.CaptureFi
     assert after["iou_uniform"] == before["iou_uniform"]
 
 
+@pytest.mark.slow
 def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) -> None:
     command = [
         "compare",
@@ -111,6 +112,7 @@ def test_a_comparison_has_pictures_table_and_curves(ball: Path, tmp_path: Path) 
     assert "--steps 30" in record["command"]
 
 
+@pytest.mark.slow
 def test_an_open_mesh_is_fitted_and_said_to_be_open(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

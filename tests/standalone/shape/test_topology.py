@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import trimesh
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from standalone.shape.holes import fill_holes
 from standalone.shape.topology import boundary_loops, closed_patches, edges_of, turned_alike, without_doubles
 from standalone.shape.welding import proper
+from tests.laws import cases
 
 
 def random_faces(seed: int, count: int, vertices: int) -> np.ndarray:
@@ -17,7 +18,7 @@ def random_faces(seed: int, count: int, vertices: int) -> np.ndarray:
 
 
 ANY = given(seed=st.integers(0, 10_000), count=st.integers(1, 60), vertices=st.integers(4, 30))
-FEW = settings(max_examples=60, deadline=None)
+FEW = cases(60)
 
 
 @FEW

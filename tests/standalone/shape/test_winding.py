@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from standalone.shape import winding
 from standalone.shape.demo import knurled_torus
 from standalone.shape.winding import WindingTree, exact_winding_number
+from tests.laws import cases
 
 TREE_ERROR = 1e-2
 """Largest error of the tree that passes; on coarse meshes it is up to 0.006."""
@@ -85,7 +86,7 @@ def test_without_numba_the_twin_answers(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(tree(points)) == 5000
 
 
-@settings(max_examples=25, deadline=None)
+@cases(25)
 @given(count=st.integers(1, 60), seed=st.integers(0, 1000), scale=st.sampled_from([1e-6, 1.0, 1e6]))
 def test_any_soup_of_any_size_and_scale(count: int, seed: int, scale: float) -> None:
     triangles = soup(count, seed)

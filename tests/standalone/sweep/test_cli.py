@@ -56,6 +56,7 @@ def test_a_folder_without_runs_has_no_table(capsys: pytest.CaptureFixture[str], 
     assert (stop.value.code, "no finished run" in capsys.readouterr().err) == (2, True)
 
 
+@pytest.mark.slow
 def test_without_ray_the_command_ends_with_one_line(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['ray'] = None; from standalone.sweep.cli import main; "

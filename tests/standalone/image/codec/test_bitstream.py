@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bn_field_plugin import UserError
@@ -27,6 +27,7 @@ from standalone.image.codec.bitstream import (
 )
 from standalone.image.codec.quantization import half_precision, quantised, steps_for_bits
 from standalone.image.images import ValueRange
+from tests.laws import cases
 from tests.standalone.image.pictures import folded
 
 
@@ -90,7 +91,7 @@ def test_noise_is_refused(data: bytes) -> None:
 FIELDS = HEADER.unpack(pack(coded())[: HEADER.size])
 
 
-@settings(max_examples=200)
+@cases(200)
 @given(
     field=st.integers(1, len(FIELDS) - 1),
     value=st.integers(0, 2**32 - 1) | st.integers(0, 300),

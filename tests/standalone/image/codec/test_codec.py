@@ -191,6 +191,7 @@ def test_forged_numbers_decode_to_an_image_or_a_clear_error(at: int, noise: byte
     assert found.pixels.shape == (48, 40, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kernels",
     [

@@ -33,6 +33,7 @@ FREQUENCY = frequency.FrequencyConfig(
 )
 
 
+@pytest.mark.slow
 def test_batch_norm_raises_the_bulk_and_lowers_the_top_share(tmp_path: Path) -> None:
     """Figure 1 of Cai et al., at a small grid."""
     spectra = figure.run(FIGURE)
@@ -78,6 +79,7 @@ def test_verdicts_of_exponents(low: float, high: float, verdict: str) -> None:
     assert fit._replace(predicted=None).verdict == "no prediction"
 
 
+@pytest.mark.slow
 def test_scaling_writes_a_row_for_each_case(tmp_path: Path) -> None:
     result = scaling.run(SCALING)
     scaling.write(SCALING, result, tmp_path, "a command")
