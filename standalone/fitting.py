@@ -24,7 +24,7 @@ from bn_field_plugin.errors import UserError, tell
 from bn_field_plugin.nn import CoordinateMLP, calibrate, fold_norm
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.interrupts import FitInterrupted, Interrupts, deferred_interrupts
-from standalone.optimization import OptimizationConfig, ScheduledOptimizers
+from standalone.optimization import RATES_AT, OptimizationConfig, ScheduledOptimizers
 from standalone.progress import FitProgress
 from standalone.sampling import Sampler
 from standalone.time_limit import TimeLimit
@@ -35,6 +35,9 @@ Loss = Callable[[Float[Tensor, "n o"], Float[Tensor, "n o"]], Float[Tensor, ""]]
 STEPS_BETWEEN_READS = 20
 """Steps between two reads of the loss from a GPU, which make it wait; on a CPU the loss is read at each
 step."""
+
+UNKNOWN_SHARE = 0.02
+"""Share of a time up to which nothing is concluded from it about the number of steps."""
 
 CALLBACKS_SHARE = 0.05
 """Share of the time so far that callbacks during the fit may take, where a whole command has a time limit."""
@@ -251,6 +254,13 @@ class _Run:
         spent = self.budget.progress(self.state.step, self.state.seconds)
         return max(spent, self.clock.progress)
 
+    @property
+    def expected_steps(self) -> float:
+        """Steps that the whole fit will take: those of the budget, or as many as its time allows so far."""
+        if self.budget.steps is not None:
+            return self.budget.steps
+        return self.state.step / self.progress if self.progress > UNKNOWN_SHARE else RATES_AT
+
     def loop(
         self,
         forward: Callable[[Tensor], Tensor],
@@ -292,7 +302,7 @@ class _Run:
                     f"the loss is {state.loss} at step {state.step + 1}: lower the learning rates "
                     "(--lr, --hidden-lr) or choose a norm (--norm batch)"
                 )
-        self.optimizers.step(factor)
+        self.optimizers.step(factor, self.expected_steps)
         state.step += 1
 
     def call(self) -> dict[str, float]:

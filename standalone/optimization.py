@@ -29,8 +29,8 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     "muon": {
         "norm": LearningRates(4e-2, 2e-2),
         "none": LearningRates(5e-2, 1e-2),
-        "siren": LearningRates(2.5e-3, 2.5e-3),
-        "siren and norm": LearningRates(3e-3, 3e-3),
+        "siren": LearningRates(4e-3, 4e-3),
+        "siren and norm": LearningRates(4e-3, 4e-3),
         "finer": LearningRates(2.5e-3, 2.5e-3),
         "finer and norm": LearningRates(3e-3, 3e-3),
         "wire": LearningRates(3e-3, 3e-3),
@@ -58,10 +58,12 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     },
 }
 """Learning rates by optimizer and kind of network. Those of the kinds norm and none, and of siren with Adam,
-are from `benchmarks.image_learning_rates`. Muon's rates of siren, finer and gauss are the best of two to four
-that fits of scikit-image's astronaut at 256x256 have tried (5 x 64 units, Gauss 3, 300 steps of 8,192 pixels,
-one seed). Up to 1e-2 serves networks of a few thousand numbers better for some hundred steps, as
-`benchmarks.bn_network_search` has them; at the size of use SIREN with norm lost 5 dB at 6e-3.
+are from `benchmarks.image_learning_rates`. Muon's rates of siren, finer and gauss are from fits of scikit-
+image's astronaut at 256x256 (one seed): SIREN with and without norm is best at 4e-3 of 1.5e-3, 2.5e-3 and
+4e-3 after 1,000 steps of 16,384 pixels and 5 x 64 units, at 3e-3 to 4.5e-3 after 300, and at 4e-3 to 6e-3
+after 100 on the rocket; FINER and Gauss (3 layers) had 300 steps of 8,192 pixels. At 6e-3 and more, batches
+lose some decibels. Networks of three layers and a few thousand numbers want 1e-2 and more for some hundred
+steps, as `benchmarks.bn_network_search` has them.
 
 The other rates are from short searches with Muon on pictures that no table reports: scikit-image's left
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
@@ -71,7 +73,15 @@ the same way; not tried were FINER above 3e-3, real WIRE and hash grids.
 """
 
 
-MUON_TO_THE_END = ("sine", "finer")
+SINES = ("sine", "finer")
+"""Activations whose best rates fall with the number of steps: what all steps together add to the phases
+counts."""
+
+RATES_AT, FALL, FEWEST = 1000, 0.2, 20
+"""Steps at which the rates of sines hold, the power with which they fall with the steps, and the number of
+steps below which they rise no more (see `LEARNING_RATES`)."""
+
+MUON_TO_THE_END = SINES
 """Activations for which Muon also trains the output matrix. At the rate that suits the biases of sines,
 Adam's steps are too long for that matrix, and Muon's are a fifth as long. It gains 0.6 dB on pictures after
 200 steps, with and without norm."""
@@ -114,12 +124,20 @@ class OptimizationConfig:
         if not 0 <= self.final_fraction <= 1:
             raise UserError(f"--final-fraction is {self.final_fraction}: it must lie in [0, 1]")
 
-    def learning_rates(self, network: CoordinateMLPConfig) -> LearningRates:
-        """Peak learning rates for a network: the given ones, or those of `LEARNING_RATES`."""
-        default = LEARNING_RATES[self.optimizer][_kind(network)]
+    def learning_rates(self, network: CoordinateMLPConfig, steps: float = RATES_AT) -> LearningRates:
+        """Peak learning rates for a network: the given ones, or those of `LEARNING_RATES`.
+
+        Args:
+            network: the network.
+            steps: of the whole fit, perhaps estimated.
+        """
+        kind = _kind(network)
+        default = LEARNING_RATES[self.optimizer][kind]
+        has_sines = network.activation in SINES and kind != "hash"
+        share = (RATES_AT / max(steps, FEWEST)) ** FALL if has_sines else 1.0
         return LearningRates(
-            default.hidden if self.hidden_lr is None else self.hidden_lr,
-            default.rest if self.lr is None else self.lr,
+            share * default.hidden if self.hidden_lr is None else self.hidden_lr,
+            share * default.rest if self.lr is None else self.lr,
         )
 
     def factor(self, step: int, progress: float, steps: int | None = None) -> float:
@@ -169,21 +187,26 @@ class ScheduledOptimizers:
     def __init__(self, network: CoordinateMLP, config: OptimizationConfig) -> None:
         config.check()
         self.config = config
+        self._network = network.config
         rates = config.learning_rates(network.config)
         hidden = hidden_matrices(network)
         taken = {id(p) for p in hidden}
         rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
-        self._peaks: list[float] = [rates.rest]
         self.optimizers: list[torch.optim.Optimizer | Lean] = [_adam(rest, rates.rest)]
         if hidden:
-            self._peaks.append(rates.hidden)
             is_grid = isinstance(network.config.encoding, HashGridEncodingConfig)
             takes_muon = config.optimizer == "muon" and not is_grid
             self.optimizers.append((LeanMuon if takes_muon else _adam)(hidden, rates.hidden))
 
-    def step(self, factor: float) -> None:
-        """Step every optimizer at `factor` times its peak learning rate, and clear the gradients."""
-        for optimizer, peak in zip(self.optimizers, self._peaks, strict=True):
+    def step(self, factor: float, steps: float = RATES_AT) -> None:
+        """Step every optimizer at `factor` times its peak learning rate, and clear the gradients.
+
+        Args:
+            factor: share of the peak, from the schedule.
+            steps: of the whole fit, perhaps estimated.
+        """
+        rates = self.config.learning_rates(self._network, steps)
+        for optimizer, peak in zip(self.optimizers, (rates.rest, rates.hidden), strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
             optimizer.step()

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bn_field_plugin import CoordinateMLP, UserError
+from bn_field_plugin import CoordinateMLP, CoordinateMLPConfig, UserError
 from standalone import fitting
 from standalone.checkpoints import load_checkpoint, save_checkpoint
 from standalone.fitting import Budget, Callback, CheckpointOptions, FitState, finished, fit
 from standalone.interrupts import INTERRUPTED, FitInterrupted, exit_on_interrupt
 from standalone.networks import Variant
-from standalone.optimization import OptimizationConfig
+from standalone.optimization import RATES_AT, LearningRates, OptimizationConfig
 from standalone.sampling import FullBatch, ShuffledBatches
 from standalone.time_limit import TimeLimit
 
@@ -161,6 +161,24 @@ def test_learning_rates_follow_the_time_that_is_spent(monkeypatch: pytest.Monkey
     limit = TimeLimit(100.0, clock).reserving(90.0)
     fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), Budget(limit=limit))
     assert seen == pytest.approx([k / 9.5 for k in range(10)], abs=0.06)
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_learning_rates_follow_the_steps_that_the_budget_will_take(
+    monkeypatch: pytest.MonkeyPatch, by_time: bool
+) -> None:
+    clock, seen = Clock(monkeypatch), []
+    rates = OptimizationConfig.learning_rates
+
+    def spy(self: OptimizationConfig, network: CoordinateMLPConfig, steps: float = RATES_AT) -> LearningRates:
+        seen.append(steps)
+        return rates(self, network, steps)
+
+    monkeypatch.setattr(OptimizationConfig, "learning_rates", spy)
+    budget = Budget(limit=TimeLimit(100.0, clock)) if by_time else Budget(100)
+    fit(network(), clock.sampler(1.0), F.mse_loss, OptimizationConfig(), budget)
+    assert seen[:2] == [RATES_AT, RATES_AT if by_time else 100]
+    assert seen[11:] == pytest.approx([100] * len(seen[11:]), rel=0.1)  # warm-up lasts as long
 
 
 def test_a_limit_that_has_passed_leaves_one_step_and_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -141,6 +142,24 @@ def test_learning_rates_follow_the_norm_unless_given(optimizer, name: str, kind:
     assert OptimizationConfig(optimizer).learning_rates(config) == LEARNING_RATES[optimizer][kind]
     assert OptimizationConfig(optimizer, lr=0.5).learning_rates(config).rest == 0.5
     assert OptimizationConfig(optimizer, hidden_lr=0.5).learning_rates(config).hidden == 0.5
+
+
+@pytest.mark.parametrize("name", ["siren", "siren+batch", "finer+layer"])
+def test_rates_of_sines_fall_with_the_number_of_steps(name: str) -> None:
+    config = Variant.parse(name).config(2, 1, 8, 3)
+    usual = OptimizationConfig()
+    rates = [usual.learning_rates(config, steps) for steps in (1, 20, 100, 1000, 10_000)]
+    assert rates[0] == rates[1], "of so few steps, none goes far"
+    assert rates[3] == usual.learning_rates(config)
+    for former, latter in itertools.pairwise(rates[1:]):
+        assert former.hidden > latter.hidden and former.rest > latter.rest
+    assert OptimizationConfig(lr=0.5, hidden_lr=0.25).learning_rates(config, 10) == (0.25, 0.5)
+
+
+@pytest.mark.parametrize("name", ["mlp+batch", "pemlp-5", "hash", "wire", "gauss"])
+def test_other_rates_suit_any_number_of_steps(name: str) -> None:
+    config = Variant.parse(name).config(2, 1, 8, 3)
+    assert OptimizationConfig().learning_rates(config, 10) == OptimizationConfig().learning_rates(config)
 
 
 @given(warmup=st.integers(0, 100), final=st.floats(0, 1), steps=st.integers(1, 1000))
