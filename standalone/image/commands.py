@@ -230,7 +230,7 @@ class Encode:
     """Bits per pixel that the file may take: sets the network's width and how its numbers are rounded."""
     max_side: int | None = None
     """Shrink the image to this longer side first."""
-    network: NetworkOptions = field(default_factory=lambda: NetworkOptions(width=32, depth=8))
+    network: NetworkOptions = field(default_factory=lambda: NetworkOptions(BEST_NETWORK, width=32, depth=8))
     precision: PrecisionOptions = field(default_factory=PrecisionOptions)
     run: ImageRunOptions = field(default_factory=lambda: ImageRunOptions(batch_size=ENCODE_BATCH))
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
