@@ -30,7 +30,7 @@ def test_numbers_are_those_of_all_eigenvalues_or_what_an_estimate_can_tell() -> 
     mlp, points = network(norm="batch", width=8), random_points(40, 3)
     exact = spectrum(mlp, points)
     assert exact.density is None and exact.numbers() == statistics_of(exact.values).as_dict()
-    estimated = spectrum(mlp, points, route="matrix-free", estimate=Estimate(probes=64)).numbers()
+    estimated = spectrum(mlp, points, route="matrix-free", estimate=Estimate(probes=32)).numbers()
     assert estimated.keys() < exact.numbers().keys()
     assert estimated["maximum"] == pytest.approx(exact.numbers()["maximum"], rel=1e-6)
     assert estimated["mean"] == pytest.approx(exact.numbers()["mean"], rel=0.3)

@@ -48,6 +48,7 @@ def fitted(ball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_fit_leaves_what_its_help_names(fitted: Path) -> None:
     names = {path.name for path in fitted.iterdir()}
     assert names == {
@@ -62,12 +63,14 @@ def test_a_fit_leaves_what_its_help_names(fitted: Path) -> None:
     assert Image.open(fitted / "picture.png").width > 400
 
 
+@pytest.mark.slow
 def test_a_mesh_comes_back_in_its_own_units(fitted: Path, tmp_path: Path) -> None:
     main(["mesh", str(fitted), str(tmp_path / "out.glb"), "--resolution", "40"])
     mesh = trimesh.load(tmp_path / "out.glb", force="mesh")
     assert mesh.volume == pytest.approx(4 / 3 * np.pi * 125, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_view_names_the_network_that_was_trained(
     fitted: Path, ball: Path, monkeypatch: pytest.MonkeyPatch
@@ -84,6 +87,7 @@ def test_view_names_the_network_that_was_trained(
     assert told[0].startswith("PEMLP-1 + BN\n")
 
 
+@pytest.mark.slow
 def test_a_finished_fit_resumes_to_itself(fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = json.loads((fitted / "metrics.json").read_text())
     main(["fit", "--resume", str(fitted)])

@@ -34,7 +34,7 @@ def test_the_uniform_iou_agrees_with_trimesh() -> None:
     ours = volume_metrics(MeshSolid(true), MeshSolid(found).inside, points=2**17, resolution=16)[
         "iou_uniform"
     ]
-    points = np.random.default_rng(9).uniform(-1, 1, (2**16, 3))
+    points = np.random.default_rng(9).uniform(-1, 1, (2**14, 3))
     inside = [mesh.contains(points) for mesh in (true, found)]
     assert ours == pytest.approx((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum(), abs=0.02)
 

@@ -61,7 +61,11 @@ def test_a_ball_is_learned(norm: str, loss: str, tmp_path: Path) -> None:
         (ShapeNetworkOptions("hash-8", width=16), 60),
         (ShapeNetworkOptions("hash-8", "layer", width=16, norm_eps=1e-2), 60),
         # SIREN's learning rate is a third of that of the others.
-        (ShapeNetworkOptions("wire", "none", width=16, depth=2, omega=5.0, wire_scale=3.0), 300),
+        pytest.param(
+            ShapeNetworkOptions("wire", "none", width=16, depth=2, omega=5.0, wire_scale=3.0),
+            300,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["hash", "hash-layer", "wire"],
 )

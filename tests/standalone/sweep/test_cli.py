@@ -34,7 +34,8 @@ PLENOXEL = (
         (("--steps", "0"), "above 0"),
         (("--steps", "5", "--jobs", "0"), "--jobs and --threads"),
         (("--steps", "5", "--methods", "nothing"), "no 'nothing'"),
-        (("--steps", "5", "--scenes", "./absent"), "no such folder"),
+        # nerfstudio's configurations are loaded here, to know its dataparsers.
+        pytest.param(("--steps", "5", "--scenes", "./absent"), "no such folder", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_one_line(
