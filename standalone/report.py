@@ -10,12 +10,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bn_field_plugin.files import write_whole
+
+if TYPE_CHECKING:  # loading these takes a second, which a command's --help can do without
+    import numpy as np
+    import torch
 
 Cell = str | int | float | bool | None
 
@@ -26,6 +27,8 @@ def machine_facts() -> dict[str, str]:
     Keys: `cpu`, `cores` (those that this process may use), `threads` (of torch), `gpu`, `python`, `torch`,
     `nerfstudio`; the value is "none" for a part that is absent.
     """
+    import torch
+
     return {
         "cpu": _cpu_model(),
         "cores": str(usable_cores()),
@@ -99,6 +102,8 @@ def versions() -> dict[str, str]:
 
 def device_name(device: torch.device) -> str:
     """Name of the processor or GPU behind a torch device."""
+    import torch
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu: {_cpu_model()}"
 
 
@@ -123,6 +128,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     The file's content is made in memory, because numpy's archive prints a traceback if the disk is full.
     """
+    import numpy as np
+
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     write_whole(path, content.getvalue())

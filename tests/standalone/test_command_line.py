@@ -51,6 +51,8 @@ print(json.dumps([name for name in {heavy} if name in sys.modules]))
         ("bn-shape", set()),
         pytest.param("bn-shape fit", {"scipy", "skimage", "torch", "trimesh"}, marks=pytest.mark.slow),
         ("bn-sweep", set()),
+        ("bn-sweep run", set()),
+        ("bn-sweep table", set()),
         # Its options include those of nerfstudio's viewer, whose module loads these.
         pytest.param("bn-view", {"nerfstudio", "tensorboard", "torch"}, marks=pytest.mark.slow),
     ],
