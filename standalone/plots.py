@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,34 @@ def name_lines(figure: Figure, panel: Any) -> None:
         figure.legend(handles, labels, loc="outside right upper", fontsize=7)
     else:
         panel.legend(fontsize=7)
+
+
+def draw_curves(
+    histories: Iterable[tuple[Variant, Sequence[Mapping[str, float]]]], column: str, label: str, path: Path
+) -> None:
+    """Draw a measured quantity against steps and against seconds, with a line for each network.
+
+    Args:
+        histories: evaluations of each network during its fit, with `step` and `seconds`.
+        column: name of the quantity in the evaluations.
+        label: name of the quantity in the figure.
+        path: the figure.
+    """
+    figure, axes = new_figure(1, 2)
+    lines = list(histories)
+    for panel, (key, name) in zip(axes[0], (("step", "steps"), ("seconds", "seconds")), strict=True):
+        for variant, history in lines:
+            panel.plot(
+                [row[key] for row in history],
+                [row[column] for row in history],
+                color=color(variant),
+                linestyle=linestyle(variant),
+                label=variant.label,
+            )
+        panel.set_xlabel(name)
+        panel.set_ylabel(label)
+    name_lines(figure, axes[0, 0])
+    save_figure(figure, path)
 
 
 def color(variant: Variant) -> str:

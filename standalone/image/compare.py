@@ -14,7 +14,7 @@ from bn_field_plugin.files import write_whole
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture, write_picture
 from standalone.image.metrics import Image8, image_metrics
-from standalone.image.outputs import draw_curves, psnr_as_written, rehearse_writing
+from standalone.image.outputs import draw_history, psnr_as_written, rehearse_writing
 from standalone.image.page import write_comparison_page
 from standalone.image.task import ImageTask
 from standalone.networks import Variant
@@ -148,7 +148,7 @@ def write_comparison(
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_whole(folder / "compare.csv", csv_text(rows, columns))
     histories = {variant: result.history for variant, result in fits.items()}
-    draw_curves(histories, folder / "curves.png")
+    draw_history(histories, folder / "curves.png")
     ours8 = {variant: task.to_8bit(result.pixels) for variant, result in fits.items()}
     scores = {variant: result.psnr for variant, result in fits.items()}
     draw_comparison(truth, ours8, scores, folder / "compare.png", zoom or detailed_part(truth), dpi)

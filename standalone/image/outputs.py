@@ -20,7 +20,7 @@ from standalone.image.page import error_map, write_fit_page
 from standalone.image.task import BAND, ImageTask
 from standalone.networks import Variant
 from standalone.pages import data_uri, line_panels
-from standalone.plots import CHART_DPI, color, linestyle, name_lines, new_figure, save_figure
+from standalone.plots import CHART_DPI, draw_curves, new_figure, save_figure
 from standalone.report import csv_text, write_metrics
 from standalone.results import Results
 from standalone.time_limit import Timed
@@ -78,7 +78,7 @@ def write_fit(
     bands = [name for name in (result.history[-1] if result.history else {}) if name.startswith(BAND)]
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "psnr"]))
     write_whole(folder / "bands.csv", csv_text(result.history, ["step", "seconds", *bands]))
-    draw_curves({variant: result.history}, folder / "curve.png")
+    draw_history({variant: result.history}, folder / "curve.png")
     draw_bands(result.history, bands, folder / "bands.png")
     numbers = _without_infinity(
         {
@@ -118,22 +118,9 @@ def rehearse_writing(picture: Picture) -> float:
     return by_rows.seconds * picture.height / rows + CHARTS * by_charts.seconds
 
 
-def draw_curves(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """PSNR against steps and against seconds, a line for each network."""
-    figure, axes = new_figure(1, 2)
-    for panel, (key, label) in zip(axes[0], (("step", "steps"), ("seconds", "seconds")), strict=True):
-        for variant, history in histories.items():
-            panel.plot(
-                [row[key] for row in history],
-                [row["psnr"] for row in history],
-                color=color(variant),
-                linestyle=linestyle(variant),
-                label=variant.label,
-            )
-        panel.set_xlabel(label)
-        panel.set_ylabel("PSNR (dB)")
-    name_lines(figure, axes[0, 0])
-    save_figure(figure, path)
+def draw_history(histories: Mapping[Variant, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """PSNR during the fits."""
+    draw_curves(histories.items(), "psnr", "PSNR (dB)", path)
 
 
 def draw_bands(history: Sequence[Mapping[str, float]], bands: Sequence[str], path: Path) -> None:

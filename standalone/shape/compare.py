@@ -14,7 +14,7 @@ from standalone.report import Cell, csv_text, machine_facts, write_table
 from standalone.results import Results
 from standalone.shape.contender import Contender, contend
 from standalone.shape.inputs import ShapeInput
-from standalone.shape.outputs import draw_curves
+from standalone.shape.outputs import draw_history
 from standalone.shape.pictures import PANEL_SIDE, draw_contenders
 from standalone.shape.rehearsal import rehearse_picture
 from standalone.shape.shading import Viewpoint
@@ -78,7 +78,7 @@ def write_comparison(
 ) -> None:
     """Write picture, table (Markdown, JSON, CSV) and curves into a folder."""
     save_figure(draw_contenders(shape, contenders, view), folder / "compare.png", dpi=100, palette=True)
-    draw_curves(contenders, folder / "curves.png")
+    draw_history(contenders, folder / "curves.png")
     rows: list[dict[str, Cell]] = [_row(one) for one in contenders]
     facts: dict[str, Cell] = {
         **machine_facts(),

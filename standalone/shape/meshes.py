@@ -15,6 +15,7 @@ from standalone.shape.formats.content import MeshContent
 from standalone.shape.formats.reading import read_mesh_file
 from standalone.shape.holes import fill_holes
 from standalone.shape.topology import Faces, edges_of, turned_alike, without_doubles
+from standalone.shape.triangles import areas_of, volumes_of
 from standalone.shape.turning import outward
 from standalone.shape.welding import REPAIR_TOLERANCES, TOLERANCES, weld, weld_nearly
 
@@ -97,7 +98,7 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
         notes.append(f"{counted(opposed, 'pair')} of faces back to back, which bound nothing, left out")
     corner, side = vertices[faces].min(axis=(0, 1)), float(np.ptp(vertices[faces], axis=(0, 1)).max())
     scaled = (vertices - corner) / side
-    areas = _areas(scaled, faces)
+    areas = areas_of(scaled[faces])
     if areas.sum() < SMALLEST_VOLUME:
         raise UserError(f"{name} has no area: give a mesh that encloses a volume")
     turned = turned_alike(faces, areas)
@@ -117,7 +118,7 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
             )
             faces = capped
             scaled = (vertices - corner) / side
-            turned = turned_alike(faces, _areas(scaled, faces))
+            turned = turned_alike(faces, areas_of(scaled[faces]))
             faces, patch = turned.faces, turned.patch
     if len(faces) == 0:
         raise UserError(f"{name} encloses no volume: give a solid shape")
@@ -129,11 +130,8 @@ def prepare(content: MeshContent, name: str, repair: bool = False) -> PreparedMe
             f"{result.parts:,} of {result.of_parts:,} parts were inside out, as mirrored copies are: turned"
         )
     open_edges, forks = _gaps(result.faces)
-    if open_edges == 0:
-        triangles = scaled[result.faces] - 0.5
-        volume = np.einsum("ti,ti->", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6
-        if volume < SMALLEST_VOLUME:
-            raise UserError(f"{name} encloses no volume: give a solid shape")
+    if open_edges == 0 and volumes_of(scaled[result.faces] - 0.5).sum() < SMALLEST_VOLUME:
+        raise UserError(f"{name} encloses no volume: give a solid shape")
     mesh = trimesh.Trimesh(vertices, result.faces, process=False)
     mesh.remove_unreferenced_vertices()
     return PreparedMesh(mesh, open_edges, forks, tuple(f"{name}: {note}" for note in notes))
@@ -167,11 +165,6 @@ def _coarseness(vertices: Float[np.ndarray, "v 3"]) -> list[str]:
 def counted(count: int, noun: str) -> str:
     """A number with its noun, in the singular or plural."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _areas(vertices: Float[np.ndarray, "v 3"], faces: Faces) -> Float[np.ndarray, " f"]:
-    a, b, c = vertices[faces].swapaxes(0, 1)
-    return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
 
 
 def _gaps(faces: Faces) -> tuple[int, int]:

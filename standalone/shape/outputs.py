@@ -11,7 +11,7 @@ from bn_field_plugin.geometry import write_mesh
 from standalone.command_line import CONFIG
 from standalone.networks import Variant
 from standalone.options import RunOptions
-from standalone.plots import color, linestyle, name_lines, new_figure, save_figure
+from standalone.plots import draw_curves, save_figure
 from standalone.report import csv_text, write_metrics
 from standalone.results import Results
 from standalone.shape.contender import Contender
@@ -57,28 +57,16 @@ def write_fit(
     save_figure(
         draw_contenders(shape, [result], view, size=PICTURE_SIDE), folder / "picture.png", palette=True
     )
-    draw_curves([result], folder / "curve.png")
+    draw_history([result], folder / "curve.png")
     write_whole(folder / "curve.csv", csv_text(result.history, ["step", "seconds", "loss", "iou"]))
     numbers = {**result.metrics, "notes": list(shape.notes)}
     return write_metrics(folder / "metrics.json", numbers, run.seed, run.torch_device())
 
 
-def draw_curves(results: Sequence[Contender], path: Path) -> None:
-    """IoU on held-out points against steps and against seconds, a line for each network."""
-    figure, axes = new_figure(1, 2)
-    for panel, (key, label) in zip(axes[0], (("step", "steps"), ("seconds", "seconds")), strict=True):
-        for one in results:
-            panel.plot(
-                [row[key] for row in one.history],
-                [row["iou"] for row in one.history],
-                color=color(one.variant),
-                linestyle=linestyle(one.variant),
-                label=one.variant.label,
-            )
-        panel.set_xlabel(label)
-        panel.set_ylabel("IoU on held-out points")
-    name_lines(figure, axes[0, 0])
-    save_figure(figure, path)
+def draw_history(results: Sequence[Contender], path: Path) -> None:
+    """IoU on held-out points during the fits."""
+    histories = ((one.variant, one.history) for one in results)
+    draw_curves(histories, "iou", "IoU on held-out points", path)
 
 
 def label_of(variant: Variant, metrics: dict[str, Any]) -> str:

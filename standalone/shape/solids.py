@@ -11,6 +11,7 @@ import trimesh
 from jaxtyping import Bool, Float, Int
 
 from bn_field_plugin.errors import UserError
+from standalone.shape.triangles import areas_of, normals_of
 
 CELLS = 96
 """Number of cells along each side of the box for which it is found beforehand whether they are inside."""
@@ -44,9 +45,7 @@ class Solid(ABC):
     def _areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Triangles, their outward normals, and the running sum of their areas."""
         triangles = np.asarray(self.surface.triangles)
-        cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        length = np.linalg.norm(cross, axis=1)
-        return triangles, cross / np.maximum(length, 1e-300)[:, None], np.cumsum(length / 2)
+        return triangles, normals_of(triangles), np.cumsum(areas_of(triangles))
 
 
 class CellSolid(Solid):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from standalone.shape.topology import Faces, closed_patches
+from standalone.shape.triangles import areas_of, normals_of, volumes_of
 from standalone.shape.winding import WindingTree
 
 LARGEST_OPEN_PARTS = 64
@@ -47,9 +48,9 @@ def outward(vertices: Float[np.ndarray, "v 3"], faces: Faces, patch: Int[np.ndar
     if all_turned:
         faces = faces[:, ::-1]
     triangles = vertices[faces]
-    volumes = np.bincount(patch, _volumes(triangles), minlength=count)
+    volumes = np.bincount(patch, volumes_of(triangles), minlength=count)
     suspects = closed & (volumes < 0)
-    areas = np.bincount(patch, _areas(triangles), minlength=count)
+    areas = np.bincount(patch, areas_of(triangles), minlength=count)
     if count > 1:
         open_parts = np.flatnonzero(~closed)
         for one in open_parts[np.argsort(-areas[open_parts])][:LARGEST_OPEN_PARTS]:
@@ -60,20 +61,10 @@ def outward(vertices: Float[np.ndarray, "v 3"], faces: Faces, patch: Int[np.ndar
     return Outward(np.where(turn[:, None], faces[:, ::-1], faces), all_turned, int(suspects.sum()), count)
 
 
-def _areas(triangles: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, " t"]:
-    cross = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    return np.asarray(np.linalg.norm(cross, axis=1) / 2)
-
-
-def _volumes(triangles: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, " t"]:
-    """Signed volumes between the origin and triangles."""
-    return np.asarray(np.einsum("ti,ti->t", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6)
-
-
 def _goes_backward(triangles: Float[np.ndarray, "t 3 3"], closed: bool, count: int = 2048) -> bool:
     """Tell whether triangles enclose more space with inward faces than with outward ones."""
     if closed:
-        return bool(_volumes(triangles).sum() < 0)
+        return bool(volumes_of(triangles).sum() < 0)
     low, high = triangles.min(axis=(0, 1)), triangles.max(axis=(0, 1))
     points = low + (high - low) * np.random.default_rng(0).random((count, 3))
     winding = WindingTree(triangles)(points)
@@ -95,9 +86,7 @@ def _cavities(
     starts = np.searchsorted(patch[chosen], patch[chosen])
     chosen = chosen[np.arange(len(chosen)) - starts < per_part]
     some = triangles[chosen]
-    normals = np.cross(some[:, 1] - some[:, 0], some[:, 2] - some[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
     # Just outside of the part itself, the winding number is that of all other parts.
-    around = WindingTree(triangles)(some.mean(axis=1) - STEP * normals)
+    around = WindingTree(triangles)(some.mean(axis=1) - STEP * normals_of(some))
     within = np.bincount(patch[chosen], around > 0.5, len(suspects))
     return np.asarray(within * 2 > np.bincount(patch[chosen], minlength=len(suspects)))

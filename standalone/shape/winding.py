@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.workers import run_pieces
+from standalone.shape.triangles import LEAST, area_vectors
 
 KERNELS = "standalone.shape.winding_kernel"
 """Module of the compiled loops, which tests compare with `WindingTree.twin`."""
@@ -157,8 +158,8 @@ def _moments(
 ) -> Float[np.ndarray, "g 27"]:
     """Rows of `WindingTree.nodes` for the groups of one level."""
     starts, group = bounds[:-1], np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    vectors = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]) / 2
-    weights = np.maximum(np.linalg.norm(vectors, axis=1), 1e-300)
+    vectors = area_vectors(triangles)
+    weights = np.maximum(np.linalg.norm(vectors, axis=1), LEAST)
     weighted = np.add.reduceat(weights[:, None] * triangles.mean(axis=1), starts)
     center = weighted / np.add.reduceat(weights, starts)[:, None]
     local = triangles - center[group, None]

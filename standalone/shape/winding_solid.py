@@ -7,6 +7,7 @@ import trimesh
 from jaxtyping import Bool, Float, Int
 
 from standalone.shape.solids import CellSolid, raycasting_scene
+from standalone.shape.triangles import normals_of
 from standalone.shape.winding import WindingTree
 
 LEVEL = 0.5
@@ -108,9 +109,7 @@ def bounding_pieces(mesh: trimesh.Trimesh, tree: WindingTree) -> trimesh.Trimesh
     Large faces are cut into pieces, because overlapping parts may hide a part of a face.
     """
     triangles = pieces_of(np.asarray(mesh.triangles))
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
-    centers = triangles.mean(axis=1)
+    normals, centers = normals_of(triangles), triangles.mean(axis=1)
     outer, inner = (tree(centers + step * normals) > LEVEL for step in (STEP, -STEP))
     turned = np.where((outer & ~inner)[:, None, None], triangles[:, ::-1], triangles)[outer != inner]
     if len(turned) == 0:
