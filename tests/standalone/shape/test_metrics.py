@@ -29,6 +29,7 @@ def test_the_iou_of_two_balls_is_the_ratio_of_their_volumes() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_uniform_iou_agrees_with_trimesh() -> None:
     true, found = trimesh.creation.box((1.0, 1.2, 0.8)), ball(0.6)
     ours = volume_metrics(MeshSolid(true), MeshSolid(found).inside, points=2**17, resolution=16)[

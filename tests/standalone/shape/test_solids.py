@@ -27,6 +27,7 @@ def test_a_cube_is_known_in_closed_form() -> None:
     np.testing.assert_array_equal(solid.inside(points), expected)
 
 
+@pytest.mark.slow
 def test_the_cells_change_nothing() -> None:
     """Cells, rays alone and trimesh agree about which points are inside."""
     solid = MeshSolid(in_box(knurled_torus(120, 60)))
