@@ -29,10 +29,10 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     "muon": {
         "norm": LearningRates(4e-2, 2e-2),
         "none": LearningRates(5e-2, 1e-2),
-        "siren": LearningRates(4e-3, 4e-3),
-        "siren and norm": LearningRates(4e-3, 4e-3),
+        "siren": LearningRates(2.5e-3, 2.5e-3),
+        "siren and norm": LearningRates(2.5e-3, 2.5e-3),
         "finer": LearningRates(2.5e-3, 2.5e-3),
-        "finer and norm": LearningRates(3e-3, 3e-3),
+        "finer and norm": LearningRates(2.5e-3, 2.5e-3),
         "wire": LearningRates(3e-3, 3e-3),
         "wire-real": LearningRates(1e-2, 1e-2),
         "wire-real and norm": LearningRates(2e-2, 2e-2),
@@ -58,12 +58,12 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
     },
 }
 """Learning rates by optimizer and kind of network. Those of the kinds norm and none, and of siren with Adam,
-are from `benchmarks.image_learning_rates`. Muon's rates of siren, finer and gauss are from fits of scikit-
-image's astronaut at 256x256 (one seed): SIREN with and without norm is best at 4e-3 of 1.5e-3, 2.5e-3 and
-4e-3 after 1,000 steps of 16,384 pixels and 5 x 64 units, at 3e-3 to 4.5e-3 after 300, and at 4e-3 to 6e-3
-after 100 on the rocket; FINER and Gauss (3 layers) had 300 steps of 8,192 pixels. At 6e-3 and more, batches
-lose some decibels. Networks of three layers and a few thousand numbers want 1e-2 and more for some hundred
-steps, as `benchmarks.bn_network_search` has them.
+are from `benchmarks.image_learning_rates`. Muon's rates of siren and finer, for 1,000 steps of 5 layers, are
+from fits of scikit-image's astronaut at 256x256 (16,384 pixels a step, one seed). SIREN with and without
+norm was 0.3 to 0.4 dB better at 4e-3 there, but such rates lie near an edge: with norm, 8 x 54 units and
+2,000 steps at 3.5e-3 ended as noise. After 300 steps 3e-3 to 4.5e-3 is best, after 100 (of the rocket) 4e-3
+to 6e-3; networks of three layers and a few thousand numbers want 1e-2 and more for some hundred steps, as
+`benchmarks.bn_network_search` has them. FINER and Gauss had 300 steps of 8,192 pixels, Gauss three layers.
 
 The other rates are from short searches with Muon on pictures that no table reports: scikit-image's left
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
@@ -77,9 +77,11 @@ SINES = ("sine", "finer")
 """Activations whose best rates fall with the number of steps: what all steps together add to the phases
 counts."""
 
-RATES_AT, FALL, FEWEST = 1000, 0.2, 20
-"""Steps at which the rates of sines hold, the power with which they fall with the steps, and the number of
-steps below which they rise no more (see `LEARNING_RATES`)."""
+RATES_AT, DEPTH_AT = 1000, 5
+"""Steps and hidden layers at which the rates of sines hold (see `LEARNING_RATES`)."""
+
+FALL, FEWEST = 0.4, 20
+"""Power with which they fall with the steps, and the number of steps below which they rise no more."""
 
 MUON_TO_THE_END = SINES
 """Activations for which Muon also trains the output matrix. At the rate that suits the biases of sines,
@@ -134,7 +136,9 @@ class OptimizationConfig:
         kind = _kind(network)
         default = LEARNING_RATES[self.optimizer][kind]
         has_sines = network.activation in SINES and kind != "hash"
-        share = (RATES_AT / max(steps, FEWEST)) ** FALL if has_sines else 1.0
+        share = 1.0
+        if has_sines:
+            share = (RATES_AT / max(steps, FEWEST)) ** FALL * min(1.0, DEPTH_AT / network.depth) ** 0.5
         return LearningRates(
             share * default.hidden if self.hidden_lr is None else self.hidden_lr,
             share * default.rest if self.lr is None else self.lr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import subprocess
@@ -154,6 +155,8 @@ def test_rates_of_sines_fall_with_the_number_of_steps(name: str) -> None:
     for former, latter in itertools.pairwise(rates[1:]):
         assert former.hidden > latter.hidden and former.rest > latter.rest
     assert OptimizationConfig(lr=0.5, hidden_lr=0.25).learning_rates(config, 10) == (0.25, 0.5)
+    deep = usual.learning_rates(dataclasses.replace(config, depth=8))
+    assert deep.hidden < rates[3].hidden and deep.rest < rates[3].rest
 
 
 @pytest.mark.parametrize("name", ["mlp+batch", "pemlp-5", "hash", "wire", "gauss"])
