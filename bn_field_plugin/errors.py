@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -57,3 +58,30 @@ def tell_uncaught_user_errors() -> None:
 def tell(line: str) -> None:
     """Print one line on standard error, without breaking it to the width of the console."""
     print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+def not_installed(user: str, package: str, extra: str) -> str:
+    """The message for a package that is absent, with its remedy.
+
+    Args:
+        user: the command, or the module, that needs the package.
+        package: name of the package in an import.
+        extra: the extra of this package that brings it.
+    """
+    return f"{user} needs {package}, which is not installed: pip install 'bn-field-plugin[{extra}]'"
+
+
+def require(user: str, packages: Iterable[str], extra: str) -> None:
+    """Make sure, without loading them, that packages are there which a module needs later.
+
+    Args:
+        user: the module.
+        packages: names of the packages in an import.
+        extra: the extra of this package that brings them.
+
+    Raises:
+        ModuleNotFoundError: one is absent; the message says what to install.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(not_installed(user, package, extra), name=package)

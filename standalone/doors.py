@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from typing import NamedTuple
 
-from bn_field_plugin.errors import UserError, exit_on_user_error
+from bn_field_plugin.errors import UserError, exit_on_user_error, not_installed
 
 
 class Door(NamedTuple):
@@ -64,7 +64,7 @@ def missing(command: str, package: str) -> str:
         package: name of the package in an import.
     """
     extra = BROUGHT_BY_ANOTHER.get(command, {}).get(package, DOORS[command].extra)
-    return f"{command} needs {package}, which is not installed: pip install 'bn-field-plugin[{extra}]'"
+    return not_installed(command, package, extra)
 
 
 def export() -> None:

@@ -1,18 +1,26 @@
-"""What all tests share: settings of hypothesis, skipping of GPU tests, and fixtures of several folders."""
+"""What all tests share: checked shapes, settings of hypothesis, what is skipped, fixtures of several folders."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from hypothesis import settings
 
-from tests import laws, shapes
+from tests import laws, nerfstudio_start
+
+# Now, before anything loads our modules. Waiting for pytest's options would be too late: conftest.py files in
+# folders come before those, and nerfstudio, which some of them import, loads all of its plugins.
+if os.environ.get("SHAPES") != "off" and importlib.util.find_spec("beartype"):
+    from tests import shapes
+
+    shapes.install()
+nerfstudio_start.shorten()
 
 MOST_WORKERS = 4
 """Most processes that `-n auto` shares the tests among."""
@@ -34,8 +42,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options --shapes and --few."""
-    parser.addoption("--shapes", action="store_true", help="check the shapes in annotations at each call")
+    """The option --few."""
     parser.addoption(
         "--few",
         action="store_true",
@@ -44,9 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Apply the options, in the workers too, before test files import our modules."""
-    if config.getoption("--shapes"):
-        shapes.install()
+    """Apply the option, in the workers too."""
     if config.getoption("--few"):
         settings.load_profile("few")
 
@@ -54,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Number of workers of `-n auto`: one for each core of this process, if there is memory for them."""
+    import psutil  # not above: the core's tests run without it
+
     cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 1
     fitting = psutil.virtual_memory().available // MEMORY_OF_WORKER
     return max(1, min(cores, fitting, MOST_WORKERS))
@@ -100,6 +107,50 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
+
+
+def absent_package(error: BaseException | None) -> str | None:
+    """The package whose absence is an error, or one of its causes; None where that is no reason for it."""
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package and importlib.util.find_spec(package) is None:
+            return package
+        error = error.__cause__
+    return None
+
+
+def _skip_where_a_package_is_absent(
+    report: pytest.CollectReport | pytest.TestReport, error: BaseException | None
+) -> None:
+    """Turn a failure into a skipped test, where only some of the extras are installed."""
+    package = absent_package(error)
+    if package is not None:
+        report.outcome = "skipped"
+        # One place for all of them, so that the summary has one line for each package.
+        report.longrepr = (__file__, 0, f"Skipped: needs {package}, which is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip the files of tests that import what is not installed."""
+    report = yield
+    call: pytest.CallInfo[object] | None = vars(report).get("call")
+    if call is not None and call.excinfo is not None:
+        _skip_where_a_package_is_absent(report, call.excinfo.value)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Skip the tests that import, as they run, what is not installed."""
+    report = yield
+    if call.excinfo is not None:
+        _skip_where_a_package_is_absent(report, call.excinfo.value)
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ import os
 import warnings
 from importlib.metadata import entry_points
 
+from tests import nerfstudio_start
+
 # Consoles read their width when they are made, which some are at import.
 os.environ["COLUMNS"] = "300"
 os.environ["MPLBACKEND"] = "Agg"
@@ -25,5 +27,6 @@ MODULES = (
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    nerfstudio_start.shorten()
     for module in MODULES:
         importlib.import_module(module)

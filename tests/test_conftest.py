@@ -1,14 +1,17 @@
-"""The options of the test suite."""
+"""What all tests share: the option --few, skipping where a package is absent, nerfstudio's quick start."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.conftest import FEW, leave_few
+from tests import nerfstudio_start
+from tests.conftest import FEW, absent_package, leave_few
 from tests.laws import FEWEST, cases
 
 
@@ -33,3 +36,45 @@ def test_few_lowers_the_random_cases_of_laws_that_state_their_number(pytestconfi
     finally:
         settings.load_profile("few" if pytestconfig.getoption("--few") else "house")
     assert found == {"house": [2, 30, 300], "few": [2, FEWEST, 30]}
+
+
+def imported(name: str) -> Exception:
+    """The error of an import, as pytest reports that of a file of tests: as the cause of its own."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        outer = RuntimeError("cannot be collected")
+        outer.__cause__ = error
+        return outer
+    raise AssertionError(f"{name} is there")
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("no_such_package.part", "no_such_package"),
+        ("torch.no_such_module", None),  # a mistake in the import, and no reason to skip the test
+        ("tests.no_such_module", None),
+    ],
+)
+def test_only_an_absent_package_is_a_reason_to_skip(name: str, package: str | None) -> None:
+    assert absent_package(imported(name)) == package
+
+
+def test_other_errors_are_no_reason_to_skip() -> None:
+    assert absent_package(None) is None
+    assert absent_package(ImportError("cannot import a name", name="no_such_package")) is None
+
+
+def test_the_names_of_callers_are_those_of_inspect() -> None:
+    assert [caller.function for caller in nerfstudio_start.stack()] == [
+        frame.function for frame in inspect.stack()
+    ]
+
+
+def test_methods_of_others_are_made_without_a_question() -> None:
+    """nerfstudio asks whether to install one if it finds that somebody else has made it."""
+    from nerfstudio.configs.external_methods import get_external_methods
+
+    configs, descriptions = get_external_methods()
+    assert configs.keys() == descriptions.keys() and len(configs) > 10

@@ -1,8 +1,10 @@
-"""The checker of shapes in annotations, which `pytest --shapes` puts to work."""
+"""The checker of shapes in annotations, which tests/conftest.py puts to work."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +57,15 @@ def test_parts_of_a_result_are_checked() -> None:
 
 def shortened_in_part(x: Float[Tensor, " n"]) -> tuple[Float[Tensor, " n"], int]:
     return x[1:], 0
+
+
+def test_random_numbers_of_the_tests_stay_as_they_are() -> None:
+    def joined(parts: list[Float[Tensor, " n"]]) -> Tensor:
+        return torch.cat(parts)
+
+    state = random.getstate()
+    checked(joined)([torch.zeros(3)] * 100)
+    assert random.getstate() == state
 
 
 def test_functions_without_shapes_stay_as_they_are() -> None:
@@ -111,10 +122,15 @@ def test_a_module_is_checked_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest
             wrong()
 
 
-def test_shapes_of_the_packages_are_checked_where_that_is_asked_for(pytestconfig: pytest.Config) -> None:
-    if not pytestconfig.getoption("--shapes"):
-        pytest.skip("needs the option --shapes")
+def test_shapes_of_the_packages_are_checked_while_tests_run() -> None:
+    if os.environ.get("SHAPES") == "off":
+        pytest.skip("SHAPES=off: no shapes are checked")
     blocks = torch.zeros(2, 3)
     merged_moments(blocks, blocks, 8, 4)
     with pytest.raises(WrongShapeError, match="squares"):
         merged_moments(blocks, torch.zeros(2, 4), 8, 4)
+
+
+def test_what_is_loaded_already_cannot_be_checked() -> None:
+    with pytest.raises(RuntimeError, match="afterwards"):
+        shapes.install()

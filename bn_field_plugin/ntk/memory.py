@@ -8,7 +8,10 @@ from typing import Literal
 
 import torch
 
-from bn_field_plugin.errors import UserError
+from bn_field_plugin.errors import UserError, require
+
+# Functions of this folder import these when they are called. Whoever lacks them is told at the first import.
+require("bn_field_plugin.ntk", ("psutil", "scipy"), "ntk")
 
 Route = Literal["kernel", "gram", "matrix-free"]
 """Routes to a spectrum. `kernel`: from J J^T; `gram`: from J^T J; `matrix-free`: by products with J and

@@ -57,7 +57,7 @@ def read_points(path: Path) -> Float64[Tensor, "n dim"]:
     return points
 
 
-def check_points(points: Float[Tensor, "n dim"]) -> None:
+def check_points(points: Float[Tensor, "..."]) -> None:
     """Make sure that points are finite and distinct: equal points give equal rows, hence zero eigenvalues.
 
     Raises:

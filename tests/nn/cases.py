@@ -23,6 +23,8 @@ RUNNING = tuple(filter(keeps_statistics, NORMS))
 """Names of the norms that keep running statistics."""
 NORMED = tuple(name for name, kind in NORMS.items() if kind is not None)
 """Names of all norms."""
+CENTRED = ("batch", "layer", "global", "cross")
+"""Names of the norms that take away a shift common to all features, by a mean; not every norm does."""
 ENCODINGS: dict[str, EncodingConfig] = {
     "bare": NoEncoding(),
     "positional": PositionalEncodingConfig(num_frequencies=3),

@@ -43,6 +43,10 @@ for name in doors.DOORS:
             doors.enter(name)
     except SystemExit as end:
         print(end.code, told.getvalue(), end="")
+try:
+    import bn_field_plugin.ntk
+except ModuleNotFoundError as error:
+    print(error)
 """
 
 
@@ -79,7 +83,8 @@ def test_the_core_works_alone_and_commands_name_their_extras(tmp_path: Path, rep
         [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    *lines, kernels = done.stdout.splitlines()
+    assert kernels.startswith("bn_field_plugin.ntk needs psutil") and "[ntk]" in kernels
     assert len(lines) == len(doors.DOORS)
     for line, (name, door) in zip(lines, doors.DOORS.items(), strict=True):
         remedy = re.escape(f"pip install 'bn-field-plugin[{door.extra}]'")

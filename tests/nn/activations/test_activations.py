@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics
-from bn_field_plugin.nn.activations import ACTIVATIONS, OPTIONS
+from bn_field_plugin.nn.activations import ACTIVATIONS, OPTIONS, ActivationName
 from bn_field_plugin.nn.activations.activation import Activation, draw_for_sines
 from bn_field_plugin.nn.activations.finer import Finer
 from bn_field_plugin.nn.activations.gauss import Gauss
@@ -32,6 +33,10 @@ def fresh(activation: str, **options) -> CoordinateMLP:
 def box(count: int = START_POINTS) -> torch.Tensor:
     """Points over which the norms' first statistics are taken."""
     return torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_type_checkers_know_the_names_of_the_table() -> None:
+    assert get_args(ActivationName) == tuple(ACTIVATIONS)
 
 
 @pytest.mark.parametrize("name", REAL)
