@@ -1,4 +1,4 @@
-"""What all tests share: checked shapes, settings of hypothesis, what is skipped, fixtures of several folders."""
+"""What all tests share: checked shapes, settings of hypothesis, skipping, and fixtures of several folders."""
 
 from __future__ import annotations
 
