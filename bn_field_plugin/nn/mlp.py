@@ -279,7 +279,7 @@ class CoordinateMLP(nn.Module):
             h = layer(h)
         return _real(self.output(h))
 
-    def _blockwise_layers(self, x: Float[Tensor, "n d"]) -> list[blockwise.Hidden] | None:
+    def _blockwise_layers(self, x: Inexact[Tensor, "n d"]) -> list[blockwise.Hidden] | None:
         """The hidden layers, if a training pass can take blocks of samples through all of them."""
         if self.config.skips or not is_plain(self.output):
             return None
