@@ -168,7 +168,7 @@ def shared_data(repository: Path) -> Path:
     return folder
 
 
-# Our modules are imported inside the fixtures, because pytest loads this file before `--shapes` takes effect.
+# Fixtures import our modules themselves: the core's tests run without what some of those need.
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,8 @@ def nearest(
     tree = o3d.core.nns.NearestNeighborSearch(o3d.core.Tensor(np.ascontiguousarray(among)))
     tree.knn_index()
     index, squared = tree.knn_search(o3d.core.Tensor(np.ascontiguousarray(points)), 1)
-    return np.sqrt(squared.numpy()[:, 0]), index.numpy()[:, 0]
+    # Open3D's whole numbers are C's long long, which numpy tells apart from int64.
+    return np.sqrt(squared.numpy()[:, 0]), index.numpy()[:, 0].astype(np.int64)
 
 
 def _points_and_normals(mesh: trimesh.Trimesh, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

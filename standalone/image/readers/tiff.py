@@ -284,7 +284,7 @@ def _without_data(page: Any, samples: Opaque) -> list[str]:
     return [f"has {count:,} pixels without data: their {text} is read as a colour"]
 
 
-def _by_profile(pixels: Opaque, profile: bytes) -> tuple[Opaque, str]:
+def _by_profile(pixels: Opaque, profile: bytes) -> tuple[Shaped[np.ndarray, "h w c-1"], str]:
     """8-bit CMYK, with alpha or without, as RGB by its colour profile."""
     from PIL import Image
 
@@ -295,7 +295,7 @@ def _by_profile(pixels: Opaque, profile: bytes) -> tuple[Opaque, str]:
     return np.concatenate([colours, pixels[..., 4:]], axis=-1), how
 
 
-def _inks_beside_alpha(pixels: Opaque) -> Opaque:
+def _inks_beside_alpha(pixels: Opaque) -> Shaped[np.ndarray, "h w c-1"]:
     return np.concatenate([from_inks(pixels[..., :4]), pixels[..., 4:]], axis=-1)
 
 
