@@ -28,7 +28,8 @@ def test_colours_are_in_range_and_depend_on_the_point_alone(item):
     assert np.isfinite(colours).all()
     assert 0 <= colours.min() <= colours.max() <= 1
     assert (colours.std(axis=0) / colours.mean(axis=0)).max() > 0.05
-    np.testing.assert_array_equal(item.albedo(points[::3], normals[::3]), colours[::3])
+    # Rounding depends on where numpy's vector instructions begin, which differs from array to array.
+    np.testing.assert_allclose(item.albedo(points[::3], normals[::3]), colours[::3], rtol=0, atol=1e-5)
 
 
 def _facade(u, v, half=(3.3, 3.4, 3.0)):
