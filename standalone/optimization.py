@@ -59,10 +59,11 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
 }
 """Learning rates by optimizer and kind of network. Those of the kinds norm and none, and of siren with Adam,
 are from `benchmarks.image_learning_rates`. Muon's rates of siren and finer, for 1,000 steps of 5 layers, are
-from fits of scikit-image's astronaut at 256x256 (16,384 pixels a step, one seed). SIREN with and without
-norm was 0.3 to 0.4 dB better at 4e-3 there, but such rates lie near an edge: with norm, 8 x 54 units and
-2,000 steps at 3.5e-3 ended as noise. After 300 steps 3e-3 to 4.5e-3 is best, after 100 (of the rocket) 4e-3
-to 6e-3; networks of three layers and a few thousand numbers want 1e-2 and more for some hundred steps, as
+from fits of scikit-image's astronaut, one seed (`bn-image fit --max-side 256 --steps 1000 --batch-size
+16384` with `--lr` and `--hidden-lr`). SIREN with and without norm was 0.3 to 0.4 dB better at 4e-3 there,
+but such rates lie near an edge: `bn-image encode kodim15.png --network siren --bpp 0.3 --steps 2000` (8 x 54
+units) ended as noise at 3.5e-3. After 300 steps 3e-3 to 4.5e-3 was best, after 100 (of the rocket) 4e-3 to
+6e-3; networks of three layers and a few thousand numbers want 1e-2 and more for some hundred steps, as
 `benchmarks.bn_network_search` has them. FINER and Gauss had 300 steps of 8,192 pixels, Gauss three layers.
 
 The other rates are from short searches with Muon on pictures that no table reports: scikit-image's left

@@ -164,11 +164,11 @@ def calibrate(
             norm._collected = None
             norm._is_calibrated = False
     if not_finite:
-        numbers = ", ".join(f"number {number}" for number in sorted(not_finite))
+        numbers = ", ".join(map(str, sorted(not_finite)))
+        which = f"batch {numbers} gives" if len(not_finite) == 1 else f"batches {numbers} give"
         warnings.warn(
-            f"calibrate: of {len(batches)} batches, {numbers} lead to values that are not finite, so "
-            f"{taken.count(False)} norms keep the statistics they had: leave these batches out, or mend the "
-            "network",
+            f"calibrate: {which} values that are not finite (of {len(batches)} batches), so some norms keep "
+            f"the statistics they had ({taken.count(False)}): leave out such batches, or mend the network",
             stacklevel=3,  # the caller, behind torch.no_grad
         )
     return sum(taken)

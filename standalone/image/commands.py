@@ -31,7 +31,7 @@ ENCODE_BATCH = 2**14
 """Pixels of a step of `encode`, unless asked otherwise: many small steps come nearest in a given time."""
 
 BEST_NETWORK = "siren"
-"""The network that with batch norm fits pictures best: see `benchmarks.image_rivals`."""
+"""The network that with batch norm fitted pictures best in `benchmarks.bn_network_search`."""
 
 BUILT_IN = "astronaut"
 """Name of the image that is there without a file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 from pathlib import Path
@@ -22,6 +21,7 @@ from standalone.networks import Variant
 from standalone.optimization import RATES_AT, LearningRates, OptimizationConfig
 from standalone.sampling import FullBatch, ShuffledBatches
 from standalone.time_limit import TimeLimit
+from tests.disks import full_disk
 
 X = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
 Y = torch.sin(3 * X).prod(1, keepdim=True)
@@ -263,13 +263,9 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, content: bytes) -> Non
 def test_a_checkpoint_that_the_disk_refuses_is_one_line_and_leaves_the_last_one(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, {"step": 1})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # files of more bytes cannot be written
-        with pytest.raises(UserError, match=r"checkpoint .*\.pt cannot be written \(File too large\): free"):
-            save_checkpoint(path, {"step": 2, "much": torch.zeros(10_000)})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = r"checkpoint .*\.pt cannot be written \(File too large\): free"
+    with full_disk(), pytest.raises(UserError, match=message):
+        save_checkpoint(path, {"step": 2, "much": torch.zeros(10_000)})
     assert load_checkpoint(path)["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
