@@ -16,9 +16,10 @@ from standalone.sweep.runs import Run
 FIRST_PILOT, GROWTH = 20, 4
 """Steps of the shortest pilot, and the factor from each pilot's steps to those of the next."""
 
-PILOT_SHARE = 0.1
-"""Share of the budget by which the longest pilot must outlast the shortest: enough to tell the price of a
-step from the price of starting."""
+PILOT_SHARE = 0.2
+"""Share of the budget by which the longest pilot must outlast the one before it: the steps between them stand
+for all later ones. Steps of methods with occupancy grids get cheaper while the grid empties, so that the
+first hundred would promise too few."""
 
 MARGIN = 0.98
 """Share of the budget that is planned for: a run must not take longer than another that it is compared to."""
@@ -29,7 +30,7 @@ class Pace:
     """What training costs."""
 
     startup: float
-    """Seconds of a run without any step."""
+    """Seconds of a run without any step, and what its first steps take above `per_step`."""
     per_step: float
     """Seconds of a step."""
 
@@ -54,14 +55,14 @@ def measured_pace(seconds_of: Callable[[int], float], budget: float) -> Pace:
         seconds_of: wall clock of a run of so many steps.
         budget: seconds that the real run gets.
     """
-    steps, shortest = FIRST_PILOT, seconds_of(FIRST_PILOT)
+    steps, longer = FIRST_PILOT, seconds_of(FIRST_PILOT)
     while True:
-        steps *= GROWTH
+        shorter, steps = longer, steps * GROWTH
         longer = seconds_of(steps)
-        if longer - shortest >= PILOT_SHARE * budget or longer >= budget:
+        if longer - shorter >= PILOT_SHARE * budget or longer >= budget:
             break
-    per_step = max(longer - shortest, 1e-9) / (steps - FIRST_PILOT)
-    return Pace(max(0.0, shortest - FIRST_PILOT * per_step), per_step)
+    per_step = max(longer - shorter, 1e-9) / (steps - steps // GROWTH)
+    return Pace(max(0.0, longer - steps * per_step), per_step)
 
 
 def pace_of(run: Run, budget: float, output_dir: Path) -> Pace:

@@ -38,10 +38,19 @@ def test_pilots_grow_until_they_outlast_the_start() -> None:
         return 10 + 0.01 * steps
 
     measured_pace(seconds_of, 100)
-    assert asked == [20, 80, 320, 1280]
+    assert asked == [20, 80, 320, 1280, 5120]
     asked.clear()
     measured_pace(seconds_of, 1)
     assert asked == [20, 80]
+
+
+def test_first_steps_that_cost_more_are_part_of_the_start() -> None:
+    def seconds_of(steps: int) -> float:
+        return 10 + 0.05 * steps + 0.2 * min(steps, 50)
+
+    pace = measured_pace(seconds_of, 100)
+    assert (pace.startup, pace.per_step) == pytest.approx((20, 0.05))
+    assert seconds_of(pace.steps(100)) == pytest.approx(MARGIN * 100, abs=0.06)
 
 
 def test_too_little_time_is_told() -> None:
@@ -62,4 +71,4 @@ def test_pilots_are_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     first, again = (pace_of(run, 60, tmp_path) for _ in range(2))
     assert first == again
     assert first.per_step == pytest.approx(0.1)
-    assert asked == [20, 80]
+    assert asked == [20, 80, 320]
