@@ -4,9 +4,11 @@ The gradient of a sample's output in a weight is an outer product, so a layer's 
 product, entry by entry, of two small Grams. Norms over the batch add a correction of low rank
 (`bn_field_plugin.ntk.coupling`).
 
-This structure is written out here because torch.func cannot use it: torch.func goes back from each output
-through the whole batch, so its time grows with the square of the points (`benchmarks.ntk_speed`). Within a
-layer, torch.func differentiates the norms over their formulas (`bn_field_plugin.ntk.row_norms`).
+Norms and activations are differentiated by torch.func over their formulas (`bn_field_plugin.ntk.row_norms`).
+What is written out here and beside it is the chain from layer to layer, because torch.func cannot use the
+structure: it goes back from each output through the whole batch, so its time grows with the square of the
+points. Measured by `python -m benchmarks.ntk_speed --rounds 1 --growth 16 32 64 96 --no-plain` on two cores:
+for 1,024 points, torch.func.jacrev takes 2.0 times as long at 4 x 256 units, and 7.3 times at 3 x 64.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What every activation of hidden layers has: a derivative, and how its paper draws the weights before it."""
+"""What every activation of hidden layers has: names, options, and the weights that its paper draws."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,8 +29,10 @@ class Activation(nn.Module):
     keeps_scale: ClassVar[bool] = False
 
     def slope(self, z: Float[Tensor, "*batch c"]) -> Float[Tensor, "*batch c"]:
-        """Derivative at `z`; of real activations only."""
-        raise NotImplementedError
+        """Derivative at `z`, by torch.func over `forward`; of real activations only."""
+        pull: Any = torch.func.vjp(self, z)[1]
+        slope: Tensor = pull(torch.ones_like(z))[0]
+        return slope
 
     @torch.no_grad()
     def draw(self, weight: Float[Tensor, "c d"], bias: Float[Tensor, " c"], is_first: bool) -> None:

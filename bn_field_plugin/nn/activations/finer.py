@@ -26,11 +26,6 @@ class Finer(Activation):
         """Apply the sine."""
         return torch.sin(self.omega * (z.abs() + 1) * z)
 
-    def slope(self, z: Tensor) -> Tensor:
-        """Derivative at `z`."""
-        size = z.abs()
-        return torch.cos(self.omega * (size + 1) * z) * (self.omega * (2 * size + 1))
-
     @torch.no_grad()
     def draw(self, weight: Tensor, bias: Tensor, is_first: bool) -> None:
         """Weights as SIREN's; the first biases uniform in +-finer_bias, so that units differ in speed."""

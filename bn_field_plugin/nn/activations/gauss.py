@@ -22,7 +22,3 @@ class Gauss(Activation):
     def forward(self, z: Tensor) -> Tensor:
         """Apply the Gaussian."""
         return torch.exp(-0.5 * (z / self.sigma).square())
-
-    def slope(self, z: Tensor) -> Tensor:
-        """Derivative at `z`."""
-        return -z / self.sigma**2 * self(z)

@@ -23,10 +23,6 @@ class Sine(Activation):
         """Apply the sine."""
         return torch.sin(self.omega * z)
 
-    def slope(self, z: Tensor) -> Tensor:
-        """Derivative at `z`."""
-        return torch.cos(self.omega * z) * self.omega
-
     def draw(self, weight: Tensor, bias: Tensor, is_first: bool) -> None:
         """Phases `omega * z` of hidden layers get a standard deviation of about 1, at any depth."""
         draw_for_sines(weight, self.omega, is_first)

@@ -47,9 +47,3 @@ class RealWire(Activation):
     def forward(self, z: Tensor) -> Tensor:
         """Apply the wavelet."""
         return torch.cos(self.omega * z) * torch.exp(-(self.scale * z).square())
-
-    def slope(self, z: Tensor) -> Tensor:
-        """Derivative at `z`."""
-        window = torch.exp(-(self.scale * z).square())
-        phase = self.omega * z
-        return -window * (self.omega * torch.sin(phase) + 2 * self.scale**2 * z * torch.cos(phase))

@@ -11,7 +11,7 @@ import torch
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics
 from bn_field_plugin.nn.activations import ACTIVATIONS, OPTIONS, ActivationName
-from bn_field_plugin.nn.activations.activation import Activation, draw_for_sines
+from bn_field_plugin.nn.activations.activation import draw_for_sines
 from bn_field_plugin.nn.activations.finer import Finer
 from bn_field_plugin.nn.activations.gauss import Gauss
 from bn_field_plugin.nn.activations.relu import Relu
@@ -40,11 +40,11 @@ def test_type_checkers_know_the_names_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_slopes_are_the_derivatives(name: str) -> None:
-    activation = ACTIVATIONS[name]()
-    z = (0.2 * draw(100)).requires_grad_()
-    (truth,) = torch.autograd.grad(activation(z).sum(), z)
-    torch.testing.assert_close(activation.slope(z.detach()), truth, rtol=1e-10, atol=1e-10)
+def test_slopes_are_quotients_of_small_differences(name: str) -> None:
+    activation, z, step = ACTIVATIONS[name](), 0.2 * draw(100), 1e-6
+    with torch.no_grad():
+        truth = (activation(z + step) - activation(z - step)) / (2 * step)
+        torch.testing.assert_close(activation.slope(z), truth, rtol=1e-6, atol=1e-6)
 
 
 def test_formulas_at_a_point() -> None:
@@ -202,8 +202,3 @@ def test_networks_of_complex_numbers(name: str) -> None:
         torch.testing.assert_close(network.double()(x.double()).float(), y.detach(), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="real numbers"):
         fresh(name, norm="batch")
-
-
-def test_a_real_activation_needs_a_slope() -> None:
-    with pytest.raises(NotImplementedError):
-        Activation().slope(torch.zeros(1))
