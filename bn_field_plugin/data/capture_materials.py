@@ -65,7 +65,8 @@ IRON, WATER, FOAM = linear(44, 48, 50), linear(40, 110, 130), linear(170, 214, 2
 def mottled(colour: Colour, amount: float, u: Scalars, v: Scalars, seed: int = 0) -> Points:
     """One colour, which noise of two sizes darkens by up to the share `amount`."""
     noise = 0.6 * value_noise(u, v, seed) + 0.4 * value_noise(4.3 * u, 4.3 * v, seed + 1)
-    return colour * (1 - amount * noise[:, None])
+    colours: ndarray = colour * (1 - amount * noise[:, None])
+    return colours
 
 
 def side_coordinates(points: Points, normals: Points) -> tuple[Scalars, Scalars, Bool[ndarray, " n"]]:
@@ -206,7 +207,7 @@ def roof(wall: House, tile: Colour, dark: Colour) -> Albedo:
         down = np.where(np.abs(normals[:, 2]) > np.abs(normals[:, 0]), x, -z)
         column, row, s, t = running_bond(y / 0.21, down / 0.26)
         # Each tile throws a shadow on the one below it.
-        colours = (
+        colours: Points = (
             blend(0.8 * scatter(column, row, wall.seed), tile, dark) * (0.35 + 0.65 * np.sqrt(t))[:, None]
         )
         colours[np.abs(s - 0.5) > 0.45] *= 0.4
@@ -232,7 +233,9 @@ def _stones(u: Scalars, v: Scalars, width: float, height: float, seed: int = 0) 
     """Hewn stones, one in four of them dark."""
     column, row, s, t = running_bond(u / width, v / height)
     shade = 0.8 * scatter(column, row, seed) ** 2
-    colours = blend(shade, STONE, STONE_DARK) * (0.8 + 0.2 * value_noise(20 * u, 20 * v, seed))[:, None]
+    colours: Points = (
+        blend(shade, STONE, STONE_DARK) * (0.8 + 0.2 * value_noise(20 * u, 20 * v, seed))[:, None]
+    )
     colours[(s < 0.02 / width) | (t < 0.02 / height)] = JOINT
     return colours
 

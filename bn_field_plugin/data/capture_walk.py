@@ -69,4 +69,5 @@ def _rotation(vector: Float[ndarray, "3"]) -> Float[ndarray, "3 3"]:
     angle = np.linalg.norm(vector)
     x, y, z = vector / max(angle, 1e-12)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    rotation: ndarray = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return rotation

@@ -36,14 +36,16 @@ def linear(red: int, green: int, blue: int) -> Float[ndarray, "3"]:
 
 def pick(index: ndarray, *colours: Float[ndarray, "3"]) -> Float[ndarray, "n 3"]:
     """For each number of `index`, the colour in that place of `colours`."""
-    return np.stack(colours)[index.astype(np.int64)]
+    picked: ndarray = np.stack(colours)[index.astype(np.int64)]
+    return picked
 
 
 def blend(
     weight: Float[ndarray, " n"], low: Float[ndarray, "*#n 3"], high: Float[ndarray, "*#n 3"]
 ) -> Float[ndarray, "n 3"]:
     """Blend from `low` at weight 0 to `high` at weight 1; each has one colour, or one for each point."""
-    return low + weight[:, None] * (high - low)
+    blended: ndarray = low + weight[:, None] * (high - low)
+    return blended
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,12 @@ class SceneObject:
         if not self.tilt:
             return turn
         angle = np.deg2rad(self.tilt)
-        return turn @ [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+        tilted: ndarray = turn @ [
+            [np.cos(angle), 0, np.sin(angle)],
+            [0, 1, 0],
+            [-np.sin(angle), 0, np.cos(angle)],
+        ]
+        return tilted
 
     def mesh(self) -> Mesh:
         """The mesh in the world's coordinates."""
@@ -109,7 +116,8 @@ class SceneObject:
 
     def to_local(self, points: Float[ndarray, "n 3"]) -> Float[ndarray, "n 3"]:
         """World points in the shape's coordinates."""
-        return (points - np.asarray(self.centre, points.dtype)) @ self.rotation.astype(points.dtype)
+        local: ndarray = (points - np.asarray(self.centre, points.dtype)) @ self.rotation.astype(points.dtype)
+        return local
 
 
 def import_open3d() -> ModuleType:
@@ -124,7 +132,8 @@ def import_open3d() -> ModuleType:
         raise UserError(
             f"rendered scenes need Open3D, which does not load ({error}): run `pip install 'open3d<0.20'`"
         ) from error
-    return open3d
+    module: ModuleType = open3d
+    return module
 
 
 class Renderer:
@@ -229,7 +238,8 @@ class Renderer:
             missed = np.flatnonzero(~np.isfinite(distance))
             covered[missed, :3] = _srgb(self._backdrop(directions[missed]))
             covered[missed, 3] = 1
-        image = covered.reshape(len(band), samples, size[0], samples, 4).sum(axis=1).sum(axis=2) / samples**2
+        sums = covered.reshape(len(band), samples, size[0], samples, 4).sum(axis=1).sum(axis=2)
+        image: ndarray = sums / samples**2
         image[..., :3] /= np.maximum(image[..., 3:], 1e-6)
         return image
 
@@ -324,4 +334,5 @@ def _sun_points(lighting: Lighting, samples: int) -> Float[ndarray, "s 3"]:
     first /= np.linalg.norm(first)
     second = np.cross(sun, first)
     directions = sun + (radius * np.cos(turn))[:, None] * first + (radius * np.sin(turn))[:, None] * second
-    return (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    rays: ndarray = (directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    return rays

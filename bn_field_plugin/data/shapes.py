@@ -48,7 +48,8 @@ class Shape(ABC):
         """Outward unit normals at points on or near the surface."""
         offset = points - self.nearest_in_core(points)
         length = np.sqrt(np.einsum("ij,ij->i", offset, offset))
-        return offset / np.maximum(length, 1e-12)[:, None]
+        normals: ndarray = offset / np.maximum(length, 1e-12)[:, None]
+        return normals
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class RoundedCylinder(Shape):
         shrink = np.minimum(1, (self.radius - self.rounding) / np.maximum(distance, 1e-12))
         height = self.half_height - self.rounding
         clipped = np.clip(points[:, 2], -height, height)
-        return np.stack([points[:, 0] * shrink, points[:, 1] * shrink, clipped], axis=1).astype(points.dtype)
+        nearest: ndarray = np.stack([points[:, 0] * shrink, points[:, 1] * shrink, clipped], axis=1)
+        return nearest.astype(points.dtype)
 
     @override
     def mesh(self) -> Mesh:
@@ -189,7 +191,9 @@ def _grid_faces(
     b = (i + 1) % rows * columns + j
     c = (i + 1) % rows * columns + (j + 1) % columns
     d = i * columns + (j + 1) % columns
-    faces = np.concatenate([np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)])
+    faces: ndarray = np.concatenate(
+        [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    )
     return faces[:, ::-1] if flip else faces
 
 

@@ -80,12 +80,14 @@ def look_up(
     height, width = dots.shape
     column, row = np.floor(u * width).astype(np.int64), np.floor((1 - v) * height).astype(np.int64)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    return dots[np.where(inside, row, 0), np.where(inside, column, 0)] & inside
+    found: ndarray = dots[np.where(inside, row, 0), np.where(inside, column, 0)] & inside
+    return found
 
 
 def checker(u: Float[ndarray, " n"], v: Float[ndarray, " n"]) -> Bool[ndarray, " n"]:
     """Unit squares of alternating colour."""
-    return (np.floor(u) + np.floor(v)) % 2 == 1
+    is_odd: ndarray = (np.floor(u) + np.floor(v)) % 2 == 1
+    return is_odd
 
 
 def nested_checker(
@@ -109,12 +111,14 @@ def nested_checker(
 
 def stripes(phase: Float[ndarray, " n"], count: int) -> Int[ndarray, " n"]:
     """The number, 0 to count - 1, of the stripe at a phase; stripes are one unit wide and repeat."""
-    return np.floor(phase).astype(np.int64) % count
+    number: ndarray = np.floor(phase).astype(np.int64) % count
+    return number
 
 
 def zone_plate(distance: Float[ndarray, " n"], rate: float) -> Float[ndarray, " n"]:
     """Smooth rings of growing frequency: `rate * distance / pi` cycles per unit of distance."""
-    return 0.5 + 0.5 * np.cos(rate * np.square(distance))
+    rings: ndarray = 0.5 + 0.5 * np.cos(rate * np.square(distance))
+    return rings
 
 
 def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, "*cells"]:
@@ -125,7 +129,8 @@ def scatter(i: ndarray, j: ndarray, seed: int = 0) -> Float[ndarray, "*cells"]:
     mixed += np.uint32(seed * 362437 % 2**32)
     mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(1274126177)
     mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(2246822519)
-    return (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+    numbers: ndarray = (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
+    return numbers
 
 
 def running_bond(
@@ -149,4 +154,5 @@ def value_noise(u: Float[ndarray, " n"], v: Float[ndarray, " n"], seed: int = 0)
     s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
     low = scatter(i, j, seed) * (1 - s) + scatter(i + 1, j, seed) * s
     high = scatter(i, j + 1, seed) * (1 - s) + scatter(i + 1, j + 1, seed) * s
-    return low * (1 - t) + high * t
+    noise: ndarray = low * (1 - t) + high * t
+    return noise

@@ -247,7 +247,7 @@ def _downscale_factor(folder: Path, names: Sequence[str], config: NerfstudioData
         folder / f"images_{2 ** (power + 1)}" / first.name
     ):
         power += 1
-    return 2**power
+    return 1 << power
 
 
 def _check_extra_files(frames: Sequence[Mapping[str, Any]], file: Path, folder: Path, factor: int) -> None:

@@ -181,7 +181,9 @@ class BNPipeline(VanillaPipeline):
         sides = torch.cat([cameras.height, cameras.width], dim=-1).cpu()[camera]
         pixels = (torch.rand(num, 2, generator=generator) * sides).floor() + 0.5  # row, column
         index = camera[:, None].to(self.device)
-        return cameras.to(self.device).generate_rays(camera_indices=index, coords=pixels.to(self.device))
+        cameras = cameras.to(self.device)
+        rays: RayBundle = cameras.generate_rays(camera_indices=index, coords=pixels.to(self.device))
+        return rays
 
     def exact_rays(self) -> list[RayBundle]:
         """The training rays over which statistics are made exact."""
@@ -219,12 +221,14 @@ class BNPipeline(VanillaPipeline):
     def get_eval_image_metrics_and_images(self, step: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Metrics and pictures of one evaluation image, with exact statistics."""
         self.calibrate()
-        return super().get_eval_image_metrics_and_images(step)
+        found: tuple[dict[str, Any], dict[str, Tensor]] = super().get_eval_image_metrics_and_images(step)
+        return found
 
     def get_average_eval_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Mean metrics of all evaluation images, with exact statistics."""
         self.calibrate()
-        return super().get_average_eval_image_metrics(*args, **kwargs)
+        found: dict[str, Any] = super().get_average_eval_image_metrics(*args, **kwargs)
+        return found
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint.

@@ -71,7 +71,7 @@ class ExponentialDecay(WarmupThenDecay):
 
     def decay(self, progress: float) -> float:
         """Factor after the warmup."""
-        return self.final_fraction**progress
+        return math.pow(self.final_fraction, progress)
 
 
 @dataclass

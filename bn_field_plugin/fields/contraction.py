@@ -22,7 +22,9 @@ class CubeContraction(SceneContraction):
 
     def forward(self, positions: Any) -> Any:
         """Contracted positions, [..., 3]; Gaussians are handed to nerfstudio's contraction."""
-        return super().forward(positions) if isinstance(positions, Gaussians) else contract(positions)
+        if isinstance(positions, Gaussians):
+            return super().forward(positions)  # type: ignore[no-untyped-call]  # nerfstudio's has no types
+        return contract(positions)
 
 
 def contract(x: Tensor) -> Tensor:

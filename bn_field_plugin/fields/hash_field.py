@@ -185,7 +185,9 @@ class BNDensityField(HashMLPDensityField):
                 head_mlp(self.encoding.out_dim, layers, options.get("hidden_dim", 64), 1, norm),
             )
 
-    def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, None]:
+    def get_density(  # type: ignore[override]  # a proposal's density comes without features
+        self, ray_samples: RaySamples
+    ) -> tuple[Tensor, None]:
         """Density at samples; zero outside the scene."""
         positions = ray_samples.frustums.get_positions()
         if self.spatial_distortion is not None:  # space is contracted, so all samples are inside

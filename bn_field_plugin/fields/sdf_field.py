@@ -111,7 +111,7 @@ class BNSDFField(SDFField):
         self.deviation_network = LearnedVariance(init_val=config.beta_init)
 
     @property
-    def _cos_anneal_ratio(self) -> float:
+    def _cos_anneal_ratio(self) -> float:  # type: ignore[override]  # it is read only, and set below
         """How far NeuS's softening of the opacity, early in training, is over: 0 to 1; 1 in evaluation."""
         return self._training_ratio if self.training else 1.0
 

@@ -72,7 +72,7 @@ class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequ
 
     def populate_modules(self) -> None:
         """Make fields, samplers, renderers and losses."""
-        super().populate_modules()
+        super().populate_modules()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
         config = self.config
         unbounded = not config.is_bounded
         self.field_coarse, self.field_fine = self.make_fields(unbounded)
@@ -110,7 +110,9 @@ class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequ
         groups = {"hidden_matrices": hidden, "fields": rest}
         return {name: group for name, group in groups.items() if group}
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def get_outputs(  # type: ignore[override]  # nerfstudio's also takes cameras, for splats
+        self, ray_bundle: RayBundle
+    ) -> dict[str, Tensor]:
         """Render rays.
 
         Returns:

@@ -57,7 +57,7 @@ class BNNerfactoModel(EvaluatesImages, ExportsColors, NerfactoModel):
         self.config = resolved(self.config)
         config = self.config
         with without_lpips():
-            super().populate_modules()
+            super().populate_modules()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
         del self.lpips
         plain: NerfactoField = self.field
         contraction = None if plain.spatial_distortion is None else CubeContraction()

@@ -79,7 +79,7 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
             background_model="none",
         )
         with without_lpips():
-            super().populate_modules()
+            super().populate_modules()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
         del self.lpips, self.field_background
         self.field = BNSDFField(config.sdf_field, aabb, config.norm)
         if config.is_bounded:
@@ -123,9 +123,10 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         if not collecting:
             self._kept_samples.clear()
         elif ray_bundle.origins in self._kept_samples:
-            return self._kept_samples[ray_bundle.origins]
+            kept: RaySamples = self._kept_samples[ray_bundle.origins]
+            return kept
         with frozen_statistics(self.field):
-            samples = self.sampler(ray_bundle, sdf_fn=self.field.get_sdf)
+            samples: RaySamples = self.sampler(ray_bundle, sdf_fn=self.field.get_sdf)
         if collecting:
             self._kept_samples[ray_bundle.origins] = samples
         return samples
@@ -144,7 +145,9 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
             "bg_transmittance": transmittance[:, -1, :],
         }
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def get_outputs(  # type: ignore[override]  # nerfstudio's also takes cameras, for splats
+        self, ray_bundle: RayBundle
+    ) -> dict[str, Tensor]:
         """Render rays.
 
         Returns:

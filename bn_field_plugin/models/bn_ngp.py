@@ -92,7 +92,7 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
         Raises:
             UserError: a number out of its range.
         """
-        super().populate_modules()
+        super().populate_modules()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
         config, aabb = self.config, self.scene_box.aabb
         self.is_unbounded = not config.is_bounded
         implementation = usable_implementation(config.implementation)
@@ -155,7 +155,9 @@ class BNNGPModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnReque
             )
         ]
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def get_outputs(  # type: ignore[override]  # nerfstudio's also takes cameras, for splats
+        self, ray_bundle: RayBundle
+    ) -> dict[str, Tensor]:
         """Render rays.
 
         Returns:

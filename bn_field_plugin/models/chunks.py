@@ -32,7 +32,9 @@ def render_in_chunks(
 class RendersInChunks(Model):
     """Mixin of models, before nerfstudio's class among the bases: bounds the rays rendered at a time."""
 
-    def forward(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def forward(  # type: ignore[override]  # nerfstudio's also takes cameras, for splats
+        self, ray_bundle: RayBundle
+    ) -> dict[str, Tensor]:
         """Render rays; in evaluation, at most `eval_num_rays_per_chunk` of them at a time."""
         render = cast(Callable[[RayBundle], dict[str, Tensor]], super().forward)
         if self.training:

@@ -60,7 +60,7 @@ class PlenoxelModel(EvaluatesImages, ExportsColors, Model):
         Raises:
             UserError: resolutions and `refine_at` that do not go together.
         """
-        super().populate_modules()
+        super().populate_modules()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
         config = self.config
         if len(config.refine_at) != len(config.resolutions) - 1 or min(config.resolutions, default=0) < 2:
             raise UserError(
@@ -100,7 +100,9 @@ class PlenoxelModel(EvaluatesImages, ExportsColors, Model):
             )
         ]
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def get_outputs(  # type: ignore[override]  # nerfstudio's also takes cameras, for splats
+        self, ray_bundle: RayBundle
+    ) -> dict[str, Tensor]:
         """Render rays.
 
         Returns:

@@ -61,7 +61,8 @@ class _BatchNormalize(torch.autograd.Function):
         ctx.norm = compiled_batch_norm.Normalisation.of(mean, var, gamma, beta, eps, relu=False)
         ctx.save_for_backward(x, gamma, beta)
         ctx.eps = eps
-        return ctx.norm.apply(x.contiguous())
+        normed: Tensor = ctx.norm.apply(x.contiguous())
+        return normed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -151,6 +151,7 @@ class HashGridEncoding(Encoding):
         """
         at_least = torch.promote_types(self.tables.dtype, torch.float32)
         flat = x.reshape(-1, self.in_dim).to(at_least)
+        out: Tensor
         if _is_compiled_for(flat, self.tables):
             out = _Compiled.apply(flat.contiguous(), self.tables, self.levels, None)
         else:
@@ -164,10 +165,12 @@ class HashGridEncoding(Encoding):
             x: coordinates.
             features: what the encoding gave there, with the same tables.
         """
+        found: Tensor
         if _is_compiled_for(x, self.tables):
-            found: Tensor = _Compiled.apply(x.contiguous(), self.tables, self.levels, features)
-            return found
-        return self(x)
+            found = _Compiled.apply(x.contiguous(), self.tables, self.levels, features)
+        else:
+            found = self(x)
+        return found
 
 
 def interpolate(

@@ -26,7 +26,7 @@ from bn_field_plugin.nn.norms import (
     build_norm,
 )
 from bn_field_plugin.nn.precision import without_autocast
-from bn_field_plugin.nn.scripting import recorded
+from bn_field_plugin.nn.scripting import is_recording, recorded
 
 EVAL_BLOCK_BYTES = 2**21
 """Bytes of one layer's activations that an evaluation pass holds at a time: about the L2 cache of a core."""
@@ -125,14 +125,17 @@ class HiddenLayer(nn.Module):
     def forward(self, x: Inexact[Tensor, "n d"]) -> Inexact[Tensor, "n c"]:
         """Apply the layer to samples."""
         norm, relu = self.norm, isinstance(self.activation, nn.ReLU)
+        y: Tensor
         if norm is None:
-            return self.activation(self.linear(x))
-        if not self.norm_first:
-            return norm(self.activation(self.linear(x)))
-        if self.is_fused and isinstance(norm, BatchNorm):
+            y = self.activation(self.linear(x))
+        elif not self.norm_first:
+            y = norm(self.activation(self.linear(x)))
+        elif self.is_fused and isinstance(norm, BatchNorm):
             y = norm.linear(x, self.linear.weight, relu)
-            return y if relu else self.activation(y)
-        return self.activation(norm(self.linear(x)))
+            y = y if relu else self.activation(y)
+        else:
+            y = self.activation(norm(self.linear(x)))
+        return y
 
 
 PLAIN_PARAMETERS = (nn.Parameter, Tensor)
@@ -213,8 +216,7 @@ class CoordinateMLP(nn.Module):
             UserError: a training batch of one sample, or coordinates of the wrong size.
         """
         # While torch.jit traces, sizes are tensors, which cannot decide an `if`.
-        is_traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
-        if not is_traced and x.shape[-1] != self.config.in_dim:
+        if not is_recording() and x.shape[-1] != self.config.in_dim:
             raise UserError(
                 f"coordinates have {x.shape[-1]} entries: this network takes {self.config.in_dim}"
             )
@@ -237,7 +239,7 @@ class CoordinateMLP(nn.Module):
 
     def _needs_whole_batch(self) -> bool:
         # torch.jit.trace would fix the number of blocks to that of its example.
-        if torch.is_grad_enabled() or torch.jit.is_tracing() or not self._is_plain():  # type: ignore[attr-defined]
+        if torch.is_grad_enabled() or is_recording() or not self._is_plain():
             return True
         norms = [layer.norm for layer in self.hidden_layers]
         return any(
@@ -255,7 +257,8 @@ class CoordinateMLP(nn.Module):
 
     def encode(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """Encoded coordinates in the dtype of the weights, whatever the encoding returns."""
-        return self.encoding(x).to(self.hidden_layers[0].linear.weight.dtype)
+        encoded: Tensor = self.encoding(x)
+        return encoded.to(self.hidden_layers[0].linear.weight.dtype)
 
     def _encode_in_parts(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """`encode`, part by part where no gradients go through it: what it forms on its way stays small."""

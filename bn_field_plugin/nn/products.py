@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Inexact
 from torch import Tensor
 
+from bn_field_plugin.nn.scripting import is_recording
+
 BLOCK = 1024
 """Samples that are added up in the dtype of the samples; sums over blocks are then added in fp64."""
 
@@ -34,7 +36,10 @@ def linear(
     with torch.no_grad():
         if x.shape[0] % GROUP == 0 and _has_fused_linear(x):
             attribute = "relu" if relu else "none"
-            return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, attribute, [], "")
+            fused: Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, weight.contiguous(), bias, attribute, [], ""
+            )
+            return fused
         y = F.linear(x, weight, bias)
         return y.relu_() if relu else y
 
@@ -70,9 +75,7 @@ def _split(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "k b d"] | None, Floa
 def is_traced() -> bool:
     """Whether a tracer, torch.compile or torch.func looks on: none of them sees into special kernels."""
     return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        or bool(torch._C._are_functorch_transforms_active())
+        torch.compiler.is_compiling() or is_recording() or bool(torch._C._are_functorch_transforms_active())
     )
 
 

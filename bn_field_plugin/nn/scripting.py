@@ -37,6 +37,11 @@ def recorded(module: nn.Module, in_features: int) -> nn.Module:
         return _OfAnyShape(torch.jit.trace(module, example, check_trace=False))
 
 
+def is_recording() -> bool:
+    """Whether torch.jit.trace is at work: sizes are tensors then, and one way through each `if` is taken."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 class _OfAnyShape(nn.Module):
     """Applies a traced module, whose inputs have one leading dimension, to any number of them."""
 

@@ -129,7 +129,8 @@ class AutodiffJacobian:
         """`J v`."""
         if self._is_functional:
             parameters = self.function.parameters
-            return torch.func.jvp(self.function, (parameters,), (self.function.split(vector),))[1]
+            product: Tensor = torch.func.jvp(self.function, (parameters,), (self.function.split(vector),))[1]
+            return product
         # J^T u is linear in u, so differentiating <J^T u, v> by u gives J v.
         parameters = {name: p.clone().requires_grad_() for name, p in self.function.parameters.items()}
         u = torch.zeros(self.num_outputs, dtype=self._dtype, device=self._device, requires_grad=True)

@@ -14,6 +14,7 @@ batch is quadratic.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,10 @@ from bn_field_plugin.ntk.tape import LayerTape, Outer, Tape
 
 BLOCK_BYTES = 2**23
 """Bytes of the largest temporary tensors."""
+
+
+Key = TypeVar("Key", str, int)
+"""Names of parameters, or numbers of layers."""
 
 
 class LayerStatistics:
@@ -257,5 +262,5 @@ class _Sums:
                 self._add(self.statistics, earlier, torch.stack(summed))
 
     @staticmethod
-    def _add(total: dict, name: str | int, part: Tensor) -> None:
+    def _add(total: dict[Key, Tensor], name: Key, part: Tensor) -> None:
         total[name] = total[name].add_(part) if name in total else part

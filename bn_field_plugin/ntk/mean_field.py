@@ -67,7 +67,7 @@ def closed_form_ntk(
         input_moments.append(activated)
         slopes.append(slope)
     gradient = np.ones_like(input_moments[0])
-    total = fan_ins[-1] * input_moments[-1] + 1
+    total: np.ndarray = fan_ins[-1] * input_moments[-1] + 1
     for layer in range(depth - 1, -1, -1):
         # Go back through the linear layer above, whose weights have that layer's variance, and the ReLU.
         gradient = gradient * variances(init, fan_ins[layer + 1])[0] * slopes[layer]

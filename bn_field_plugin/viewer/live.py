@@ -175,12 +175,12 @@ class LiveViewer(Screen):
             self.update_step(step)
         if self.render_statemachines and self._poses.is_due():
             with self._poses.spending():
-                self.update_camera_poses()
+                self.update_camera_poses()  # type: ignore[no-untyped-call]  # nerfstudio's has no types
 
     def update_step(self, step: int) -> None:
         """Show the number of the step in the panel."""
         self._step_told = step
-        super().update_step(step)
+        super().update_step(step)  # type: ignore[no-untyped-call]  # nerfstudio's has no types
 
     def make_stats_markdown(self, step: int | None, res: str | None) -> str:
         """The panel's lines of the latest step and resolution, whichever thread asks; `step` is not used."""

@@ -34,7 +34,8 @@ def sights(cameras: Cameras, point: Float[Tensor, "3"]) -> Float[Tensor, " n"]:
     cosine = (-poses[:, :, 2] * toward).sum(-1) / distance
     angle = torch.arccos(cosine.clamp(-1, 1))
     half = torch.minimum(*(torch.atan(s / (2 * f)) for s, f in _sides(cameras)))
-    return distance * torch.sin((half - angle).clamp(-math.pi / 2, math.pi / 2))
+    radius: Tensor = distance * torch.sin((half - angle).clamp(-math.pi / 2, math.pi / 2))
+    return radius
 
 
 def widest(cameras: Cameras) -> tuple[int, Float[Tensor, "3"]]:

@@ -66,7 +66,8 @@ class ValueRange:
     def to_8bit(self, values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
         """Pixel values of any depth as 8-bit values, with the range as 0 to 255, clamped, rounded half up."""
         unit = (values.astype(np.float64) - self.low) / (self.high - self.low)
-        return np.floor(np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+        rounded: np.ndarray = np.floor(np.clip(unit, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+        return rounded
 
 
 INTEGERS: tuple[DepthName, ...] = ("uint8", "uint16")

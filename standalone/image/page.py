@@ -30,7 +30,8 @@ def error_map(truth: Image8, ours: Image8) -> UInt8[np.ndarray, "h w 3"]:
     from matplotlib import colormaps
 
     error = np.abs(truth.astype(np.float64) - ours).mean(axis=-1) / FULL_SCALE_ERROR
-    return (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
+    colors: np.ndarray = (colormaps["inferno"](np.clip(error, 0, 1))[..., :3] * 255 + 0.5).astype(np.uint8)
+    return colors
 
 
 def write_fit_page(

@@ -76,10 +76,12 @@ def _blurred(x: Planes) -> Smaller:
     window /= window.sum()
     rows, columns = x.shape[1] - WINDOW + 1, x.shape[2] - WINDOW + 1
     x = sum(weight * x[:, k : k + rows] for k, weight in enumerate(window))
-    return sum(weight * x[:, :, k : k + columns] for k, weight in enumerate(window))
+    means: np.ndarray = sum(weight * x[:, :, k : k + columns] for k, weight in enumerate(window))
+    return means
 
 
 def _halved(x: Planes) -> Smaller:
     """Means of squares of 2 x 2 pixels; an odd last row or column is left out."""
     rows, columns = x.shape[1] // 2, x.shape[2] // 2
-    return x[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2).mean(axis=(2, 4))
+    means: np.ndarray = x[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2).mean(axis=(2, 4))
+    return means

@@ -112,7 +112,8 @@ class ImageTask:
         return finished(network, self.grid.ranges(), self._forward)
 
     def _forward(self, network: CoordinateMLP, run: tuple[int, int]) -> Tensor:
-        return network(self.grid.tensor(*run, self.device))
+        outputs: Tensor = network(self.grid.tensor(*run, self.device))
+        return outputs
 
     def reconstruct(self, network: CoordinateMLP) -> Shaped[np.ndarray, "h w c"]:
         """Pixels that a finished network gives, at the picture's own depth."""

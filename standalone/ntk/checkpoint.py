@@ -69,6 +69,7 @@ class SampledField(nn.Module):
         names = ("origins", "directions", "starts", "ends", "pixel_area")
         wide = {name: getattr(frustums, name).to(positions.dtype) for name in names}
         samples = dataclasses.replace(self.samples, frustums=dataclasses.replace(frustums, **wide))
+        found: Tensor
         if self.output == "density":
             found = self.field.get_density(samples)[0]
         else:

@@ -34,11 +34,13 @@ class Frame:
 
     def to_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """Convert points from the shape's coordinates to the box."""
-        return (points - np.array(self.center)) / self.scale
+        moved: np.ndarray = (points - np.array(self.center)) / self.scale
+        return moved
 
     def from_box(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """Convert points from the box to the shape's coordinates."""
-        return points * self.scale + np.array(self.center)
+        moved: np.ndarray = points * self.scale + np.array(self.center)
+        return moved
 
     def mesh_to_box(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
         """Convert a mesh from the shape's coordinates to the box."""

@@ -63,7 +63,8 @@ def grid_over(mesh: trimesh.Trimesh, resolution: int) -> Float[np.ndarray, "n 3"
     low, high = mesh.bounds
     cell = (high - low).max() / resolution
     axes = [np.arange(a + cell / 2, b, cell) for a, b in zip(low, high, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    centers: np.ndarray = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    return centers
 
 
 def surface_metrics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -61,7 +62,8 @@ def shade(
         base = _interpolate(mesh, colors, hits, met)
     picture = np.where(met[..., None], light * base, 1.0)
     picture = picture.reshape(size, supersampling, size, supersampling, 3).mean(axis=(1, 3))
-    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+    rounded: np.ndarray = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 def _rays(view: Viewpoint, side: int) -> tuple[np.ndarray, Float[np.ndarray, "h w 3"]]:
@@ -83,7 +85,9 @@ def _rays(view: Viewpoint, side: int) -> tuple[np.ndarray, Float[np.ndarray, "h 
     return towards * view.distance, directions
 
 
-def _interpolate(mesh: trimesh.Trimesh, colors: np.ndarray, hits: dict, met: np.ndarray) -> np.ndarray:
+def _interpolate(
+    mesh: trimesh.Trimesh, colors: np.ndarray, hits: dict[str, Any], met: np.ndarray
+) -> np.ndarray:
     """Colours at hits, linear inside each triangle."""
     faces = np.asarray(mesh.faces)[np.where(met, hits["primitive_ids"].numpy(), 0).astype(np.int64)]
     uv = hits["primitive_uvs"].numpy()

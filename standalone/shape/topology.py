@@ -102,7 +102,8 @@ def _parts(faces: Faces) -> Int[np.ndarray, " f"]:
     ones = np.ones(2 * len(faces), dtype=np.int8)
     graph = coo_matrix((ones, (np.concatenate([a, b]), np.concatenate([b, c]))), shape=(count, count))
     labels = connected_components(graph, directed=False)[1][a]
-    return np.unique(labels, return_inverse=True)[1]
+    parts: np.ndarray = np.unique(labels, return_inverse=True)[1]
+    return parts
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def closed_patches(faces: Faces, patch: Int[np.ndarray, " f"]) -> Bool[np.ndarra
     keys = edges.index * count + patch[None]
     unique, index = np.unique(keys.reshape(-1), return_inverse=True)
     balance = np.rint(np.bincount(index, np.where(edges.forward, 1, -1).reshape(-1), len(unique)))
-    return np.bincount(unique % count, balance != 0, minlength=count) == 0
+    closed: np.ndarray = np.bincount(unique % count, balance != 0, minlength=count) == 0
+    return closed
 
 
 def boundary_loops(faces: Faces) -> list[list[int]]:

@@ -121,7 +121,8 @@ def _border(volume: Shaped[np.ndarray, "x y z"]) -> Shaped[np.ndarray, " n"]:
 def _squeezed(array: Any) -> np.ndarray:
     """Drop axes of length 1 of an array with more than three axes, such as a network's output."""
     array = np.asarray(array)
-    return np.squeeze(array) if array.ndim > 3 else array
+    squeezed: np.ndarray = np.squeeze(array) if array.ndim > 3 else array
+    return squeezed
 
 
 def _in_words(array: np.ndarray) -> str:

@@ -32,7 +32,8 @@ def weld(
 def proper(faces: Faces) -> Int[np.ndarray, "g 3"]:
     """The faces with three different corners."""
     a, b, c = faces.T
-    return faces[(a != b) & (b != c) & (c != a)]
+    kept: np.ndarray = faces[(a != b) & (b != c) & (c != a)]
+    return kept
 
 
 class Welded(NamedTuple):

@@ -136,7 +136,8 @@ class WindingTree:
 
 def _bounds(count: int, depth: int) -> Int[np.ndarray, " g1"]:
     """Index of the first triangle of each of 2^depth groups, and the end of the last group."""
-    return np.arange(2**depth + 1) * count // 2**depth
+    bounds: np.ndarray = np.arange(2**depth + 1) * count // 2**depth
+    return bounds
 
 
 def _kd_order(centers: Float[np.ndarray, "t 3"], depth: int) -> Int[np.ndarray, " t"]:

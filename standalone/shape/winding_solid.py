@@ -83,7 +83,8 @@ class WindingSolid(CellSolid):
         found = regions[first]
         inside[found] = self.tested(centers[first])
         inside[0] = -1  # region 0 is that of all cells with faces
-        return inside[regions]
+        where: np.ndarray = inside[regions]
+        return where
 
     def _certain(
         self, winding: Float[np.ndarray, " n"], clear: Float[np.ndarray, " n"]

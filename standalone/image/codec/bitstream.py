@@ -232,7 +232,7 @@ def _unpack_quantised(described: bytes, payload: bytes, shapes: list[tuple[int, 
 
 
 def _pack_halves(tensors: list[CodedTensor]) -> bytes:
-    halves = np.concatenate([t.values.reshape(-1) for t in tensors]).astype("<f2")
+    halves: np.ndarray = np.concatenate([t.values.reshape(-1) for t in tensors]).astype("<f2")
     planes = halves.view(np.uint8).reshape(-1, 2)
     high = zlib.compress(planes[:, 1].tobytes(), 9)
     return CHECKSUM.pack(len(high)) + high + planes[:, 0].tobytes()

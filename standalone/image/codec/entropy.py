@@ -82,7 +82,8 @@ class SymbolModel:
         with np.errstate(over="ignore"):  # overflows far in the tail of a narrow peak, where the weight is 1
             for _ in range(self.shape):
                 density = density * density
-        return np.rint(TOTAL / density).astype(np.int64) + 1
+        weights: np.ndarray = np.rint(TOTAL / density).astype(np.int64) + 1
+        return weights
 
     def probabilities(self) -> Float64[np.ndarray, " symbols"]:
         """Probabilities of the integers."""
@@ -130,7 +131,8 @@ def encode_symbols(tensors: list[tuple[Int64[np.ndarray, " n"], SymbolModel]]) -
     for integers, model in tensors:
         if model.largest > 0 and integers.size > 0:
             encoder.encode((integers + model.largest).astype(np.int32), _categorical(model))
-    return encoder.get_compressed().astype("<u4").tobytes()
+    words: np.ndarray = encoder.get_compressed()
+    return words.astype("<u4").tobytes()
 
 
 def decode_symbols(data: bytes, tensors: list[tuple[int, SymbolModel]]) -> list[Int64[np.ndarray, " n"]]:

@@ -80,7 +80,8 @@ class CodedLayer:
         total = whole @ lower
         if upper is not None:
             total = total + (whole @ upper) * 2.0**HALF_BITS
-        return total * (self.weight.step * 2.0**-self.exponent) + self.bias.values
+        products: np.ndarray = total * (self.weight.step * 2.0**-self.exponent) + self.bias.values
+        return products
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,9 @@ def sin_pi(t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     t = t - 2.0 * np.rint(0.5 * t)  # shifted into [-1, 1] by whole periods, without rounding
     t = np.where(np.abs(t) > 0.5, np.copysign(1.0, t) - t, t)
     square = t * t
-    total = np.full_like(t, _SINE[-1])
+    total: np.ndarray = np.full_like(t, _SINE[-1])
     for coefficient in reversed(_SINE[:-1]):
         total = total * square
         total = total + coefficient
-    return total * t
+    sine: np.ndarray = total * t
+    return sine

@@ -73,7 +73,8 @@ def from_luma(
     r = luma + to_red * (2 - 2 * red)
     b = luma + to_blue * (2 - 2 * blue)
     g = (luma - blue * b - red * r) / green
-    return np.floor(np.clip(np.stack([r, g, b], axis=-1), 0, 255) + 0.5).astype(np.uint8)
+    rgb: np.ndarray = np.floor(np.clip(np.stack([r, g, b], axis=-1), 0, 255) + 0.5).astype(np.uint8)
+    return rgb
 
 
 def unassociated(pixels: Shaped[np.ndarray, "h w c"]) -> Shaped[np.ndarray, "h w c"]:

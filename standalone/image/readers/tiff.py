@@ -172,7 +172,8 @@ def _samples(page: Any) -> Opaque:
     pixels = pixels.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    native: np.ndarray = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return native
 
 
 def _check_lengths(page: Any) -> None:

@@ -85,7 +85,8 @@ class Trajectory:
 
     def predicted(self, step: int) -> np.ndarray:
         """Coefficients by `exp(-eta lambda t)` from the first kernel."""
-        return self.coefficients[0] * np.exp(-self.learning_rate * self.eigenvalues * step)
+        found: np.ndarray = self.coefficients[0] * np.exp(-self.learning_rate * self.eigenvalues * step)
+        return found
 
     def prediction_error(self, step: int) -> float:
         """Distance between predicted and true outputs, relative to how far the outputs have moved."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bn_field_plugin.ntk.points import grid
-from bn_field_plugin.ntk.spectrum_statistics import RESOLVED, statistics_of
+from bn_field_plugin.ntk.spectrum_statistics import RESOLVED, SpectrumStatistics, statistics_of
 from bn_field_plugin.progress import Tracker, silent
 from standalone.networks import Variant
 from standalone.ntk.histograms import draw_histogram, note_statistics
@@ -95,7 +95,9 @@ def compare(spectra: dict[Key, list[np.ndarray]]) -> list[Comparison]:
         for statistics in ("batch", "frozen"):
             normed = [statistics_of(values) for values in spectra[network, "batch", statistics]]
 
-            def ratio(name: str, a: list = normed, b: list = without) -> Interval:
+            def ratio(
+                name: str, a: list[SpectrumStatistics] = normed, b: list[SpectrumStatistics] = without
+            ) -> Interval:
                 tiny = RESOLVED  # smaller numbers are rounding errors, and a ratio needs more than zero
                 return geometric_interval(
                     [

@@ -286,7 +286,9 @@ def plots(config: ScalingConfig, result: ScalingResult) -> list[Plot]:
     return found
 
 
-def _by_size(measurements: Sequence[Measurement], key: tuple, quantity: str) -> tuple[list[int], list[float]]:
+def _by_size(
+    measurements: Sequence[Measurement], key: tuple[str, ...], quantity: str
+) -> tuple[list[int], list[float]]:
     own = [m for m in measurements if m[:4] == key]
     sizes = sorted({m.size for m in own})
     means = [float(np.mean([getattr(m, quantity) for m in own if m.size == size])) for size in sizes]

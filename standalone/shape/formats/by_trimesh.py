@@ -11,6 +11,7 @@ import io
 import json
 import struct
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -44,7 +45,7 @@ def read_gltf(path: Path) -> MeshContent:
     return _scene(io.BytesIO(data), path.suffix.lower().removeprefix("."), beside)
 
 
-def _check(header: dict, folder: Path) -> None:
+def _check(header: dict[str, Any], folder: Path) -> None:
     """Refuse files that would be read without some of their faces.
 
     Raises:
@@ -70,12 +71,12 @@ def _check(header: dict, folder: Path) -> None:
             raise ValueError(f"its file {unquote(buffer['uri'])} is not beside it")
 
 
-def _is_file(buffer: dict) -> bool:
+def _is_file(buffer: dict[str, Any]) -> bool:
     """Whether the numbers of a buffer lie in a file of their own."""
     return not buffer.get("uri", "data:").startswith("data:")
 
 
-def _check_mesh(mesh: dict, accessors: list[dict]) -> None:
+def _check_mesh(mesh: dict[str, Any], accessors: list[dict[str, Any]]) -> None:
     """Refuse a mesh whose faces or corners trimesh would read wrongly.
 
     Raises:
@@ -89,7 +90,7 @@ def _check_mesh(mesh: dict, accessors: list[dict]) -> None:
             raise ValueError("it has sparse coordinates, of which trimesh reads a part: export it without")
 
 
-def _gltf_header(data: bytes) -> dict:
+def _gltf_header(data: bytes) -> dict[str, Any]:
     """The JSON of a .gltf or .glb file."""
     if data[:4] == b"glTF":
         if len(data) < 20:

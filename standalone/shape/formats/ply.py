@@ -145,7 +145,7 @@ def _binary_element(element: _Element, data: bytes, start: int, order: str) -> t
             for p in element.properties
         }, start
     lengths, _ = _row(element, data, start, order)
-    fields: list = []
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
     for index, (one, length) in enumerate(zip(element.properties, lengths, strict=True)):
         if one.count is not None:
             fields.append((f"count{index}", order + one.count))

@@ -43,7 +43,8 @@ def triangulate(
 
 def _places(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, " v"]:
     """The rank of each vertex in the order of their coordinates; vertices at one position have the same."""
-    return np.unique(vertices + 0.0, axis=0, return_inverse=True)[1].reshape(-1)  # -0.0 is 0.0
+    ordered: np.ndarray = np.unique(vertices + 0.0, axis=0, return_inverse=True)[1].reshape(-1)  # -0.0 is 0.0
+    return ordered
 
 
 def _alike(
@@ -88,7 +89,8 @@ def _flat(points: Float[np.ndarray, "k 3"], normal: Float[np.ndarray, " 3"]) -> 
     normal = normal / np.linalg.norm(normal)
     x = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
     x /= np.linalg.norm(x)
-    return points @ np.stack([x, np.cross(normal, x)], axis=-1)
+    flat: np.ndarray = points @ np.stack([x, np.cross(normal, x)], axis=-1)
+    return flat
 
 
 def _ears(points: Float[np.ndarray, "k 2"]) -> Int[np.ndarray, "k-2 3"]:
