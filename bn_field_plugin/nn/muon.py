@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Inexact
 from torch import Tensor
 
 from bn_field_plugin.errors import UserError
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the iteration X <- a X + (b G + c G^2) X, with G = X X^T: steep at 0, about 1 elsewhere."""
+"""Coefficients of the iteration X <- a X + (b G + c G^2) X, with G = X X^H: steep at 0, about 1 elsewhere."""
 
 LrScale = Literal["match_rms_adamw", "original"]
 
@@ -30,12 +30,12 @@ SETTINGS = (*("lr", "weight_decay", "momentum", "nesterov", "eps", "ns_steps", "
 
 
 def orthogonalize(
-    matrices: Float[Tensor, "k m n"], steps: int = 5, eps: float = 1e-7
-) -> Float[Tensor, "k m n"]:
+    matrices: Inexact[Tensor, "k m n"], steps: int = 5, eps: float = 1e-7
+) -> Inexact[Tensor, "k m n"]:
     """Replace each matrix by its nearest (semi-)orthogonal one, roughly: all singular values come near 1.
 
     Args:
-        matrices: k matrices of one shape, in the precision to compute in.
+        matrices: k matrices of one shape, real or complex, in the precision to compute in.
         steps: Newton-Schulz steps, at least 1; with 5, singular values from 1% of the Frobenius norm up
             end between 0.7 and 1.2.
         eps: smallest Frobenius norm that a matrix is divided by; a zero matrix stays zero.
@@ -45,13 +45,13 @@ def orthogonalize(
     """
     a, b, c = QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices  # the Gram matrix on the short side
+    x = matrices.mH if tall else matrices  # the Gram matrix on the short side
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=eps)
     for _ in range(steps):
-        gram = x @ x.mT
+        gram = x @ x.mH
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
-    return x.mT if tall else x
+    return x.mH if tall else x
 
 
 def step_matrices(
@@ -138,7 +138,7 @@ class Muon(torch.optim.Optimizer):
             adjust_lr_fn: "match_rms_adamw" scales a step by 0.2 sqrt(max(m, n)), which gives it the root mean
                 square of Adam's, so that Adam's learning rates fit; "original" by sqrt(max(1, m / n)).
             precision: of the iteration. "auto" is that of the matrices, at least float32; bfloat16 is for
-                CUDA, where nothing has run yet.
+                real matrices on CUDA, where nothing has run yet.
 
         Raises:
             UserError: a number out of its range, or a parameter that is not a matrix.
@@ -199,6 +199,8 @@ class Muon(torch.optim.Optimizer):
 
 def _precision(name: Precision, parameter: Tensor) -> torch.dtype:
     """Precision of the iteration for a parameter."""
+    if parameter.is_complex():  # at least complex64: no shorter complex numbers can be multiplied
+        return torch.promote_types(parameter.dtype, torch.complex64)
     if name == "bfloat16":
         return torch.bfloat16
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
+    return torch.promote_types(parameter.dtype, torch.float32) if name == "auto" else torch.float32

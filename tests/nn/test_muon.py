@@ -24,11 +24,14 @@ def orthogonalized_by_svd(matrix: torch.Tensor, steps: int) -> torch.Tensor:
     return (u * s) @ vh
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("steps", [1, 5])
-def test_iteration_equals_a_polynomial_of_the_singular_values(shape: tuple[int, int], steps: int) -> None:
+def test_iteration_equals_a_polynomial_of_the_singular_values(
+    shape: tuple[int, int], steps: int, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    matrices = torch.randn(4, *shape, dtype=torch.float64)
+    matrices = torch.randn(4, *shape, dtype=dtype)
     expected = torch.stack([orthogonalized_by_svd(matrix, steps) for matrix in matrices])
     torch.testing.assert_close(orthogonalize(matrices, steps), expected, rtol=1e-9, atol=1e-9)
 
@@ -44,6 +47,23 @@ def test_singular_values_come_near_one_at_any_scale(seed: int, shape: tuple[int,
     matrix = scale * (u[:, : len(values)] * values) @ v[: len(values)]
     singular = torch.linalg.svdvals(orthogonalize(matrix[None])[0])
     assert 0.65 < singular.min() and singular.max() < 1.25
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_a_step_turns_with_complex_matrices(precision: str) -> None:
+    """A complex matrix and its gradient times a phase: the step is turned alike, so both parts take part."""
+    torch.manual_seed(2)
+    start, grad = torch.randn(2, 5, 7, dtype=torch.complex64).unbind()
+    phase = torch.tensor(0.6 + 0.8j)
+    ends = []
+    for factor in (torch.tensor(1 + 0j), phase):
+        matrix = torch.nn.Parameter(start * factor)
+        optimizer = Muon([matrix], lr=0.1, weight_decay=0.0, precision=precision)  # type: ignore[arg-type]
+        matrix.grad = grad * factor
+        optimizer.step()
+        ends.append(matrix.detach())
+    assert (ends[0] - start).abs().max() > 0.01
+    torch.testing.assert_close(ends[1], ends[0] * phase, rtol=1e-4, atol=1e-5)
 
 
 def test_a_zero_matrix_stays_zero() -> None:
