@@ -118,6 +118,12 @@ assert "torch._dynamo" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", ["hash", "hash+batch", "wire"])
+def test_adam_alone_trains_what_muon_does_not_suit(name: str) -> None:
+    optimizers = ScheduledOptimizers(network(name), OptimizationConfig("muon")).optimizers
+    assert len(optimizers) == 2 and not any(isinstance(one, LeanMuon) for one in optimizers)
+
+
 def test_parametrized_matrices_are_still_hidden_ones() -> None:
     mlp = network("mlp")
     parametrize.register_parametrization(mlp.linears[1], "weight", torch.nn.Identity())
