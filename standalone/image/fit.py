@@ -15,7 +15,7 @@ from bn_field_plugin.nn import CoordinateMLP
 from standalone.fitting import Callback, CheckpointOptions, fit
 from standalone.image.images import Picture
 from standalone.image.metrics import psnr
-from standalone.image.task import PREVIEW_PIXELS, Evaluation, ImageTask
+from standalone.image.task import BATCH_SIZE, PREVIEW_PIXELS, Evaluation, ImageTask
 from standalone.optimization import OptimizationConfig, count_parameters
 from standalone.options import NetworkOptions, RunOptions
 from standalone.progress import FitProgress
@@ -30,7 +30,16 @@ class ImageRunOptions(RunOptions):
     """The run."""
 
     batch_size: int | Literal["full"] | None = None
-    """Pixels of a step, or full; by default all of them up to 256 x 256, else 16384 spread over the image."""
+    """Pixels of a step, or full; by default all of them up to 256 x 256 without a time limit, else 16384
+    spread over the image."""
+
+    @property
+    def batch(self) -> int | Literal["full"] | None:
+        """Pixels of a step: as given, or what serves a time limit; None for what serves the image's size.
+
+        Many steps of few pixels come further in a given time than a few steps of all.
+        """
+        return BATCH_SIZE if self.batch_size is None and self.time_limit is not None else self.batch_size
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ def fit_network(
     task.prepare(mlp)
     state = fit(
         mlp,
-        task.sampler(run.batch_size, run.seed),
+        task.sampler(run.batch, run.seed),
         task.loss,
         optimization,
         run.budget(DEFAULT_STEPS, limit),
@@ -160,6 +169,6 @@ def _identity(
         "size": f"{picture.width}x{picture.height}x{picture.channels}",
         **dataclasses.asdict(network),
         **dataclasses.asdict(optimization),
-        "batch_size": run.batch_size,
+        "batch_size": run.batch,
         "seed": run.seed,
     }

@@ -15,10 +15,11 @@ from bn_field_plugin import UserError
 from standalone.fitting import FitState
 from standalone.image.fit import ImageFit, ImageRunOptions, fit_image
 from standalone.image.images import Picture
-from standalone.image.task import Evaluation
+from standalone.image.task import Evaluation, ImageTask
 from standalone.interrupts import FitInterrupted
 from standalone.optimization import OptimizationConfig
 from standalone.options import NetworkOptions
+from standalone.sampling import FullBatch, SpreadBatches
 from tests.standalone.image.pictures import picture
 
 SMALL = NetworkOptions("pemlp-2", "batch", width=16, depth=3)
@@ -106,6 +107,15 @@ def test_options_out_of_range_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device"):
             run(picture(), options=ImageRunOptions(device="cuda"))
+
+
+@pytest.mark.parametrize("given", [None, "full", 100])
+def test_a_time_limit_goes_through_small_pictures_in_batches_unless_told_otherwise(given) -> None:
+    for limited in (False, True):
+        options = ImageRunOptions(batch_size=given, time_limit=60.0 if limited else None)
+        sampler = ImageTask(Picture(np.zeros((200, 200, 1), np.uint8), "png")).sampler(options.batch)
+        in_batches = given == 100 or (given is None and limited)
+        assert isinstance(sampler, SpreadBatches if in_batches else FullBatch)
 
 
 def test_a_time_limit_replaces_the_default_steps() -> None:
