@@ -37,9 +37,7 @@ class MyField(Field):  # density and colour of a point, from one network with ba
 class MyModelConfig(ModelConfig):
     _target: type = field(default_factory=lambda: MyModel)
     scene: str = "auto"  # the pipeline says bounded or unbounded
-    calibration_rays: int = (
-        4096  # over which it makes the statistics exact, before evaluation and checkpoints
-    )
+    calibration_rays: int = 4096  # over which it makes the statistics exact before evaluation
 
 
 class MyModel(Model):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, HashGridEncodingConfig
 from bn_field_plugin.nn.activations import ACTIVATIONS
+from bn_field_plugin.nn.muon import hidden_matrices
+from bn_field_plugin.nn.schedule import cosine_decay, warmup
 from standalone.optimizers import FusedAdam, Lean, LeanMuon
 
 OptimizerName = Literal["muon", "adam"]
@@ -160,10 +162,10 @@ class OptimizationConfig:
             progress: share of the budget that is spent, in [0, 1].
             steps: the budget in steps; None if the budget is a time.
         """
-        warmup = self.warmup_steps if steps is None else min(self.warmup_steps, steps // 10)
-        rise = min(1.0, max((step + 1) / (warmup + 1), progress / WARMUP_SHARE if steps is None else 0.0))
-        decay = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
-        return rise * (self.final_fraction + (1 - self.final_fraction) * decay)
+        rise = warmup(step, self.warmup_steps if steps is None else min(self.warmup_steps, steps // 10))
+        if steps is None:
+            rise = min(1.0, max(rise, progress / WARMUP_SHARE))
+        return rise * cosine_decay(progress, self.final_fraction)
 
 
 def _kind(network: CoordinateMLPConfig) -> str:
@@ -175,14 +177,6 @@ def _kind(network: CoordinateMLPConfig) -> str:
         return "none" if network.norm == "none" else "norm"
     normed = f"{name} and norm"
     return normed if network.norm != "none" and normed in LEARNING_RATES["adam"] else name
-
-
-def hidden_matrices(network: CoordinateMLP) -> list[Tensor]:
-    """The matrices that Muon trains: between hidden layers, and the last for `MUON_TO_THE_END`."""
-    linears = network.linears[1:]
-    if network.config.activation not in MUON_TO_THE_END:
-        linears = linears[:-1]
-    return [p for linear in linears for p in linear.parameters() if p.ndim == 2]
 
 
 class ScheduledOptimizers:
@@ -201,7 +195,7 @@ class ScheduledOptimizers:
         self.config = config
         self._network = network.config
         rates = config.learning_rates(network.config)
-        hidden = hidden_matrices(network)
+        hidden = hidden_matrices(network, with_output=network.config.activation in MUON_TO_THE_END)
         taken = {id(p) for p in hidden}
         rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
         self.optimizers: list[torch.optim.Optimizer | Lean] = [_adam(rest, rates.rest)]

@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "the package": {"errors", "nn"},
     "ntk": {"errors", "nn", "progress"},
     "sampling": {"errors", "nn"},
-    "geometry": {"errors", "files", "nn"},
+    "geometry": {"errors", "files", "nn", "progress"},
     "data": {"errors", "exif", "files", "nn", "progress"},
     "viewer": {"errors", "nn", "ntk"},
     "fields": {"errors", "nn"},

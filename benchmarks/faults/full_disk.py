@@ -16,14 +16,13 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import RESULTS
 from benchmarks.faults.kills import FORK, half_files
 from benchmarks.faults.writers import Writer, writers
 from bn_field_plugin.errors import EXIT_CODE, UserError
 from bn_field_plugin.geometry import write_mesh
+from bn_field_plugin.progress import track
 from standalone.image.cli import main as bn_image
 from standalone.image.codec.bitstream import unpack
 from standalone.image.images import Picture, read_picture, write_picture
@@ -283,30 +282,15 @@ def run_full_disk(command: str) -> int:
         How many came to a fault.
     """
     outcomes: list[Outcome] = []
-    columns = (
-        TextColumn("full disk: {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with small_disk() as disk, Progress(*columns, console=Console(stderr=True)) as progress:
+    with small_disk() as disk:
         y, x = np.mgrid[0:48, 0:64]
         picture = Picture(np.stack([4 * x, 5 * y, 2 * (x + y)], axis=-1).astype(np.uint8), "png")
         write_picture(disk / "picture.png", picture)
         write_mesh(knurled_torus(24, 16), disk / "shape.ply")
-        every = writers()
-        bar = progress.add_task("", total=len(COMMANDS) + len(every))
-        for one in COMMANDS:
-            progress.update(bar, description=one.name)
+        for one in track(COMMANDS, "commands on a full disk"):
             outcomes += try_command(one, disk)
-            progress.console.print(
-                *map(str, outcomes[-len(SHARES) :]), highlight=False, markup=False, soft_wrap=True
-            )
-            progress.advance(bar)
-        for writer in every:
-            progress.update(bar, description=writer.name)
-            outcomes.append(try_writer(writer, disk))
-            progress.advance(bar)
+            print(*outcomes[-len(SHARES) :], file=sys.stderr)
+        outcomes += [try_writer(writer, disk) for writer in track(writers(), "writers on a full disk")]
     notes = [
         "Commands run on a small disk in memory: with room, with none, and with half of what they write. "
         "A fault: another exit code than 2 (or 0, where half suffices), not one line, a half-written or "

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn.schedule import cosine_decay, warmup
 
 
 class WarmupThenDecay:
@@ -48,7 +49,7 @@ class WarmupThenDecay:
     def __call__(self, step: int) -> float:
         """Factor of the learning rate at a step, in (0, 1]."""
         if step < self.warmup_steps:
-            return (step + 1) / (self.warmup_steps + 1)
+            return warmup(step, self.warmup_steps)
         progress = (step - self.warmup_steps) / (self.max_steps - self.warmup_steps)
         return self.decay(min(progress, 1.0))
 
@@ -58,12 +59,11 @@ class WarmupThenDecay:
 
 
 class CosineDecay(WarmupThenDecay):
-    """Half a cosine wave (Loshchilov & Hutter 2017)."""
+    """Half a cosine wave."""
 
     def decay(self, progress: float) -> float:
         """Factor after the warmup."""
-        wave = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.final_fraction + (1 - self.final_fraction) * wave
+        return cosine_decay(progress, self.final_fraction)
 
 
 class ExponentialDecay(WarmupThenDecay):

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor
+
+from bn_field_plugin.progress import track
 
 POINTS_PER_CALL = 2**18
 """Number of points at which the function is evaluated in one call."""
@@ -32,7 +33,7 @@ def grid_values(
         box: corners of the box; the grid's outermost points lie on its faces.
         resolution: points along the longest side, at least 2; the other sides have cubic cells too.
         device: device on which the function is evaluated.
-        description: words before the progress bar.
+        description: words for the progress, which is shown on standard error.
 
     Returns:
         fp32 values on the host: 4 bytes a point, and slabs of `POINTS_PER_CALL` on the device.
@@ -45,7 +46,7 @@ def grid_values(
     ]
     plane = torch.stack(torch.meshgrid(axes[1], axes[2], indexing="ij"), dim=-1).reshape(-1, 2)
     out = np.empty(sizes, dtype=np.float32)
-    for index in track(range(sizes[0]), description, transient=True):
+    for index in track(range(sizes[0]), description):
         points = torch.cat([axes[0][index].expand(len(plane), 1), plane], dim=-1)
         values = torch.cat([function(part) for part in points.split(POINTS_PER_CALL)])
         out[index] = values.reshape(sizes[1], sizes[2]).float().cpu().numpy()

@@ -23,7 +23,7 @@ from bn_field_plugin.models.chunks import RendersInChunks
 from bn_field_plugin.models.colliders import scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
 from bn_field_plugin.models.normals import NormalsOnRequest
-from bn_field_plugin.models.parameters import hidden_matrices
+from bn_field_plugin.models.parameters import hidden_and_rest
 from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName
 
@@ -106,7 +106,7 @@ class BNNeRFModel(EvaluatesImages, ExportsColors, RendersInChunks, NormalsOnRequ
     def get_param_groups(self) -> dict[str, list[Parameter]]:
         """Hidden matrices (for Muon) and all else (for Adam)."""
         # Both fields are looked at together, because they may share their parameters.
-        hidden, rest = hidden_matrices(nn.ModuleList([self.field_coarse, self.field_fine]))
+        hidden, rest = hidden_and_rest(nn.ModuleList([self.field_coarse, self.field_fine]))
         groups = {"hidden_matrices": hidden, "fields": rest}
         return {name: group for name, group in groups.items() if group}
 

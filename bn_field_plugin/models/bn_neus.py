@@ -23,7 +23,7 @@ from bn_field_plugin.lpips import without_lpips
 from bn_field_plugin.models.chunks import RendersInChunks
 from bn_field_plugin.models.colliders import UNBOUNDED_NEAR, BoxCollider, scene_collider
 from bn_field_plugin.models.image_metrics import EvaluatesImages, ray_psnr
-from bn_field_plugin.models.parameters import hidden_matrices
+from bn_field_plugin.models.parameters import hidden_and_rest
 from bn_field_plugin.models.scene import CalibratedSceneConfig, ExportsColors
 from bn_field_plugin.nn import NormName, StatisticsMode, frozen_statistics, running_norms
 
@@ -100,7 +100,7 @@ class BNNeuSModel(EvaluatesImages, ExportsColors, RendersInChunks, NeuSModel):
         fields = nn.ModuleList([self.field])
         if self.config.background_model != "none":
             fields.append(self.field_background)
-        hidden, rest = hidden_matrices(fields)
+        hidden, rest = hidden_and_rest(fields)
         groups = {
             "hidden_matrices": hidden,
             "variance": variance,

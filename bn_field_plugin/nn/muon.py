@@ -17,6 +17,7 @@ from jaxtyping import Inexact
 from torch import Tensor
 
 from bn_field_plugin.errors import UserError
+from bn_field_plugin.nn.mlp import CoordinateMLP
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration X <- a X + (b G + c G^2) X, with G = X X^H: steep at 0, about 1 elsewhere."""
@@ -27,6 +28,12 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 SETTINGS = (*("lr", "weight_decay", "momentum", "nesterov", "eps", "ns_steps", "adjust_lr_fn", "precision"),)
 """Settings of a step; a group of parameters holds further ones, those of torch and of schedulers."""
+
+
+def hidden_matrices(mlp: CoordinateMLP, with_output: bool = False) -> list[Tensor]:
+    """The matrices that suit Muon: those between hidden layers and, if asked, that of the output layer."""
+    linears = mlp.linears[1:] if with_output else mlp.linears[1:-1]
+    return [p for linear in linears for p in linear.parameters() if p.ndim == 2]
 
 
 def orthogonalize(

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from torch.nn.utils import parametrize
 
 from bn_field_plugin import CoordinateMLP, UserError
-from bn_field_plugin.nn.muon import Muon
+from bn_field_plugin.nn.muon import Muon, hidden_matrices
 from standalone.networks import Variant
 from standalone.optimization import (
     LEARNING_RATES,
     OptimizationConfig,
     ScheduledOptimizers,
     count_parameters,
-    hidden_matrices,
 )
 from standalone.optimizers import LeanMuon
 
