@@ -107,7 +107,7 @@ def main(config: ImageRivals) -> None:
             device="cpu",
             batch_size=config.batch_size,
         )
-        result = fit_image(picture, network, run, racer.optimization(network, factor), show_progress=False)
+        result = fit_image(picture, network, run, racer.optimization(factor), show_progress=False)
         return Fitted(result.psnr, result.steps)
 
     @cache
@@ -160,18 +160,14 @@ def write_report(
     sizes = [racer.network(NetworkOptions(), 2, 3) for racer in racers]
     told = []
     for racer, network in zip(racers, sizes, strict=True):
-        rates = {
-            budget: racer.optimization(network, factor)
-            for (budget, one), factor in best.items()
-            if one is racer
-        }
-        words = ", ".join(f"{budget} {one.hidden_lr:g}/{one.lr:g}" for budget, one in rates.items())
-        told.append(f"{racer.label} {racer.depth}x{network.width}, {racer.optimizer}: {words}")
+        factors = {budget: factor for (budget, one), factor in best.items() if one is racer}
+        told.append(racer.summary(network, factors))
     notes = [
         *verdicts(scores, TARGETS, 2, " dB"),
         "PSNR in dB of the final network with exact statistics, mean +- standard deviation over seeds "
         "(mean steps). The best rival is that of each picture; one network with batch norm stands for all.",
-        f"Layers x width, optimizer of the hidden matrices, and peak rates (hidden/rest): {'; '.join(told)}.",
+        f"Layers x width, optimizer of the hidden matrices, and peak rates for 1,000 steps (hidden/rest): "
+        f"{'; '.join(told)}.",
     ]
     facts: dict[str, Cell] = {
         **machine_facts(),

@@ -16,12 +16,32 @@ from pathlib import Path
 
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.files import write_whole
+from bn_field_plugin.nn import CoordinateMLPConfig
 from standalone.matching import matched
 from standalone.networks import Variant
-from standalone.optimization import OptimizationConfig, OptimizerName, count_parameters
+from standalone.optimization import (
+    RATES_AT,
+    LearningRates,
+    OptimizationConfig,
+    OptimizerName,
+    count_parameters,
+)
 from standalone.options import NetworkOptions
 from standalone.report import Cell
 from standalone.sweep.table import mean_and_sd
+
+
+@dataclass(frozen=True)
+class ScaledRates(OptimizationConfig):
+    """The learning rates of the commands, which may follow the number of steps, times a factor."""
+
+    rate_factor: float = 1.0
+    """The factor."""
+
+    def learning_rates(self, network: CoordinateMLPConfig, steps: float = RATES_AT) -> LearningRates:
+        """Peak learning rates for a network and a number of steps."""
+        rates = super().learning_rates(network, steps)
+        return LearningRates(self.rate_factor * rates.hidden, self.rate_factor * rates.rest)
 
 
 @dataclass(frozen=True)
@@ -53,10 +73,17 @@ class Racer:
         )
         return matched(own, count_parameters(like.build(in_dim, out_dim, 0)), in_dim, out_dim)
 
-    def optimization(self, network: NetworkOptions, factor: float) -> OptimizationConfig:
+    def optimization(self, factor: float) -> ScaledRates:
         """Its optimizers, with the learning rates of the commands times a factor."""
-        rates = OptimizationConfig(self.optimizer).learning_rates(network.config(2, 1))
-        return OptimizationConfig(self.optimizer, lr=factor * rates.rest, hidden_lr=factor * rates.hidden)
+        return ScaledRates(self.optimizer, rate_factor=factor)
+
+    def summary(self, network: NetworkOptions, factors: Mapping[str, float]) -> str:
+        """What a table's note tells of it: size, optimizer, and peak rates for 1,000 steps by budget."""
+        words = []
+        for budget, factor in factors.items():
+            rates = self.optimization(factor).learning_rates(network.config(2, 1))
+            words.append(f"{budget} {rates.hidden:.2g}/{rates.rest:.2g}")
+        return f"{self.label} {self.depth}x{network.width}, {self.optimizer}: {', '.join(words)}"
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def main(config: ShapeEqualTime) -> None:
         network = network_of(racer)
         limit = config.seconds if seconds is None else seconds
         run = RunOptions(time_limit=limit, eval_every=10**9, seed=seed, device="cpu")
-        optimization = racer.optimization(network, factor)
+        optimization = racer.optimization(factor)
         score = fit_and_score(shape(heat.thing), network, run, optimization, config.points)
         return Fitted(score.near, score.steps)
 
@@ -119,17 +119,13 @@ def write_report(
     best: Mapping[tuple[str, Racer], float],
 ) -> None:
     """Write the table of the seeds so far."""
-    told = []
-    for racer in racers:
-        network = network_of(racer)
-        rates = racer.optimization(network, best[TIME, racer])
-        size = f"{racer.depth}x{network.width}"
-        told.append(f"{racer.label} {size}, {racer.optimizer}, {rates.hidden_lr:g}/{rates.lr:g}")
+    told = [racer.summary(network_of(racer), {TIME: best[TIME, racer]}) for racer in racers]
     notes = [
         *verdicts(scores, {TIME: 0.0}, 4, ""),
         "IoU near the surface as in shape_networks, mean +- standard deviation over seeds (mean steps). The "
         "best rival is that of each shape.",
-        f"Layers x width, optimizer of the hidden matrices, peak rates (hidden/rest): {'; '.join(told)}.",
+        f"Layers x width, optimizer of the hidden matrices, and peak rates for 1,000 steps (hidden/rest): "
+        f"{'; '.join(told)}.",
     ]
     facts: dict[str, Cell] = {
         **machine_facts(),

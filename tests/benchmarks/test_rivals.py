@@ -123,8 +123,10 @@ def test_a_picture_has_a_name_and_perhaps_a_size() -> None:
 def test_every_network_has_a_size_of_its_own_and_rates(racer: Racer) -> None:
     for like, in_dim in ((NetworkOptions(), 2), (ShapeNetworkOptions(), 3)):
         network = racer.network(like, in_dim, 3)
-        config = racer.optimization(network, 2.0)
-        config.check()
+        twice, usual = racer.optimization(2.0), OptimizationConfig(racer.optimizer)
+        twice.check()
         assert network.depth == racer.depth
-        usual = OptimizationConfig(racer.optimizer).learning_rates(network.config(in_dim, 3))
-        assert (config.hidden_lr, config.lr) == (2 * usual.hidden, 2 * usual.rest)
+        for steps in (100, 1000):
+            rates, own = (one.learning_rates(network.config(in_dim, 3), steps) for one in (twice, usual))
+            assert rates == (2 * own.hidden, 2 * own.rest)
+        assert f"{network.width}" in racer.summary(network, {"equal steps": 1.0})
