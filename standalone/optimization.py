@@ -200,7 +200,8 @@ class ScheduledOptimizers:
         rest: list[Tensor] = [p for p in network.parameters() if id(p) not in taken]
         self.optimizers: list[torch.optim.Optimizer | Lean] = [_adam(rest, rates.rest)]
         if hidden:
-            takes_muon = config.optimizer == "muon" and not _kind(network.config).startswith(ADAM_ALONE)
+            kind = _kind(network.config).removesuffix(" and norm")
+            takes_muon = config.optimizer == "muon" and kind not in ADAM_ALONE
             self.optimizers.append((LeanMuon if takes_muon else _adam)(hidden, rates.hidden))
 
     def step(self, factor: float, steps: float = RATES_AT) -> None:
