@@ -50,7 +50,9 @@ class Command(Protocol):
 class Commands(Mapping[str, type[Command]]):
     """Commands by name. Their module is loaded only when one of them is asked for.
 
-    Otherwise a program's --help would load torch and more, only to show one sentence about each command.
+    Otherwise a program's --help would load torch and more, only to show one sentence about each command. The
+    --help of one command does load them: its options take their types and defaults from what they configure,
+    such as the names of norms from the table of their classes, so that each is written in one place.
 
     Args:
         module: full name of the module that defines all of them.

@@ -29,9 +29,8 @@ from bn_field_plugin.nn.precision import is_autocast, without_autocast
 Route = Literal["plain", "moments", "compiled", "native"]
 
 MANY_SAMPLES = 65536
-"""Number of samples for which processes that join their batch choose a route, whatever each of them holds:
-all have to take the same one.
-"""
+"""Processes that join their batches have to take the same route. So each of them chooses the route for this
+number of samples, however many it holds."""
 
 CANCELLATION_LIMIT = 1024
 """Largest factor by which a variance may magnify the rounding errors of the input's moments. In fp32 they

@@ -13,7 +13,7 @@ from bn_field_plugin.nn import compiled_batch_norm, products
 from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
 
 LARGE = 2**16
-"""Numbers in a batch from which on the compiled loops serve: for fewer, to load numba is not worth it."""
+"""Least numbers in a batch for the compiled loops: for fewer, loading numba is not worth its time."""
 
 
 def serves(x: Float[Tensor, "n c"], *parameters: Tensor) -> bool:

@@ -16,7 +16,7 @@ class BiasFreeMLP(NamedTuple):
     """A network of products and ReLU: `relu(... relu([x * scale, 1] @ first.T) ...) @ last.T + shift`."""
 
     matrices: list[Float[Tensor, "o i"]]
-    """One a layer, `[out, in]`: `[width, d + 1]`, then `[width, width]`, at last `[outputs, width]`."""
+    """One `[out, in]` for each layer: `[width, d + 1]`, then `[width, width]`, at last `[outputs, width]`."""
     input_scale: Float[Tensor, " d"]
     """Powers of two, so that in half precision neither a tiny input nor a huge weight leaves the range."""
     shift: Float[Tensor, " outputs"]

@@ -42,12 +42,12 @@ KEPT_BYTES = 2**28
 """Bytes of all products up to which they are kept; of more, the backward pass makes every second again."""
 
 SHARES = 2
-"""Pieces of a batch for each thread: those that are done early take what is left of the others' work."""
+"""Pieces of a batch for each thread, so that threads that are done early can take pieces of others."""
 
 _Norm: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 NOTHING = np.zeros((0, 0), np.float32)
-"""Tells a kernel that a matrix is not wanted."""
+"""Given to a kernel in the place of a matrix that it need not fill."""
 
 NO_NORM: _Norm = (NOTHING[0:0].reshape(-1),) * 3
 """Stands for a norm's mean, scale and shift where there is none."""

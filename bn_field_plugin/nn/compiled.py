@@ -1,4 +1,4 @@
-"""Modules of kernels compiled by numba: loaded when first needed, and never the end of a command."""
+"""Modules of kernels that numba compiles: loaded when first needed; without numba, commands go on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_compiled(module: str, *kind: int) -> ModuleType | None:
     try:
         kernels = importlib.import_module(module)
         kernels.warm_up(*kind)
-    except Exception as error:  # a numba that does not fit numpy or the processor raises anything
+    except Exception as error:  # if numba does not fit numpy or the processor, it may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         tell(
             f"numba cannot be used here, slower code takes the place of {name}: {reason} (pip install numba)"

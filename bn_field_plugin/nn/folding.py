@@ -27,7 +27,8 @@ def fold_norm(mlp: CoordinateMLP) -> CoordinateMLP:
     """
     if not any(isinstance(layer.norm, AffineNorm) for layer in mlp.hidden_layers):
         return copy.deepcopy(mlp).eval()
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the generator alone
+    # Weights are drawn and then replaced, which should not advance torch's random numbers.
+    with torch.random.fork_rng(devices=[]):
         folded = CoordinateMLP(dataclasses.replace(mlp.config, norm="none"))
     folded.to(device=mlp.output.weight.device, dtype=mlp.output.weight.dtype)
     folded.encoding = copy.deepcopy(mlp.encoding)

@@ -86,7 +86,7 @@ def levels_of(config: HashGridEncodingConfig, dim: int) -> list[Level]:
         growth = (config.finest_resolution / config.base_resolution) ** (1 / (config.num_levels - 1))
     levels, row = [], 0
     for index in range(config.num_levels):
-        # The small number is for powers that should be whole: rounding might leave them below.
+        # Rounding may leave a power that should be a whole number a little below it, hence the small number.
         resolution = math.floor(config.base_resolution * growth**index + 1e-6)
         corners = (resolution + 1) ** dim
         is_dense = corners <= 2**config.log2_table_size
@@ -147,7 +147,7 @@ class HashGridEncoding(Encoding):
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch f"]:
         """Features of coordinates, which are located in fp32 or better.
 
-        Coordinates that are not numbers get features that are none. Autocast changes no operation in here.
+        Features are NaN where a coordinate is. Autocast changes no operation in here.
         """
         at_least = torch.promote_types(self.tables.dtype, torch.float32)
         flat = x.reshape(-1, self.in_dim).to(at_least)

@@ -139,12 +139,12 @@ class HiddenLayer(nn.Module):
 
 
 PLAIN_PARAMETERS = (nn.Parameter, Tensor)
-"""Types of parameters that are just numbers; others may be spread over processes."""
+"""Types of parameters that hold all their numbers; those of other types may be spread over processes."""
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module is just what its class says: no hooks, and parameters of its own as they are."""
-    # Asked of every module in every step: torch's own ways to list parameters would take milliseconds.
+    """Whether a module has neither hooks nor parameters that are computed or spread over processes."""
+    # Every step asks this of every module, for which torch's own ways to list parameters take milliseconds.
     return not (
         module._forward_hooks
         or module._forward_pre_hooks
@@ -261,7 +261,7 @@ class CoordinateMLP(nn.Module):
         return encoded.to(self.hidden_layers[0].linear.weight.dtype)
 
     def _encode_in_parts(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
-        """`encode`, part by part where no gradients go through it: what it forms on its way stays small."""
+        """`encode`, in parts where no gradients go through it, so that intermediate results stay small."""
         learns = any(parameter.requires_grad for parameter in self.encoding.parameters())
         if learns or x.requires_grad or isinstance(self.encoding, IdentityEncoding):
             return self.encode(x)
@@ -496,4 +496,4 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "norm_layers": ("all", "ends"),
     "init": tuple(INITIALIZERS),
 }
-"""Names that options of the config take; the norm's are those of `build_norm`."""
+"""Allowed values of the config's options that are names; `build_norm` checks that of the norm."""

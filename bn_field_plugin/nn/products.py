@@ -17,7 +17,7 @@ BLOCK = 1024
 """Samples that are added up in the dtype of the samples; sums over blocks are then added in fp64."""
 
 GROUP = 64
-"""Samples of which a batch that comes again and again is expected to hold a whole number."""
+"""A batch whose size is a multiple of this is expected to come again with the same size (see `linear`)."""
 
 
 def linear(

@@ -28,7 +28,7 @@ def with_own_statistics(module: Module) -> Module:
 
     For one network that meets two distributions, such as the coarse and the fine samples of mip-NeRF: both
     modules train the same weights, scales and shifts, and each normalises with what it has seen itself.
-    Where both belong to one model, its `parameters()` name each parameter once, its state twice.
+    Where both are parts of one model, its `parameters()` have each parameter once, its `state_dict()` twice.
     """
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
@@ -66,7 +66,7 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def held_statistics(module: nn.Module) -> Iterator[bool]:
-    """Normalise every pass with what the first one normalises with.
+    """Normalise all passes with the statistics of the first one.
 
     Where a training pass with gradients would take the batch's statistics, the first pass takes them (and
     updates the running ones), and later passes take the same: constant in their own input, while the
@@ -100,7 +100,7 @@ def _of_inputs(module: nn.Module) -> Callable[[Any], Any]:
 
     def forward(batch: Any) -> Any:
         first = batch[0] if isinstance(batch, (list, tuple)) else batch
-        # Whatever else a network takes, such as nerfstudio's rays, it is given.
+        # Anything but these may be the input of a network, as nerfstudio's rays are.
         if isinstance(first, Mapping | Sequence | np.ndarray):
             raise UserError(
                 f"a batch of calibrate begins with a {type(first).__name__}, which no network takes: "
@@ -169,6 +169,6 @@ def calibrate(
         warnings.warn(
             f"calibrate: {which} values that are not finite (of {len(batches)} batches), so some norms keep "
             f"the statistics they had ({taken.count(False)}): leave out such batches, or mend the network",
-            stacklevel=3,  # the caller, behind torch.no_grad
+            stacklevel=3,  # the line that calls `calibrate`, which torch.no_grad wraps
         )
     return sum(taken)

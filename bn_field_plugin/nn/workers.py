@@ -44,7 +44,8 @@ def run_pieces(work: Callable[[int], object], pieces: int) -> None:
     try:
         take()
     finally:
-        # No piece is left for one that has not begun; to wait for it would be for ever where `work` calls us.
+        # All pieces are taken now, so helpers that have not begun are not needed. They may never begin, if
+        # `work` itself has called this function and keeps the pool's threads busy.
         begun = [helper for helper in helpers if not helper.cancel()]
         wait(begun)
     for helper in begun:

@@ -24,7 +24,7 @@ def unchanged_state(module: nn.Module) -> Iterator[None]:
     Args:
         module: any module.
     """
-    copies: dict[int, Tensor] = {}  # what two parts share stays shared
+    copies: dict[int, Tensor] = {}  # a tensor that two parts share is copied once
     kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for part in module.modules():
         if isinstance(part, (RunningNorm, LazyModuleMixin)):

@@ -38,7 +38,7 @@ class CrossNorm(RunningNorm):
         return batch_moments(x, group)
 
     def _running_count(self) -> Tensor:
-        # A copy: a graph that holds it may be derived after a training pass has changed the count.
+        # A copy, because a training pass may change the count before gradients are taken of this pass.
         return self.running_count.clone()
 
     def _update_count(self, sound: Tensor, count: Tensor | float) -> None:
@@ -51,7 +51,8 @@ class CrossNorm(RunningNorm):
         row_var, row_mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
         total = count + (c - 1)
         cross_mean = (count * mean + c * row_mean - x) / total
-        # Sums of squares around the mean of the cross: its column's, its row's, less the entry in both.
+        # The sum of squares around the mean of a cross is that of its column, plus that of its row, less the
+        # square of the entry that lies in both.
         column = count * (var + (mean - cross_mean).square())
         row = c * (row_var + (row_mean - cross_mean).square())
         cross_var = ((column + row - (x - cross_mean).square()) / total).clamp_min(0)

@@ -21,5 +21,5 @@ class GlobalNorm(AffineNorm):
         return 1
 
     def _moments(self, x: Float[Tensor, "n c"], group: dist.ProcessGroup | None) -> BatchMoments:
-        # One column of n*c samples: a sum over all entries, joined over processes like any other.
+        # All n * c entries form one column, whose sums are joined over processes as those of any column.
         return batch_moments(x.reshape(-1, 1), group)

@@ -101,7 +101,7 @@ class RunningNorm(Norm):
         self.num_batches_tracked.zero_()
 
     def _register_statistics(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
-        """Make the running statistics, those of no batch yet."""
+        """Make the buffers of the running statistics, which no batch has changed yet."""
         size = self._num_statistics()
         self.register_buffer("running_mean", torch.zeros(size, device=device, dtype=dtype))
         self.register_buffer("running_var", torch.ones(size, device=device, dtype=dtype))
@@ -149,7 +149,7 @@ class RunningNorm(Norm):
             UserError: a training batch of one sample.
         """
         if x.numel() == 0 and self.group is None:
-            return x * self.weight + self.bias  # of no rows: all gradients are zero, as in torch
+            return x * self.weight + self.bias  # so that gradients exist, and are zero as in torch
         flat = x.reshape(-1, x.shape[-1])
         with without_autocast(x.device):
             wide = _wide(flat)
@@ -194,7 +194,7 @@ class RunningNorm(Norm):
         mean, var = mean.to(self.running_mean.dtype), var.to(self.running_var.dtype)
         sound = mean.isfinite().all() & var.isfinite().all() & (count > 0)
         self.num_batches_tracked += sound.to(self.num_batches_tracked.dtype)
-        batches = self.num_batches_tracked.clamp_min(1).to(count.dtype)  # 1 / integer would be fp32
+        batches = self.num_batches_tracked.clamp_min(1).to(count.dtype)  # torch gives 1 / integer in fp32
         step = 1.0 / batches if self.momentum is None or sign.is_updating else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
             running.copy_(torch.where(sound, running + step * (new - running), running))

@@ -6,11 +6,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class UpdateBnSign(_BatchNorm):
-    """A batch norm that a norm of ours has in it for torch's `update_bn` to find, and that is never called.
+    """A batch norm that each of our norms contains for torch's `update_bn` to find. It is never called.
 
-    `update_bn` resets each of torch's batch norms and takes its momentum away for a pass over the data,
-    without gradients. Ours are told by what it does to this one. They are none of torch's themselves:
-    other tools would put torch's in their place (`convert_sync_batchnorm`) or take their statistics away.
+    `update_bn` resets every batch norm of torch's, and sets its momentum to None while it passes over the
+    data without gradients. By what it does to this batch norm, the norm around it knows that it is at work.
+    Our norms do not derive from torch's themselves, because other tools would then replace them
+    (`convert_sync_batchnorm`) or take their statistics away.
     """
 
     def __init__(self) -> None:
