@@ -83,4 +83,6 @@ def test_other_cameras_keep_nerfstudios(options):
 
 
 def test_a_datamanager_without_rays_stays():
-    quicken_rays(SimpleNamespace())
+    bare = SimpleNamespace()
+    quicken_rays(bare)
+    assert vars(bare) == {}

@@ -23,7 +23,7 @@ from standalone.optimization import (
     ScheduledOptimizers,
     count_parameters,
 )
-from standalone.optimizers import FusedAdam, LeanMuon
+from standalone.optimizers import LeanMuon
 
 
 def network(name: str = "mlp+batch", depth: int = 3) -> CoordinateMLP:
@@ -49,20 +49,6 @@ def test_behind_sines_muon_takes_the_output_matrix_too(name: str) -> None:
     taken = {id(p) for p in muon.param_groups[0]["params"]}
     assert taken == {id(linear.weight) for linear in mlp.linears[1:]}
     assert {id(p) for p in mlp.parameters()} - taken == {id(p) for p in adam.param_groups[0]["params"]}
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("wire", FusedAdam),
-        ("hash-6+batch", FusedAdam),
-        ("wire-real", LeanMuon),
-        ("wire-real+batch", LeanMuon),
-    ],
-)
-def test_hash_grids_and_complex_wire_take_adam_alone_and_real_wire_does_not(name: str, kind: type) -> None:
-    _, hidden = ScheduledOptimizers(network(name), OptimizationConfig()).optimizers
-    assert isinstance(hidden, kind)
 
 
 def test_a_single_hidden_layer_needs_adam_alone() -> None:
@@ -135,6 +121,12 @@ assert "torch._dynamo" not in sys.modules
 def test_adam_alone_trains_what_muon_does_not_suit(name: str) -> None:
     optimizers = ScheduledOptimizers(network(name), OptimizationConfig("muon")).optimizers
     assert len(optimizers) == 2 and not any(isinstance(one, LeanMuon) for one in optimizers)
+
+
+@pytest.mark.parametrize("name", ["wire-real", "wire-real+batch"])
+def test_muon_suits_the_matrices_of_real_wire(name: str) -> None:
+    _, hidden = ScheduledOptimizers(network(name), OptimizationConfig("muon")).optimizers
+    assert isinstance(hidden, LeanMuon)
 
 
 def test_parametrized_matrices_are_still_hidden_ones() -> None:
