@@ -24,6 +24,7 @@ from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import compiled_batch_norm, products
 from bn_field_plugin.nn.batch_moments import BatchMoments, all_reduce_sum, batch_moments
+from bn_field_plugin.nn.double_backward import gradients_by_torch
 from bn_field_plugin.nn.precision import is_autocast, without_autocast
 
 Route = Literal["plain", "moments", "compiled", "native"]
@@ -165,11 +166,8 @@ def plain_batch_norm_linear(
 def _plain_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     """Gradients of the saved `x, weight, gamma, beta`, which can themselves be differentiated."""
     x, weight, gamma, beta, *_ = ctx.saved_tensors
-    needed = ctx.needs_input_grad[:4]
-    wanted = [t for t, is_needed in zip((x, weight, gamma, beta), needed, strict=True) if is_needed]
     y, _ = plain_batch_norm_linear(x, weight, gamma, beta, ctx.eps, ctx.group, ctx.relu)
-    found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-    return tuple(next(found) if is_needed else None for is_needed in needed)
+    return gradients_by_torch([y], [grad], (x, weight, gamma, beta), ctx.needs_input_grad[:4])
 
 
 def _native(

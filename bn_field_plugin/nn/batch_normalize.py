@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from bn_field_plugin.nn import compiled_batch_norm, products
 from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments
+from bn_field_plugin.nn.double_backward import gradients_by_torch
 
 LARGE = 2**16
 """Least numbers in a batch for the compiled loops: for fewer, loading numba is not worth its time."""
@@ -70,9 +71,7 @@ class _BatchNormalize(torch.autograd.Function):
         if torch.is_grad_enabled():
             moments = batch_moments(x)
             y = (x - moments.mean) * (gamma * torch.rsqrt(moments.var + ctx.eps)) + beta
-            wants = ctx.needs_input_grad[:3]
-            wanted = [t for t, is_wanted in zip((x, gamma, beta), wants, strict=True) if is_wanted]
-            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            return *(next(found) if is_wanted else None for is_wanted in wants), None, None, None
+            found = gradients_by_torch([y], [grad], (x, gamma, beta), ctx.needs_input_grad[:3])
+            return *found, None, None, None
         grad_x, grad_gamma, grad_beta = ctx.norm.gradients(grad, x.contiguous(), gamma)
         return grad_x, grad_gamma.float(), grad_beta.float(), None, None, None

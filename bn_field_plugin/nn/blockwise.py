@@ -27,6 +27,7 @@ from bn_field_plugin.nn import products
 from bn_field_plugin.nn.batch_linear import plain_batch_norm_linear
 from bn_field_plugin.nn.batch_moments import BatchMoments, merged_moments
 from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.double_backward import gradients_by_torch
 from bn_field_plugin.nn.workers import run_pieces
 
 BLOCK_BYTES = 2**19
@@ -125,10 +126,7 @@ class _Network(torch.autograd.Function):
         count = 3 + 3 * len(ctx.eps)
         tensors, wants = ctx.saved_tensors[:count], ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            wanted = [t for t, is_wanted in zip(tensors, wants, strict=True) if is_wanted]
-            y = _by_torch(tensors, ctx.eps)
-            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            return None, None, *(next(found) if is_wanted else None for is_wanted in wants)
+            return None, None, *gradients_by_torch([_by_torch(tensors, ctx.eps)], [grad], tensors, wants)
         x, weight, _, *flat = (t.detach().contiguous() for t in tensors)
         hidden = _layers(flat, ctx.eps)
         passed = _Passed(x, hidden)

@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from bn_field_plugin.errors import UserError
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.double_backward import gradients_by_torch
 from bn_field_plugin.nn.encodings import Encoding
 from bn_field_plugin.nn.workers import run_pieces
 
@@ -234,10 +235,8 @@ class _Compiled(torch.autograd.Function):
         x, tables = ctx.saved_tensors
         wants_x, wants_tables = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():
-            wanted = [t for t, is_wanted in ((x, wants_x), (tables, wants_tables)) if is_wanted]
             y = interpolate(x, tables, ctx.levels)
-            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            return *(next(found) if is_wanted else None for is_wanted in (wants_x, wants_tables)), None, None
+            return *gradients_by_torch([y], [grad], (x, tables), (wants_x, wants_tables)), None, None
         grad, described = grad.contiguous(), _descriptions(x, tables, ctx.levels)
         grad_x = grad_tables = None
         if wants_x:

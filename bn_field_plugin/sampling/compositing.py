@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
+from bn_field_plugin.nn.double_backward import gradients_by_torch
 from bn_field_plugin.nn.workers import run_pieces
 from bn_field_plugin.sampling.packed import PackedSamples
 
@@ -135,12 +136,9 @@ class _Compiled(torch.autograd.Function):
         samples: PackedSamples = ctx.samples
         if torch.is_grad_enabled():
             everything = composite_by_torch(density, color, samples)
-            wanted = [t for t, needed in zip((density, color), ctx.needs_input_grad, strict=False) if needed]
             # The weights do not depend on the colours, so they may need no gradient when the colours do.
-            pairs = [(out, grad) for out, grad in zip(everything, grads, strict=True) if out.requires_grad]
-            outputs, grads = zip(*pairs, strict=True)
-            found = iter(torch.autograd.grad(outputs, wanted, grads, create_graph=True))
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None
+            found = gradients_by_torch(everything, grads, (density, color), ctx.needs_input_grad[:2])
+            return *found, None
         grad_density, grad_color = torch.empty_like(density), torch.empty_like(color)
         rays = samples.first.shape[0] - 1
         given = [grad.contiguous() for grad in grads]
