@@ -28,7 +28,7 @@ from bn_field_plugin.nn.batch_linear import plain_batch_norm_linear
 from bn_field_plugin.nn.batch_moments import BatchMoments, merged_moments
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.double_backward import gradients_by_torch
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks
 
 BLOCK_BYTES = 2**19
 """Activations of one layer that a block holds: about half of a core's L2 cache."""
@@ -202,16 +202,15 @@ class _Passed:
         assert blas is not None
         share = -(-self.blocks // (SHARES * torch.get_num_threads()))
 
-        def piece(number: int) -> None:
+        def work(first: int, last: int) -> None:
             # A product uses one thread, because the other threads are busy with other blocks.
             before = blas.set_threads(1)
             try:
-                first = number * share
-                kernel(blas.sgemm, *given, self.block, first, min(first + share, self.blocks))
+                kernel(blas.sgemm, *given, self.block, first, last)
             finally:
                 blas.set_threads(before)
 
-        run_pieces(piece, -(-self.blocks // share))
+        run_blocks(work, self.blocks, share)
 
     def row_per_block(self, c: int) -> np.ndarray:
         """Zeros `[blocks, c]`, for a number that each block computes for each of `c` features."""

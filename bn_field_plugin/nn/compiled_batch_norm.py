@@ -11,7 +11,7 @@ from torch import Tensor
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.batch_moments import merged_moments
 from bn_field_plugin.nn.compiled import load_compiled
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks
 
 BLOCK = products.BLOCK
 """Number of samples that the compiled loops take at a time, so that their features fit in a core's cache."""
@@ -92,7 +92,7 @@ def _each_block(
     known = [part.detach().numpy() if isinstance(part, Tensor) else part for part in given]
     rows = [part.numpy() for part in per_block]
 
-    def work(block: int) -> None:
-        kernel(*known, *(part[block] for part in rows), block * BLOCK, min((block + 1) * BLOCK, n))
+    def work(first: int, last: int) -> None:
+        kernel(*known, *(part[first // BLOCK] for part in rows), first, last)
 
-    run_pieces(work, -(-n // BLOCK))
+    run_blocks(work, n, BLOCK)

@@ -22,7 +22,7 @@ from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.double_backward import gradients_by_torch
 from bn_field_plugin.nn.encodings import Encoding
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks, run_pieces
 
 PRIMES = (1, 2654435761, 805459861)
 """Factors of the spatial hash, one for each axis (Teschner et al. 2003)."""
@@ -261,13 +261,12 @@ def _descriptions(x: Tensor, tables: Tensor, levels: list[Level]) -> list[tuple[
 def _each_block(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:
     """Run a kernel block by block of samples, all levels of a block by one thread."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
-    n = len(arrays[0])
 
-    def work(block: int) -> None:
+    def work(first: int, last: int) -> None:
         for description in described:
-            kernel(*arrays, *description, block * BLOCK, min((block + 1) * BLOCK, n))
+            kernel(*arrays, *description, first, last)
 
-    run_pieces(work, -(-n // BLOCK))
+    run_blocks(work, len(arrays[0]), BLOCK)
 
 
 def _each_level_and_block(kernel: Any, described: list[tuple[Any, ...]], *tensors: Tensor) -> None:

@@ -14,6 +14,15 @@ _pool: tuple[int, int, ThreadPoolExecutor] | None = None
 _lock = threading.Lock()
 
 
+def run_blocks(work: Callable[[int, int], object], count: int, size: int) -> None:
+    """Call `work(first, last)` for all blocks of at most `size` of `count` items, by `run_pieces`."""
+
+    def piece(block: int) -> None:
+        work(block * size, min((block + 1) * size, count))
+
+    run_pieces(piece, -(-count // size))
+
+
 def run_pieces(work: Callable[[int], object], pieces: int) -> None:
     """Call `work(0)` ... `work(pieces - 1)`, at most `torch.get_num_threads()` at a time; wait for all.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from bn_field_plugin.nn import products
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.double_backward import gradients_by_torch
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks
 from bn_field_plugin.sampling.packed import PackedSamples
 
 BLOCK = 512
@@ -151,11 +152,7 @@ class _Compiled(torch.autograd.Function):
 def _each_block(kernel: Any, rays: int, *tensors: Tensor) -> None:
     """Run a kernel block by block of rays."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
-
-    def work(block: int) -> None:
-        kernel(*arrays, block * BLOCK, min((block + 1) * BLOCK, rays))
-
-    run_pieces(work, -(-rays // BLOCK))
+    run_blocks(partial(kernel, *arrays), rays, BLOCK)
 
 
 def _kernels(*tensors: Tensor) -> Any:

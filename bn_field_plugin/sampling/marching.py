@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bn_field_plugin.nn.compiled import load_compiled
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks
 from bn_field_plugin.sampling.packed import PackedSamples, Rays
 
 BLOCK = 512
@@ -147,21 +148,12 @@ def _march_compiled(
     is_over = torch.empty(n, dtype=torch.bool)
     shifts = jitter.contiguous().numpy()
     outputs = [x.numpy() for x in (found, counts, next_step, is_over)]
-
-    def look(block: int) -> None:
-        kernels.find(*parts, *grid, step, shifts, *outputs, block * BLOCK, min((block + 1) * BLOCK, n))
-
-    blocks = -(-n // BLOCK)
-    run_pieces(look, blocks)
+    run_blocks(partial(kernels.find, *parts, *grid, step, shifts, *outputs), n, BLOCK)
     first = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     total = int(first[-1])
     ray, middle = torch.empty(total, dtype=torch.int64), rays.origins.new_empty(total)
     packed = [x.numpy() for x in (first, ray, middle)]
-
-    def pack(block: int) -> None:
-        kernels.pack(parts[2], step, shifts, outputs[0], *packed, block * BLOCK, min((block + 1) * BLOCK, n))
-
-    run_pieces(pack, blocks)
+    run_blocks(partial(kernels.pack, parts[2], step, shifts, outputs[0], *packed), n, BLOCK)
     return March(PackedSamples(ray, middle, torch.full_like(middle, step), first), next_step, is_over)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bn_field_plugin.nn.compiled import load_compiled
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks
 from standalone.shape.triangles import LEAST, area_vectors
 
 KERNELS = "standalone.shape.winding_kernel"
@@ -99,14 +99,14 @@ class WindingTree:
         out = np.empty(len(points))
         kernels = load_compiled(KERNELS)
 
-        def work(piece: int) -> None:
-            part = slice(piece * POINTS_PER_TASK, (piece + 1) * POINTS_PER_TASK)
+        def work(first: int, last: int) -> None:
+            part = slice(first, last)
             if kernels is None:
                 out[part] = self.twin(points[part])
             else:
                 kernels.add_winding_numbers(points[part], self.nodes, self.bounds, self.triangles, out[part])
 
-        run_pieces(work, -(-len(points) // POINTS_PER_TASK))
+        run_blocks(work, len(points), POINTS_PER_TASK)
         return out
 
     def twin(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bn_field_plugin.nn.workers import run_pieces
+from bn_field_plugin.nn.workers import run_blocks, run_pieces
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +32,17 @@ def test_every_piece_is_done_once(threads, pieces):
     done = []
     run_pieces(done.append, pieces)
     assert sorted(done) == list(range(pieces))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"), [(0, 4, []), (3, 4, [3]), (8, 4, [4, 4]), (9, 4, [4, 4, 1])]
+)
+def test_blocks_follow_on_each_other_and_the_last_has_the_rest(count, size, sizes):
+    done = []
+    run_blocks(lambda first, last: done.append(range(first, last)), count, size)
+    blocks = sorted(done, key=lambda block: block.start)
+    assert [len(block) for block in blocks] == sizes
+    assert [index for block in blocks for index in block] == list(range(count))
 
 
 def test_as_many_threads_work_as_torch_has():
