@@ -32,7 +32,7 @@ MARKERS = (
     tyro.conf.OmitSubcommandPrefixes,
     tyro.conf.PositionalMetavarFromFieldName,
 )
-"""Settings of tyro: options of nested groups have no prefix, and positional options are shown by their
+"""Usual settings of tyro: options of nested groups have no prefix, and positional options are shown by their
 names."""
 
 NOT_IN_PRESETS = ("config", "resume")
@@ -94,8 +94,10 @@ class CommandLine:
     """Purpose of the program, for its --help."""
     commands: Commands
     """Commands by name."""
-    positional: str
+    positional: str = ""
     """Name, in presets, of the option that has no name on the command line."""
+    markers: tuple[Any, ...] = MARKERS
+    """Settings of tyro."""
 
     def run(self, args: Sequence[str] | None = None) -> None:
         """Entry point of the program. Mistakes of the user and Ctrl-C end it with one line.
@@ -130,7 +132,7 @@ class CommandLine:
             choices.append(Annotated[kind, tyro.conf.subcommand(other, **default)])
         union: Any = Union[tuple(choices)]  # noqa: UP007  # made at run time
         chosen: Command = tyro.cli(
-            union, args=args, prog=self.prog, description=self.description, config=MARKERS
+            union, args=args, prog=self.prog, description=self.description, config=self.markers
         )
         return chosen
 
@@ -180,7 +182,7 @@ class CommandLine:
         silence = io.StringIO()
         with contextlib.redirect_stderr(silence), contextlib.redirect_stdout(silence):
             try:
-                command: Command = tyro.cli(self.commands[name], args=arguments, config=MARKERS)
+                command: Command = tyro.cli(self.commands[name], args=arguments, config=self.markers)
             except SystemExit:
                 return None
         return command

@@ -94,7 +94,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "histograms": {"fitting", "ntk"},
     "studies": {"errors", "files", "fitting", "histograms", "nn", "ntk", "progress"},
     "bn-ntk": {
-        "allocator",
         "doors",
         "errors",
         "files",

@@ -27,13 +27,13 @@ class Study:
 
     study: ClassVar[ModuleType]
     """Module of the study, with its `run` and `write`."""
-    config: Any
+    options: Any
     output_dir: Path
 
     def main(self) -> None:
         """Compute and write."""
-        found = self.study.run(self.config, track)
-        self.study.write(self.config, found, self.output_dir, _command())
+        found = self.study.run(self.options, track)
+        self.study.write(self.options, found, self.output_dir, _command())
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Spectrum(Study):
     """
 
     study: ClassVar[ModuleType] = spectra
-    config: Unnamed[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
+    options: Unnamed[spectra.SpectrumConfig] = field(default_factory=spectra.SpectrumConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "spectrum"
     """Folder for the results."""
@@ -58,7 +58,7 @@ class Figure(Study):
     """
 
     study: ClassVar[ModuleType] = figure
-    config: Unnamed[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
+    options: Unnamed[figure.FigureConfig] = field(default_factory=figure.FigureConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "figure"
     """Folder for the results."""
@@ -72,7 +72,7 @@ class Scaling(Study):
     """
 
     study: ClassVar[ModuleType] = scaling
-    config: Unnamed[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
+    options: Unnamed[scaling.ScalingConfig] = field(default_factory=scaling.ScalingConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "scaling"
     """Folder for the results."""
@@ -86,7 +86,7 @@ class Dynamics(Study):
     """
 
     study: ClassVar[ModuleType] = dynamics
-    config: Unnamed[dynamics.DynamicsConfig] = field(default_factory=dynamics.DynamicsConfig)
+    options: Unnamed[dynamics.DynamicsConfig] = field(default_factory=dynamics.DynamicsConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "dynamics"
     """Folder for the results."""
@@ -100,7 +100,7 @@ class Frequency(Study):
     """
 
     study: ClassVar[ModuleType] = frequency
-    config: Unnamed[frequency.FrequencyConfig] = field(default_factory=frequency.FrequencyConfig)
+    options: Unnamed[frequency.FrequencyConfig] = field(default_factory=frequency.FrequencyConfig)
     """What to compute."""
     output_dir: Path = OUTPUTS / "frequency"
     """Folder for the results."""
@@ -114,7 +114,7 @@ class Checkpoint(Study):
     """
 
     study: ClassVar[ModuleType] = checkpoint
-    config: Unnamed[checkpoint.CheckpointConfig]
+    options: Unnamed[checkpoint.CheckpointConfig]
     """What to compute."""
     output_dir: Path = OUTPUTS / "checkpoint"
     """Folder for the results."""
@@ -127,12 +127,12 @@ class Claims:
     Example: bn-ntk claims --document docs/claims.md
     """
 
-    config: Unnamed[ClaimsConfig] = field(default_factory=ClaimsConfig)
+    options: Unnamed[ClaimsConfig] = field(default_factory=ClaimsConfig)
     """What to compute."""
 
     def main(self) -> None:
         """Compute and write."""
-        make_claims(self.config, _command(), track)
+        make_claims(self.options, _command(), track)
 
 
 def _command() -> str:

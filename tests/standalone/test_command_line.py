@@ -68,7 +68,7 @@ def test_help_loads_little(words: str, loaded: set[str]) -> None:
 @pytest.mark.parametrize("program", ["image", "ntk", "shape", "sweep"])
 def test_what_stands_in_for_a_command_says_what_the_command_says(program: str) -> None:
     cli = importlib.import_module(f"standalone.{program}.cli")
-    commands = cli.COMMANDS if program == "ntk" else cli.COMMAND_LINE.commands
+    commands = cli.COMMAND_LINE.commands
     for name, kind in commands.items():
         stand_in = commands.stand_in(name)
         assert stand_in.__name__ == kind.__name__

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from standalone.ntk.cli import COMMANDS, main
+from standalone.ntk.cli import COMMAND_LINE, main
 
 
 def exit_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -149,7 +149,7 @@ def test_help_names_every_command_and_loads_no_plots() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in COMMANDS)
+    assert all(name in done.stdout for name in COMMAND_LINE.commands)
     assert done.stdout.splitlines()[-1] == "[]"
 
 
