@@ -168,6 +168,9 @@ def test_rates_of_sines_fall_with_the_number_of_steps(name: str) -> None:
     assert OptimizationConfig(lr=0.5, hidden_lr=0.25).learning_rates(config, 10) == (0.25, 0.5)
     deep = usual.learning_rates(dataclasses.replace(config, depth=8))
     assert deep.hidden < rates[3].hidden and deep.rest < rates[3].rest
+    wide = usual.learning_rates(dataclasses.replace(config, width=128, depth=5))
+    assert wide.hidden == pytest.approx(rates[3].hidden / 2**0.5)
+    assert usual.learning_rates(dataclasses.replace(config, width=64, depth=5)) == rates[3]
 
 
 @pytest.mark.parametrize("name", ["mlp+batch", "pemlp-5", "hash", "wire", "gauss"])
