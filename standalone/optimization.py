@@ -178,7 +178,7 @@ def _share_of_larger(network: CoordinateMLPConfig) -> float:
     times.
     """
     units = DEPTH_AT * WIDTH_AT / (network.depth * network.width)
-    return min(1.0, DEPTH_AT / network.depth, units) ** 0.5
+    return math.sqrt(min(1.0, DEPTH_AT / network.depth, units))
 
 
 def _kind(network: CoordinateMLPConfig) -> str:

@@ -26,7 +26,8 @@ class NetworkOptions:
     norm: NormName = "batch"
     """Norm of the hidden layers."""
     width: int | None = None
-    """Units of each hidden layer; by default what is usual for the network: 32 for hash."""
+    """Units of each hidden layer; by default what is usual for the network: 32 for hash, 64 for others, and
+    128 for siren in fits of images above 256 x 256 pixels."""
     depth: int | None = None
     """Number of hidden layers; by default what is usual for the network: 2 for hash."""
     placement: Placement | None = None
