@@ -72,9 +72,10 @@ The other rates are from short searches with Muon on pictures that no table repo
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
 3e-3, 1e-2, 2e-2, 4e-2 (SIREN with norm: 5e-4, 2e-3, 5e-3, 1.2e-2, 3e-2), one seed; hash grids on its rocket
 at 256x256, 100 steps of 8,192 pixels, factors of 2 and 3. With Adam, two rates around Muon's were tried in
-the same way; not tried were FINER above 3e-3, real WIRE and hash grids. WIRE (3 x 45 units, astronaut at
-256x256, 16,384 pixels a step) came to 19.7 dB at 5e-3 and 22.1 dB at 1e-2 in 600 steps, and in 200 to 17.0 at
-1e-2, 17.3 at 2e-2 and 11.8 at 4e-2.
+the same way; not tried were FINER above 3e-3, real WIRE and hash grids.
+WIRE came to 19.7 dB at 5e-3 and 22.1 dB at 1e-2 in 600 steps, and in 200 to 17.0 at 1e-2, 17.3 at 2e-2 and
+11.8 at 4e-2 (`bn-image fit --network wire --norm none --width 45 --depth 3 --max-side 256 --batch-size
+16384` with `--steps`, `--lr` and `--hidden-lr`, one seed).
 """
 
 
@@ -94,9 +95,8 @@ Adam's steps are too long for that matrix, and Muon's are a fifth as long. It ga
 200 steps, with and without norm."""
 
 ADAM_ALONE = ("hash", "wire")
-"""Kinds of networks that Adam trains alone. The matrices behind a hash grid are few. Complex WIRE (3 x 45
-units) came to 17.0 dB with Adam in 200 steps of 16,384 pixels of the astronaut at 256x256, and to 16.3 with
-Muon at the best of four pairs of rates."""
+"""Kinds of networks that Adam trains alone. The matrices behind a hash grid are few. Complex WIRE learned
+less with Muon, at the four pairs of rates that were tried."""
 
 BETAS, EPS = (0.9, 0.99), 1e-15
 """Betas and eps of Adam."""
@@ -173,9 +173,10 @@ def _share_of_larger(network: CoordinateMLPConfig) -> float:
 
     Muon changes all entries of a matrix alike at any width, while SIREN draws them the smaller, the wider the
     layer is, and each further layer adds to the phases. SIREN + BN of 5 x 128 units came to 32.7 dB at 0.7
-    times the rates and to 25.5 dB at the rates themselves (astronaut at 512x512, 8,192 pixels a step, 53 s on
-    two cores, one seed); 4 x 128 units with 16,384 pixels came to 32.3, 32.1 and 32.0 dB at 0.5, 0.7 and 1
-    times.
+    times the rates, and to 25.5 dB at the rates themselves (8,192 pixels a step); 4 x 128 units with 16,384
+    pixels came to 32.3, 32.1 and 32.0 dB at 0.5, 0.7 and 1 times (the astronaut at 512x512, 53 s of steps on
+    two cores of an AMD EPYC, one seed: `bn-image fit --time-limit 60 --width 128` with `--depth`,
+    `--batch-size`, `--lr` and `--hidden-lr`).
     """
     units = DEPTH_AT * WIDTH_AT / (network.depth * network.width)
     return math.sqrt(min(1.0, DEPTH_AT / network.depth, units))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from standalone.sweep.nerfstudio_commands import is_ours, train, without_lpips
 from standalone.sweep.runs import Run
 
 FIRST_PILOT, GROWTH = 20, 4
-"""Steps of the shortest pilot, and the factor from each pilot's steps to those of the next."""
+"""Steps of the shortest pilot, and the largest factor from each pilot's steps to those of the next."""
 
 PILOT_SHARE = 0.2
 """Share of the budget by which the longest pilot must outlast the one before it: the steps between them stand
 for all later ones. Steps of methods with occupancy grids get cheaper while the grid empties, so that the
 first hundred would promise too few."""
+
+ENOUGH = 1.25
+"""A pilot has at most as many steps as outlast the one before it by this many times `PILOT_SHARE`."""
 
 MARGIN = 0.98
 """Share of the budget that is planned for: a run must not take longer than another that it is compared to."""
@@ -55,14 +59,14 @@ def measured_pace(seconds_of: Callable[[int], float], budget: float) -> Pace:
         seconds_of: wall clock of a run of so many steps.
         budget: seconds that the real run gets.
     """
-    steps, longer = FIRST_PILOT, seconds_of(FIRST_PILOT)
+    more, steps, longer = FIRST_PILOT * (GROWTH - 1), FIRST_PILOT, seconds_of(FIRST_PILOT)
     while True:
-        shorter, steps = longer, steps * GROWTH
+        shorter, steps = longer, steps + more
         longer = seconds_of(steps)
+        per_step = max(longer - shorter, 1e-9) / more
         if longer - shorter >= PILOT_SHARE * budget or longer >= budget:
-            break
-    per_step = max(longer - shorter, 1e-9) / (steps - steps // GROWTH)
-    return Pace(max(0.0, longer - steps * per_step), per_step)
+            return Pace(max(0.0, longer - steps * per_step), per_step)
+        more = min((GROWTH - 1) * steps, math.ceil(ENOUGH * PILOT_SHARE * budget / per_step))
 
 
 def pace_of(run: Run, budget: float, output_dir: Path) -> Pace:

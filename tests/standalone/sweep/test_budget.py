@@ -38,7 +38,7 @@ def test_pilots_grow_until_they_outlast_the_start() -> None:
         return 10 + 0.01 * steps
 
     measured_pace(seconds_of, 100)
-    assert asked == [20, 80, 320, 1280, 5120]
+    assert asked == [20, 80, 320, 1280, 1280 + 2500], "the last one takes 25 s longer, not 38"
     asked.clear()
     measured_pace(seconds_of, 1)
     assert asked == [20, 80]
@@ -71,4 +71,4 @@ def test_pilots_are_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     first, again = (pace_of(run, 60, tmp_path) for _ in range(2))
     assert first == again
     assert first.per_step == pytest.approx(0.1)
-    assert asked == [20, 80, 320]
+    assert asked == [20, 80, 230]
