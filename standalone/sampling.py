@@ -71,8 +71,7 @@ class EpochBatches(ABC):
     def __init__(
         self, size: int, batch_size: int, gather: Callable[[Int[Tensor, " n"]], Batch], seed: int
     ) -> None:
-        if batch_size < 2:
-            raise UserError(f"--batch-size is {batch_size}: it must be at least 2")
+        check_batch_size(batch_size)
         self.size = size
         self.num_batches = max(1, -(-size // batch_size))
         self._gather = gather
@@ -120,6 +119,16 @@ class ShuffledBatches(EpochBatches):
     def _indices(self, number: int) -> Int[Tensor, " n"]:
         start, stop = (self.size * k // self.num_batches for k in (number, number + 1))
         return self._order[start:stop].long()
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Check that a batch has statistics.
+
+    Raises:
+        UserError: it has fewer than two points.
+    """
+    if batch_size < 2:
+        raise UserError(f"--batch-size is {batch_size}: it must be at least 2")
 
 
 class SpreadBatches(EpochBatches):

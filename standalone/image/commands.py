@@ -24,6 +24,7 @@ from standalone.presets import dump_preset
 from standalone.provenance import command_behind
 from standalone.report import say
 from standalone.results import Source
+from standalone.sampling import check_batch_size
 
 ENCODED_SUFFIX = ".bni"
 """Usual ending of encoded images."""
@@ -368,6 +369,8 @@ def check_options(
         UserError: an option that cannot be used.
     """
     run.budget(DEFAULT_STEPS)
+    if isinstance(run.batch, int):
+        check_batch_size(run.batch)
     run.torch_device()
     optimization.check()
     network.build(2, picture.channels, run.seed)

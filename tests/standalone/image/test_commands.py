@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from standalone.image.commands import BEST_NETWORK, LARGE_WIDTH, network_for
+from bn_field_plugin import UserError
+from standalone.image.commands import BEST_NETWORK, LARGE_WIDTH, Fit, network_for
+from standalone.image.fit import ImageRunOptions
 from standalone.image.images import Picture
 from standalone.options import NetworkOptions
 
@@ -26,3 +30,9 @@ def test_large_pictures_have_wider_layers_unless_told_otherwise(
     network = network_for(Picture(np.zeros((side, side, 1), np.uint8), "png"), options)
     assert network.size.width == width
     assert network.size.depth == options.size.depth
+
+
+def test_a_batch_without_statistics_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--batch-size is 1"):
+        Fit(output_dir=tmp_path / "new", max_side=16, run=ImageRunOptions(steps=1, batch_size=1)).main()
+    assert not (tmp_path / "new").exists()
