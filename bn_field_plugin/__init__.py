@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         batch_statistics,
         calibrate,
         fold_norm,
+        freeze_statistics,
         frozen_statistics,
     )
 
@@ -28,6 +29,7 @@ __all__ = [
     "batch_statistics",
     "calibrate",
     "fold_norm",
+    "freeze_statistics",
     "frozen_statistics",
 ]
 

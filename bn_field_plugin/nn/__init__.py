@@ -24,6 +24,7 @@ from bn_field_plugin.nn.norms import (
 from bn_field_plugin.nn.statistics import (
     batch_statistics,
     calibrate,
+    freeze_statistics,
     frozen_statistics,
     running_norms,
     with_own_statistics,
@@ -50,6 +51,7 @@ __all__ = [
     "build_norm",
     "calibrate",
     "fold_norm",
+    "freeze_statistics",
     "frozen_statistics",
     "running_norms",
     "value_and_gradient",

@@ -9,11 +9,8 @@ kept for the backward pass, or every second one of them where they are large; it
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,14 +18,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from bn_field_plugin.nn import products
 from bn_field_plugin.nn.batch_linear import plain_batch_norm_linear
 from bn_field_plugin.nn.batch_moments import BatchMoments, merged_moments
+from bn_field_plugin.nn.blas import can_multiply, each_block
 from bn_field_plugin.nn.compiled import load_compiled
 from bn_field_plugin.nn.double_backward import gradients_by_torch
-from bn_field_plugin.nn.workers import run_blocks
 
 BLOCK_BYTES = 2**19
 """Activations of one layer that a block holds: about half of a core's L2 cache."""
@@ -41,9 +36,6 @@ FEWEST_SAMPLES = 8192
 
 KEPT_BYTES = 2**28
 """Bytes of all products up to which they are kept; of more, the backward pass makes every second again."""
-
-SHARES = 2
-"""Pieces of a batch for each thread, so that threads that are done early can take pieces of others."""
 
 _Norm: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -71,12 +63,8 @@ def serves(tensors: list[Tensor]) -> bool:
     """
     return (
         tensors[0].shape[0] >= FEWEST_SAMPLES
-        and not products.is_traced()
         and torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-        and all(forward_ad.unpack_dual(t).tangent is None for t in tensors)
-        and _blas() is not None
+        and can_multiply(tensors)
         and kernels() is not None
     )
 
@@ -192,25 +180,8 @@ class _Passed:
         self.every = 1 if 4 * self.num * sum(widths) <= KEPT_BYTES else 2
 
     def each_block(self, kernel: Callable[..., None], *given: object) -> None:
-        """Call a kernel for all blocks, on as many threads as torch has.
-
-        Args:
-            kernel: called with the address of the product, `given`, the size of a block, and which blocks.
-            given: arrays, and tuples of them.
-        """
-        blas = _blas()
-        assert blas is not None
-        share = -(-self.blocks // (SHARES * torch.get_num_threads()))
-
-        def work(first: int, last: int) -> None:
-            # A product uses one thread, because the other threads are busy with other blocks.
-            before = blas.set_threads(1)
-            try:
-                kernel(blas.sgemm, *given, self.block, first, last)
-            finally:
-                blas.set_threads(before)
-
-        run_blocks(work, self.blocks, share)
+        """Call a kernel for all blocks (see `blas.each_block`)."""
+        each_block(kernel, given, self.blocks, self.block)
 
     def row_per_block(self, c: int) -> np.ndarray:
         """Zeros `[blocks, c]`, for a number that each block computes for each of `c` features."""
@@ -345,27 +316,3 @@ def _one_layer(
 def kernels() -> Any:
     """The compiled loops; None where numba does not work."""
     return load_compiled("bn_field_plugin.nn.blockwise_kernels")
-
-
-class _Blas(NamedTuple):
-    """MKL within torch."""
-
-    set_threads: Callable[[int], int]
-    """Sets the number of threads for the calling thread, and gives the one before."""
-    sgemm: int
-    """Address of the product in fp32."""
-
-
-@functools.cache
-def _blas() -> _Blas | None:
-    """MKL's functions; None without MKL."""
-    folder = Path(torch.__file__).parent / "lib"
-    for path in sorted(folder.glob("libtorch_cpu.*")):
-        try:
-            library = ctypes.CDLL(str(path))
-            sgemm = ctypes.cast(library.sgemm_, ctypes.c_void_p).value
-            if sgemm is not None:
-                return _Blas(library.MKL_Set_Num_Threads_Local, sgemm)
-        except (OSError, AttributeError):
-            continue
-    return None

@@ -15,7 +15,9 @@ from torch import Tensor
 def gradients_by_torch(
     outputs: Sequence[Tensor], grads: Sequence[Tensor], inputs: Sequence[Tensor], needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of inputs, which can be differentiated; None for inputs whose gradient is not needed.
+    """Gradients of inputs; None for inputs whose gradient is not needed.
+
+    They can be differentiated where gradients are enabled.
 
     Args:
         outputs: what torch operations made of the inputs. Those that need no gradient are left out.
@@ -26,5 +28,7 @@ def gradients_by_torch(
     wanted = [tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed]
     pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if out.requires_grad]
     differentiable, their_grads = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(differentiable, wanted, their_grads, create_graph=True))
+    found = iter(
+        torch.autograd.grad(differentiable, wanted, their_grads, create_graph=torch.is_grad_enabled())
+    )
     return tuple(next(found) if is_needed else None for is_needed in needed)

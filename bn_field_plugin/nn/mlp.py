@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Inexact
 from torch import Tensor, nn
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import blockwise, products
+from bn_field_plugin.nn import blockwise, dense, products
 from bn_field_plugin.nn.activations import ACTIVATIONS, Activation, ActivationName
 from bn_field_plugin.nn.activations import OPTIONS as ACTIVATION_OPTIONS
 from bn_field_plugin.nn.complex_linear import ComplexLinear
@@ -120,6 +121,18 @@ class HiddenLayer(nn.Module):
             and self.norm_first
             and self.linear.bias is None
             and self.is_plain
+        )
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the next pass ends in batch norm with the statistics of the batch, all of it at hand."""
+        norm = self.norm
+        return (
+            isinstance(norm, BatchNorm)
+            and norm.is_fused
+            and norm.mode in (StatisticsMode.AUTO, StatisticsMode.BATCH)
+            and norm.group is None
+            and not self.norm_first
         )
 
     def forward(self, x: Inexact[Tensor, "n d"]) -> Inexact[Tensor, "n c"]:
@@ -242,15 +255,7 @@ class CoordinateMLP(nn.Module):
         if torch.is_grad_enabled() or is_recording() or not self._is_plain():
             return True
         norms = [layer.norm for layer in self.hidden_layers]
-        return any(
-            norm is not None
-            and not (
-                isinstance(norm, AffineNorm)
-                and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN)
-                and not norm.normalizes_with_batch
-            )
-            for norm in norms
-        )
+        return any(norm is not None and not is_settled(norm) for norm in norms)
 
     def _is_plain(self) -> bool:
         return is_plain(self.output) and all(layer.is_plain for layer in self.hidden_layers)
@@ -263,7 +268,8 @@ class CoordinateMLP(nn.Module):
     def _encode_in_parts(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n f"]:
         """`encode`, in parts where no gradients go through it, so that intermediate results stay small."""
         learns = any(parameter.requires_grad for parameter in self.encoding.parameters())
-        if learns or x.requires_grad or isinstance(self.encoding, IdentityEncoding):
+        is_whole = isinstance(self.encoding, IdentityEncoding) or x.shape[0] <= ENCODED_AT_A_TIME
+        if learns or x.requires_grad or is_whole or x.device.type != "cpu" or products.is_traced():
             return self.encode(x)
         encoded = self.output.weight.new_empty(x.shape[0], self.encoding.out_dim)
         for start in range(0, x.shape[0], ENCODED_AT_A_TIME):
@@ -275,12 +281,63 @@ class CoordinateMLP(nn.Module):
         hidden = self._blockwise_layers(x.to(self.output.weight.dtype))
         if hidden is not None:
             return self._forward_blockwise(self._encode_in_parts(x), hidden)
+        if self._is_dense(x):
+            return self._forward_dense(self._encode_in_parts(x))
+        if self._is_settled():
+            return self._forward_settled(x)
         h = encoded = self.encode(x)
         for index, layer in enumerate(self.layers):
             if index > 0 and index in self.config.skips:
                 h = torch.cat([encoded, h], dim=-1)
             h = layer(h)
         return _real(self.output(h))
+
+    def _is_dense(self, x: Inexact[Tensor, "n d"]) -> bool:
+        """Whether `dense` takes a batch from each norm with the batch's statistics to the next."""
+        return (
+            not self.config.skips
+            and dense.known(self.hidden_layers[0].activation) is not None
+            and self._is_plain()
+            and all(
+                layer.norm is None or is_settled(layer.norm) or layer.is_split for layer in self.hidden_layers
+            )
+            and dense.serves(x.to(self.output.weight.dtype), list(self.layers.parameters()))
+        )
+
+    def _forward_dense(self, encoded: Float[Tensor, "n f"]) -> Float[Tensor, "n o"]:
+        """Outputs with every norm folded into a layer, once its statistics are known."""
+        activation = dense.known(self.hidden_layers[0].activation)
+        assert activation is not None
+        h, run = encoded, Folding()
+        for layer in self.hidden_layers:
+            run.add(layer.linear, layer.norm, layer.norm_first)
+            if layer.is_split and isinstance(layer.norm, BatchNorm):
+                h, moments = dense.hidden_layers(h, run.layers, activation)
+                layer.norm.learn(moments)
+                run = Folding(layer.norm.affine_of(moments.mean, moments.var))
+        run.add(self.output)
+        return dense.network(h, run.layers, activation)
+
+    def _is_settled(self) -> bool:
+        """Whether the next pass has real layers and fixed norms, so that these can be folded in."""
+        norms = [layer.norm for layer in self.hidden_layers if layer.norm is not None]
+        return (
+            all(is_settled(norm) for norm in norms)
+            and not self.is_complex
+            and not is_recording()
+            and self._is_plain()
+        )
+
+    def _forward_settled(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n o"]:
+        """Outputs with the norms folded into the weights, with gradients of the parameters behind them."""
+        with without_autocast(x.device):
+            weights = folded_weights(self)
+        h = encoded = self._encode_in_parts(x)
+        for index, (layer, weight) in enumerate(zip(self.hidden_layers, weights, strict=False)):
+            if index > 0 and index in self.config.skips:
+                h = torch.cat([encoded, h], dim=-1)
+            h = layer.activation(F.linear(h, *weight))
+        return F.linear(h, *weights[-1])
 
     def _blockwise_layers(self, x: Inexact[Tensor, "n d"]) -> list[blockwise.Hidden] | None:
         """The hidden layers, if a training pass can take blocks of samples through all of them."""
@@ -326,6 +383,9 @@ class CoordinateMLP(nn.Module):
         self, x: Float[Tensor, "n d"], weights: list[tuple[Tensor, Tensor]]
     ) -> Float[Tensor, "n o"]:
         encoded = self.encode(x)
+        activation = None if self.config.skips else dense.known(self.hidden_layers[0].activation)
+        if activation is not None and dense.serves(encoded, [part for layer in weights for part in layer]):
+            return dense.network(encoded, weights, activation)
         h = encoded
         for index, (layer, (weight, bias)) in enumerate(zip(self.hidden_layers, weights, strict=False)):
             if index > 0 and index in self.config.skips:
@@ -336,36 +396,69 @@ class CoordinateMLP(nn.Module):
         return _real(products.linear(h, *weights[-1]))
 
 
+def is_settled(norm: Norm) -> bool:
+    """Whether the next pass through a norm scales and shifts features by fixed numbers."""
+    return (
+        isinstance(norm, AffineNorm)
+        and norm.mode in (StatisticsMode.AUTO, StatisticsMode.FROZEN)
+        and not norm.normalizes_with_batch
+    )
+
+
+class Folding:
+    """Linear layers into which the norms between them are folded.
+
+    Args:
+        carried: scale and shift of a norm before the first layer.
+
+    Attributes:
+        layers: weight and bias of each layer so far.
+    """
+
+    def __init__(self, carried: tuple[Tensor, Tensor] | None = None) -> None:
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self._carried = carried
+
+    def add(
+        self, linear: nn.Linear, norm: Norm | None = None, norm_first: bool = False, encoded: int = 0
+    ) -> None:
+        """Add a layer, and fold in what is fixed of its norm: here if it comes first, else into the next.
+
+        Args:
+            linear: the layer.
+            norm: the norm behind it; only one with fixed numbers is folded in.
+            norm_first: whether the norm comes before the activation.
+            encoded: number of encoded coordinates that the layer sees before the features.
+        """
+        weight: Tensor = linear.weight
+        bias: Tensor = linear.bias if linear.bias is not None else weight.new_zeros(weight.shape[0])
+        if self._carried is not None:
+            scale, shift = self._carried
+            if encoded:
+                scale = torch.cat([scale.new_ones(encoded), scale])
+                shift = torch.cat([shift.new_zeros(encoded), shift])
+            bias, weight = bias + weight @ shift, weight * scale
+            self._carried = None
+        if isinstance(norm, AffineNorm) and norm_first:
+            scale, shift = norm.affine()
+            weight, bias = weight * scale[:, None], bias * scale + shift
+        elif isinstance(norm, AffineNorm):
+            self._carried = norm.affine()
+        self.layers.append((weight, bias))
+
+
 def folded_weights(mlp: CoordinateMLP) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each linear layer with the affine norms of `mlp` folded in, output layer last.
 
     Norms before the activation go into their own layer, norms after it into the next.
     Layer and cross norm depend on the sample and are left out.
     """
-    encoded = mlp.encoding.out_dim
-    weights: list[tuple[Tensor, Tensor]] = []
-    carried: tuple[Tensor, Tensor] | None = None
-    layers = mlp.hidden_layers
-    for index, linear in enumerate(mlp.linears):
-        weight: Tensor = linear.weight
-        bias: Tensor = linear.bias if linear.bias is not None else weight.new_zeros(weight.shape[0])
-        if carried is not None:
-            scale, shift = carried
-            if index in mlp.config.skips and index < len(layers):
-                scale = torch.cat([scale.new_ones(encoded), scale])
-                shift = torch.cat([shift.new_zeros(encoded), shift])
-            bias = bias + weight @ shift
-            weight = weight * scale
-            carried = None
-        norm = layers[index].norm if index < len(layers) else None
-        if isinstance(norm, AffineNorm):
-            if layers[index].norm_first:
-                scale, shift = norm.affine()
-                weight, bias = weight * scale[:, None], bias * scale + shift
-            else:
-                carried = norm.affine()
-        weights.append((weight, bias))
-    return weights
+    folding = Folding()
+    for index, layer in enumerate(mlp.hidden_layers):
+        encoded = mlp.encoding.out_dim if index in mlp.config.skips else 0
+        folding.add(layer.linear, layer.norm, layer.norm_first, encoded)
+    folding.add(mlp.output)
+    return folding.layers
 
 
 def _check(config: CoordinateMLPConfig) -> None:

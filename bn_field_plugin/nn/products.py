@@ -73,9 +73,15 @@ def _split(x: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "k b d"] | None, Floa
 
 
 def is_traced() -> bool:
-    """Whether a tracer, torch.compile or torch.func looks on: none of them sees into special kernels."""
+    """Whether somebody looks on who does not see into special kernels.
+
+    That is a tracer, torch.compile, torch.func, or a mode that sees each operation, such as a counter.
+    """
     return (
-        torch.compiler.is_compiling() or is_recording() or bool(torch._C._are_functorch_transforms_active())
+        torch.compiler.is_compiling()
+        or is_recording()
+        or bool(torch._C._are_functorch_transforms_active())
+        or torch._C._len_torch_dispatch_stack() > 0
     )
 
 

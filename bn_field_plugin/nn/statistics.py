@@ -57,6 +57,15 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
         yield
 
 
+def freeze_statistics(module: nn.Module) -> None:
+    """Normalise with the running statistics in all passes from now on, and change them no more.
+
+    Training passes then cost what they cost without norm. The parameters of the norms still learn.
+    """
+    for norm in running_norms(module):
+        norm.mode = StatisticsMode.FROZEN
+
+
 @contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
     """Normalise with the batch's own statistics and change nothing, also in evaluation."""

@@ -19,6 +19,7 @@ from bn_field_plugin.nn import (
     frozen_statistics,
 )
 from bn_field_plugin.nn import mlp as mlp_module
+from bn_field_plugin.nn.blas import blas
 from tests.laws import cases
 from tests.nn.cases import draw
 
@@ -204,15 +205,15 @@ def test_of_large_products_every_second_one_is_kept_for_any_number_of_backward_p
 
 
 def test_threads_of_products_are_what_they_were_before():
-    blas = blockwise._blas()
-    if blas is None:
+    library = blas()
+    if library is None:
         pytest.skip("this torch has no MKL")
-    blas.set_threads(3)
+    library.set_threads(3)
     try:
         mlp()(draw(3 * BLOCK, 3).float()).sum().backward()
-        assert blas.set_threads(0) == 3
+        assert library.set_threads(0) == 3
     finally:
-        blas.set_threads(0)
+        library.set_threads(0)
 
 
 def test_a_batch_that_is_not_finite_leaves_the_statistics():

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bn_field_plugin.nn import blockwise
 from bn_field_plugin.nn import blockwise_kernels as kernels
+from bn_field_plugin.nn.blas import blas
 from tests.laws import cases
 
-BLAS = blockwise._blas()
+BLAS = blas()
 pytestmark = pytest.mark.skipif(BLAS is None, reason="this torch has no MKL")
 
 SIZES = {

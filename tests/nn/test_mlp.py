@@ -6,14 +6,29 @@ import copy
 import dataclasses
 import math
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, batch_statistics, frozen_statistics
+from bn_field_plugin.nn import (
+    CoordinateMLP,
+    CoordinateMLPConfig,
+    StatisticsMode,
+    batch_statistics,
+    dense,
+    freeze_statistics,
+    frozen_statistics,
+    running_norms,
+)
+from bn_field_plugin.nn import mlp as mlp_module
+from bn_field_plugin.nn.blas import blas
+from bn_field_plugin.nn.norms import NORMS, AffineNorm
+from bn_field_plugin.nn.statistics import held_statistics
 from tests.nn.cases import (
     CENTRED,
     ENCODINGS,
@@ -26,6 +41,9 @@ from tests.nn.cases import (
     statistics,
     unchanged,
 )
+
+AFFINE = tuple(name for name, kind in NORMS.items() if kind is not None and issubclass(kind, AffineNorm))
+"""Names of the norms that fold into linear layers."""
 
 MANY = 40_000
 """A number of samples that evaluation splits into several blocks."""
@@ -387,3 +405,195 @@ def test_a_network_is_made_where_and_as_asked():
     config = CoordinateMLPConfig(in_dim=2, out_dim=1, width=4, depth=2)
     assert {p.device.type for p in CoordinateMLP(config, device="meta").parameters()} == {"meta"}
     assert {p.dtype for p in CoordinateMLP(config, dtype=torch.float64).parameters()} == {torch.float64}
+
+
+# Training passes whose norms scale and shift by fixed numbers.
+
+
+def by_definition(mlp: CoordinateMLP, x: Tensor) -> Tensor:
+    """The network with its running statistics, norm by norm."""
+    config = mlp.config
+    h = encoded = mlp.encoding(x)
+    for index, layer in enumerate(mlp.layers):
+        norm, omega = layer.norm, config.omega
+        h = torch.cat([encoded, h], -1) if index in config.skips else h
+        h = F.linear(h, layer.linear.weight, layer.linear.bias)
+        for is_norm in (True, False) if config.placement == "before" else (False, True):
+            if not is_norm:
+                h = F.relu(h) if config.activation == "relu" else torch.sin(omega * h)
+            elif norm is not None:
+                std = torch.sqrt(norm.running_var + norm.eps)
+                h = (h - norm.running_mean) / std * norm.weight + norm.bias
+    return mlp.output(h)
+
+
+def with_gradients(network: Callable[[Tensor], Tensor], mlp: CoordinateMLP, x: Tensor) -> dict[str, Tensor]:
+    """Outputs, and gradients of the samples and of each parameter."""
+    leaf, names = x.clone().requires_grad_(), [name for name, _ in mlp.named_parameters()]
+    y = network(leaf)
+    found = torch.autograd.grad(y.square().sum(), [leaf, *mlp.parameters()])
+    return {"y": y.detach(), "x": found[0], **dict(zip(names, found[1:], strict=True))}
+
+
+SETTLED = {
+    "frozen": lambda mlp: freeze_statistics(mlp.train()),
+    "evaluation": lambda mlp: mlp.eval(),
+}
+"""Ways to fix what norms scale and shift by."""
+
+
+@pytest.mark.parametrize("settle", SETTLED)
+@pytest.mark.parametrize("options", combinations(("none", *AFFINE)))
+def test_passes_with_fixed_statistics_are_those_of_the_definition(options, settle):
+    mlp, x = network(**options), coordinates(20, 3)
+    SETTLED[settle](mlp)
+    before = statistics(mlp)
+    expected = with_gradients(lambda leaf: by_definition(mlp, leaf), mlp, x)
+    for name, value in with_gradients(mlp, mlp, x).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-10, msg=name)
+    assert unchanged(mlp, before)
+
+
+@pytest.fixture
+def dense_passes(monkeypatch) -> list[int]:
+    """Numbers of samples in each pass that goes through dense layers block by block."""
+    seen: list[int] = []
+    network = dense.network
+
+    def counted(x: Tensor, *rest: object) -> object:
+        seen.append(x.shape[0])
+        return network(x, *rest)
+
+    monkeypatch.setattr(dense, "network", counted)
+    return seen
+
+
+LARGE = dense.FEWEST_SAMPLES + 77
+"""Samples of a batch that goes block by block."""
+needs_mkl = pytest.mark.skipif(blas() is None, reason="this torch has no MKL")
+
+
+@needs_mkl
+@pytest.mark.parametrize("settle", SETTLED)
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("norm", ["none", *AFFINE])
+def test_large_batches_with_fixed_statistics_go_block_by_block(norm, placement, settle, dense_passes):
+    mlp = network(norm=norm, placement=placement, encoding="positional", dtype=torch.float32)
+    SETTLED[settle](mlp)
+    exact, before = copy.deepcopy(mlp).double(), statistics(mlp)
+    x = coordinates(LARGE, 3, dtype=torch.float32)
+    expected = with_gradients(lambda leaf: by_definition(exact, leaf), exact, x.double())
+    found = with_gradients(mlp, mlp, x)
+    assert dense_passes == [LARGE]
+    for name, value in found.items():
+        size = max(1.0, float(expected[name].abs().max()))
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-3, atol=1e-4 * size, msg=name)
+    assert unchanged(mlp, before)
+
+
+@needs_mkl
+@pytest.mark.parametrize("activation", ["relu", "sine", "finer"])
+@pytest.mark.parametrize("norm_layers", ["all", "ends"])
+@pytest.mark.parametrize("mode", [StatisticsMode.AUTO, StatisticsMode.BATCH])
+def test_batch_norm_behind_activations_splits_the_blocks(mode, norm_layers, activation, dense_passes):
+    """Outputs, gradients and statistics are those of the layers one by one, in fp64."""
+    config = CoordinateMLPConfig(
+        in_dim=3,
+        out_dim=2,
+        width=9,
+        depth=3,
+        placement="after",
+        norm_layers=norm_layers,
+        activation=activation,
+        init="paper",  # else sines of 30 z amplify rounding from layer to layer
+    )
+    mlp = CoordinateMLP(config).float()
+    for norm in running_norms(mlp):
+        norm.mode = mode
+    exact = copy.deepcopy(mlp).double()
+    x = coordinates(LARGE, 3, dtype=torch.float32)
+    expected = with_gradients(exact, exact, x.double())
+    found = with_gradients(mlp, mlp, x)
+    assert dense_passes == [LARGE]
+    for name, value in found.items():
+        size = max(1.0, float(expected[name].abs().max()))
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-3, atol=1e-4 * size, msg=name)
+    for ours, theirs in zip(running_norms(mlp), running_norms(exact), strict=True):
+        assert ours.num_batches_tracked == theirs.num_batches_tracked == (mode is StatisticsMode.AUTO)
+        torch.testing.assert_close(ours.running_mean.double(), theirs.running_mean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours.running_var.double(), theirs.running_var, rtol=1e-5, atol=1e-6)
+
+
+@needs_mkl
+def test_held_statistics_and_hooks_keep_batch_norm_layer_by_layer(dense_passes):
+    mlp, x = network(placement="after", dtype=torch.float32), coordinates(LARGE, 3, dtype=torch.float32)
+    with held_statistics(mlp):
+        mlp(x)
+    seen: list[int] = []
+    mlp.layers[0].norm.register_forward_hook(lambda *_: seen.append(1))
+    mlp(x)
+    assert seen == [1]
+    assert dense_passes == []
+
+
+@needs_mkl
+def test_which_passes_go_block_by_block(dense_passes):
+    x, options = coordinates(LARGE, 3, dtype=torch.float32), {"norm": "none", "dtype": torch.float32}
+    network(**options)(x)
+    with torch.no_grad():
+        network(**options)(x)
+    assert dense_passes == [LARGE, LARGE]
+    network(**options)(x[:100])
+    network(**options, activation="gauss")(x)
+    network(**options, skips=(1,))(x)
+    network(norm="none")(x.double())
+    network(norm="layer", dtype=torch.float32)(x)
+    with torch.autocast("cpu"):
+        network(**options)(x)
+    hooked, seen = network(**options), []
+    hooked.layers[1].activation.register_forward_hook(lambda *_: seen.append(1))
+    hooked(x)
+    assert seen
+    assert dense_passes == [LARGE, LARGE]
+
+
+@pytest.mark.parametrize("n", [20, LARGE])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_settled_passes_under_transforms_of_torch(encoding, n):
+    """They see neither the blocks of samples nor those of coordinates that are encoded at a time."""
+    mlp = network(norm="batch", encoding=encoding, dtype=torch.float32)
+    freeze_statistics(mlp)
+    x, tangent = coordinates(n, 3, dtype=torch.float32), coordinates(n, 3, seed=4, dtype=torch.float32)
+    leaf = x.clone().requires_grad_()
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    y, moved = torch.func.jvp(mlp, (x,), (tangent,))
+    torch.testing.assert_close(y, mlp(x), **close)
+    with forward_ad.dual_level():
+        pair = forward_ad.unpack_dual(mlp(forward_ad.make_dual(x, tangent)))
+    torch.testing.assert_close(pair.tangent, moved, **close)
+    gradient = torch.func.grad(lambda points: mlp(points).square().sum())(x)
+    torch.testing.assert_close(gradient, torch.autograd.grad(mlp(leaf).square().sum(), leaf)[0], **close)
+    torch.testing.assert_close(torch.func.vmap(mlp)(torch.stack([x, -x])), mlp(torch.stack([x, -x])), **close)
+
+
+def test_coordinates_of_settled_passes_are_encoded_in_parts(monkeypatch):
+    mlp, x = network(norm="none", encoding="positional"), coordinates(20, 3)
+    expected, sizes = mlp(x), []
+    monkeypatch.setattr(mlp_module, "ENCODED_AT_A_TIME", 7)
+    mlp.encoding.register_forward_hook(lambda _, given, __: sizes.append(given[0].shape[0]))
+    torch.testing.assert_close(mlp(x), expected)
+    assert sizes == [7, 7, 6]
+    mlp(x.requires_grad_())
+    assert sizes == [7, 7, 6, 20]
+
+
+def test_weights_that_do_not_learn_get_no_gradient_in_settled_passes():
+    mlp = network(norm="batch", dtype=torch.float32)
+    freeze_statistics(mlp)
+    mlp.layers[0].linear.weight.requires_grad_(False)
+    for n in (20, LARGE):
+        mlp.zero_grad()
+        mlp(coordinates(n, 3, dtype=torch.float32)).sum().backward()
+        assert mlp.layers[0].linear.weight.grad is None
+        others = [p for p in mlp.parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in others)

@@ -23,10 +23,12 @@ from bn_field_plugin.nn import (
     batch_statistics,
     calibrate,
     fold_norm,
+    freeze_statistics,
     frozen_statistics,
     running_norms,
     with_own_statistics,
 )
+from bn_field_plugin.nn.statistics import held_statistics
 from tests.laws import cases
 from tests.nn.cases import RUNNING, combinations, coordinates, draw, network, statistics, unchanged, vary
 
@@ -160,6 +162,52 @@ def test_contexts_and_calibration_change_nothing_without_running_statistics(norm
         assert torch.equal(mlp(x), expected)
     assert calibrate(mlp, [x / 2]) == 0
     assert torch.equal(mlp(x), expected)
+
+
+# Freezing for good.
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+@pytest.mark.parametrize("norm", RUNNING)
+def test_frozen_for_good_it_trains_with_the_running_statistics(norm, placement):
+    """All passes then read them, and all parameters still learn, those of the norms too."""
+    mlp, x = network(norm=norm, placement=placement), coordinates(20, 3)
+    calibrate(mlp, [x])
+    freeze_statistics(mlp)
+    before, weights = statistics(mlp), [p.detach().clone() for p in mlp.parameters()]
+    with frozen_statistics(mlp):
+        expected = mlp.eval()(x)
+    optimizer = torch.optim.SGD(mlp.parameters(), lr=0.01)
+    torch.testing.assert_close(mlp.train()(x), expected, rtol=1e-11, atol=1e-12)
+    for _ in range(3):
+        optimizer.zero_grad()
+        mlp(x).square().sum().backward()
+        optimizer.step()
+    assert not any(torch.equal(*pair) for pair in zip(mlp.parameters(), weights, strict=True))
+    assert unchanged(mlp, before)
+    assert not normalizes_with_batch(mlp, x)
+
+
+def test_frozen_for_good_contexts_and_calibration_work_and_restore():
+    mlp, x = network(norm="batch"), coordinates(20, 3)
+    freeze_statistics(mlp)
+    with batch_statistics(mlp):
+        assert normalizes_with_batch(mlp, x)
+    with frozen_statistics(mlp), held_statistics(mlp) as needs_whole:
+        assert not needs_whole
+    assert copy.deepcopy(mlp).layers[0].norm.mode is StatisticsMode.FROZEN
+    before = statistics(mlp)
+    assert calibrate(mlp, [x]) == 3
+    assert not unchanged(mlp, before)
+    assert modes(mlp) == {StatisticsMode.FROZEN}
+
+
+def test_freezing_touches_the_given_module_only_and_needs_no_norms():
+    both = nn.ModuleList([network(norm="batch"), network(norm="batch"), network(norm="layer")])
+    freeze_statistics(both[2])
+    freeze_statistics(both[0])
+    assert modes(both[0]) == {StatisticsMode.FROZEN}
+    assert modes(both[1]) == {StatisticsMode.AUTO}
 
 
 # Calibration.

@@ -261,5 +261,12 @@ class AffineNorm(RunningNorm):
 
     def affine(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
         """Scale and shift that the norm amounts to with its running statistics."""
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale.expand(self.num_features), self.bias - self.running_mean * scale
+        return self.affine_of(self.running_mean, self.running_var)
+
+    def affine_of(self, mean: Tensor, var: Tensor) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """Scale and shift that the norm amounts to with given statistics."""
+        # Gradients need nothing but new tensors: a training pass may change the running statistics before a
+        # backward pass through these.
+        inverse_std = torch.rsqrt(var + self.eps)
+        scale = self.weight * inverse_std
+        return scale.expand(self.num_features), self.bias - self.weight * (mean * inverse_std)
