@@ -30,6 +30,7 @@ SIZES: dict[str, tuple[object, ...]] = {
         *("--pipeline.model.network.max-res", 64, "--pipeline.model.grid-resolution", 16),
         *("--pipeline.model.samples-per-step", 2048, "--pipeline.model.proposals.num-samples", 16),
         *("--pipeline.model.proposals.num-field-samples", 12, "--pipeline.model.calibration-rays", 512),
+        *("--pipeline.model.freeze-norm-at", 0.5),
     ),
     "bn-neus": (
         *("--pipeline.model.num-samples", 16, "--pipeline.model.num-samples-importance", 16),
@@ -143,6 +144,8 @@ def test_it_trains(name: str, work: Path, runs: dict[str, Finished]) -> None:
     state = torch.load(folder / "nerfstudio_models/step-000000011.ckpt", weights_only=True)
     assert all(value.isfinite().all() for value in state["pipeline"].values())
     assert not [key for key in state["pipeline"] if "lpips" in key]
+    freezes = "--pipeline.model.freeze-norm-at" in SIZES[name.removeprefix("capture ")]
+    assert state.get("norm_is_frozen", False) == freezes
 
 
 @pytest.mark.parametrize("method", METHODS)

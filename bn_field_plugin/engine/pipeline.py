@@ -27,7 +27,7 @@ from bn_field_plugin.engine.pinhole_rays import quicken_rays
 from bn_field_plugin.engine.pixels import sample_masks_rightly
 from bn_field_plugin.engine.processes import rays_per_process, same_order_of_images
 from bn_field_plugin.errors import UserError, tell_uncaught_user_errors
-from bn_field_plugin.nn import calibrate, running_norms
+from bn_field_plugin.nn import calibrate, freeze_statistics, running_norms
 from bn_field_plugin.viewer.panel import NormPanel
 
 CALIBRATION_SEED = 20240617
@@ -76,6 +76,7 @@ class BNPipeline(VanillaPipeline):
         tell_uncaught_user_errors()
         config = copy.deepcopy(config)
         parser, model = self._parts(config)
+        share = _share_before_freezing(model)
         if config.datamanager.data is not None:
             parser.data = Path(config.datamanager.data)
         if model.scene == "auto":
@@ -93,6 +94,9 @@ class BNPipeline(VanillaPipeline):
             super().__init__(config, device, test_mode, world_size, *args, **kwargs)
         quicken_rays(self.datamanager)
         self._is_stale = False
+        self._share_before_freezing = share
+        self.is_frozen = False
+        """Whether the statistics stay as they are (`freeze_norm_at`)."""
         self.norm_panel = NormPanel(self, config.panel_share)
         """The panel of spectrum and statistics. nerfstudio's viewer finds it as an attribute."""
 
@@ -124,7 +128,7 @@ class BNPipeline(VanillaPipeline):
 
         Every call draws the same pixels and leaves the random numbers of training as they were.
         """
-        if not self._is_stale or not running_norms(self.model):
+        if self.is_frozen or not self._is_stale or not running_norms(self.model):
             return
         was_training = self.training
         batches = self.exact_rays()
@@ -132,6 +136,12 @@ class BNPipeline(VanillaPipeline):
         calibrate(model, batches, lambda rays: self.pass_as_in_training(model, rays))
         self.train(was_training)
         self._is_stale = False
+
+    def freeze(self) -> None:
+        """Make the statistics exact, unless they are so; training then goes on without changing them."""
+        self.calibrate()
+        freeze_statistics(self.model)
+        self.is_frozen = True
 
     def training_rays(self, num: int) -> list[RayBundle]:
         """At least `num` training rays, in batches.
@@ -204,13 +214,29 @@ class BNPipeline(VanillaPipeline):
         return outputs, losses, metrics
 
     def get_training_callbacks(self, attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """The callbacks of datamanager and model, and the one that updates the viewer's panel."""
+        """Callbacks of datamanager and model, and those that freeze norms and update the viewer's panel."""
+        callbacks: list[TrainingCallback] = super().get_training_callbacks(attributes)
+        share, trainer = self._share_before_freezing, attributes.trainer
+        if share < 1 and trainer is not None and running_norms(self.model):
+            first = share * (trainer._start_step + trainer.config.max_num_iterations)
+
+            def freeze_in_time(step: int) -> None:
+                if not self.is_frozen and step >= first:
+                    self.freeze()
+
+            callbacks.append(
+                TrainingCallback(
+                    [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION],
+                    freeze_in_time,
+                    update_every_num_iters=1,
+                )
+            )
         panel = TrainingCallback(
             [TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
             self.norm_panel.after_step,
             update_every_num_iters=1,
         )
-        return [*super().get_training_callbacks(attributes), panel]
+        return [*callbacks, panel]
 
     @torch.no_grad()
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -241,6 +267,23 @@ class BNPipeline(VanillaPipeline):
         super().load_pipeline(loaded_state, step)
         self._is_stale = False
         self.norm_panel.step = step
+
+
+def _share_before_freezing(model: Any) -> float:
+    """Share of training after which statistics stay as they are; 1 for methods without such an option.
+
+    Args:
+        model: the model's config.
+
+    Raises:
+        UserError: a share out of its range.
+    """
+    share = float(getattr(model, "freeze_norm_at", 1.0))
+    if not 0 < share <= 1:
+        raise UserError(
+            f"--pipeline.model.freeze-norm-at is {share:g}: choose a share above 0, or 1 for never"
+        )
+    return share
 
 
 def check_model_state(expected: dict[str, Tensor], pipeline_state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
@@ -199,6 +199,7 @@ class BNTrainer(Trainer):
                     "optimizers": {k: v.state_dict() for k, v in self.optimizers.optimizers.items()},
                     "schedulers": {k: v.state_dict() for k, v in self.optimizers.schedulers.items()},
                     "scalers": self.grad_scaler.state_dict(),
+                    **({"norm_is_frozen": True} if getattr(self.pipeline, "is_frozen", False) else {}),
                 },
                 path,
             )
@@ -248,6 +249,8 @@ class BNTrainer(Trainer):
         state = load_checkpoint(path)
         self._start_step = state["step"] + 1
         self.pipeline.load_pipeline(state["pipeline"], state["step"])
+        if state.get("norm_is_frozen", False):
+            cast(Any, self.pipeline).freeze()
         try:
             self._load_optimizers(state)
         except (KeyError, ValueError, RuntimeError) as error:

@@ -42,6 +42,9 @@ class BNNGPModelConfig(CalibratedSceneConfig, ModelConfig):
     _target: type = field(default_factory=lambda: BNNGPModel)
     norm: NormName = "batch"
     """Norm of the hidden layers for density and colour; none gives the plain networks for comparison."""
+    freeze_norm_at: float = 0.25
+    """Share of training after which the statistics, made exact, stay as they are. 1 is never. On lego, bn-ngp
+    loses nothing by a quarter (docs/how-it-works.md)."""
     network: HashRadianceFieldConfig = field(default_factory=HashRadianceFieldConfig)
     """Sizes of hash grid and networks."""
     background_color: Literal["auto", "random", "last_sample", "black", "white"] = "auto"

@@ -58,6 +58,9 @@ class CalibratedSceneConfig(SceneConfig):
 
     calibration_rays: int = 8192
     """Training rays over which the statistics are made exact before evaluation and before a checkpoint."""
+    freeze_norm_at: float = 1.0
+    """Share of training after which the statistics, made exact, stay as they are: steps then cost what they
+    cost without norm. 1 is never."""
 
 
 class ExportsColors:

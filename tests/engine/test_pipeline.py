@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import math
 import random
 import shutil
 import sys
@@ -18,11 +19,17 @@ from bn_field_plugin.data.capture_dataparser import BNCaptureDataParserConfig
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
 from bn_field_plugin.engine.checkpoints import checkpoint_name
 from bn_field_plugin.engine.optimizers import AdamConfig, MuonOptimizerConfig
-from bn_field_plugin.engine.pipeline import BNPipeline, check_model_state, private_random_numbers
+from bn_field_plugin.engine.pipeline import (
+    BNPipeline,
+    _share_before_freezing,
+    check_model_state,
+    private_random_numbers,
+)
 from bn_field_plugin.engine.schedulers import CosineDecayConfig
 from bn_field_plugin.engine.trainer import BNTrainer, BNTrainerConfig
 from bn_field_plugin.errors import UserError
-from bn_field_plugin.nn import batch_statistics
+from bn_field_plugin.models.plenoxel import PlenoxelModelConfig
+from bn_field_plugin.nn import StatisticsMode, batch_statistics, running_norms
 from tests.captures import write_nerfstudio_capture
 from tests.nn.cases import NORMED, RUNNING
 from tests.scenes import (
@@ -303,6 +310,119 @@ def test_gradients_add_up_over_steps_and_statistics_see_each_of_them(capture: Pa
         counts.append(int(model.field_fine.trunk.layers[0].norm.num_batches_tracked))
     assert [same_tensors(*pair) for pair in itertools.pairwise(weights)] == [True, False] * 2
     assert counts == [1, 2, 3, 4]
+
+
+# ------------------------------------------------------------------------------------- frozen statistics
+
+
+def freezing_config(output_dir: Path, capture: Path, share: float, **options: object) -> BNTrainerConfig:
+    config = trainer_config(output_dir, capture, **{"steps": 4, **options})  # type: ignore[arg-type]
+    config.pipeline.model.freeze_norm_at = share  # type: ignore[attr-defined]
+    return config
+
+
+def modes(pipeline: BNPipeline) -> set[StatisticsMode]:
+    return {norm.mode for norm in running_norms(pipeline.model)}
+
+
+@pytest.mark.parametrize("norm", RUNNING)
+def test_statistics_are_exact_when_they_are_frozen_and_stay(norm: str, capture: Path, tmp_path: Path) -> None:
+    config = freezing_config(tmp_path, capture, 0.5)
+    config.pipeline.model.norm = norm  # type: ignore[attr-defined]
+    trainer = make_trainer(config)
+    pipeline = trainer.pipeline
+    freeze, frozen, calls = pipeline.freeze, [], []
+
+    def spy() -> None:
+        moving, weights = statistics(pipeline.model), parameters(pipeline)
+        freeze()
+        frozen.append((trainer.step, statistics(pipeline.model), weights))
+        assert not same_tensors(frozen[0][1], moving)
+        pipeline.is_frozen, pipeline._is_stale = False, True
+        pipeline.calibrate()
+        pipeline.is_frozen = True
+        assert same_tensors(frozen[0][1], statistics(pipeline.model))
+        pipeline.datamanager.train_ray_generator.register_forward_hook(lambda *_: calls.append(1))
+
+    pipeline.freeze = spy  # type: ignore[method-assign]
+    trainer.train()
+    ((step, exact, weights),) = frozen
+    assert step == 2
+    assert len(calls) == 2, "more rays were drawn than those of the two steps that were left"
+    learnt = parameters(pipeline)
+    assert not any(torch.equal(learnt[name], weights[name]) for name in learnt if ".norm." in name)
+    for evaluate in EVALUATIONS.values():
+        evaluate(pipeline)
+    assert len(calls) == 2, "evaluation computed the statistics again"
+    assert same_tensors(statistics(pipeline.model), exact)
+    assert pipeline.training
+    assert modes(pipeline) == {StatisticsMode.FROZEN}
+    state = torch.load(trainer.checkpoint_dir / checkpoint_name(3), weights_only=True)
+    assert state["norm_is_frozen"] is True
+    saved = {name.removeprefix("_model."): value for name, value in state["pipeline"].items()}
+    assert same_tensors({name: saved[name] for name in exact}, exact)
+
+
+def test_a_resumed_run_stays_frozen(capture: Path, tmp_path: Path) -> None:
+    first = make_trainer(freezing_config(tmp_path / "first", capture, 0.5))
+    first.train()
+    exact = statistics(first.pipeline.model)
+    again = freezing_config(tmp_path / "second", capture, 1.0, steps=2, load_dir=first.checkpoint_dir)
+    second = make_trainer(again)
+    assert second.pipeline.is_frozen
+    second.train()
+    assert same_tensors(statistics(second.pipeline.model), exact)
+    state = torch.load(second.checkpoint_dir / checkpoint_name(5), weights_only=True)
+    assert state["norm_is_frozen"] is True
+
+
+@pytest.mark.parametrize(("share", "stays"), [(1.0, False), (0.5, True), (0.9, False)])
+def test_a_resumed_run_that_was_not_frozen_counts_all_steps(
+    share: float, stays: bool, capture: Path, tmp_path: Path
+) -> None:
+    """Half of 4 + 2 steps are over, but not nine tenths of them."""
+    first = make_trainer(freezing_config(tmp_path / "first", capture, 1.0))
+    first.train()
+    exact = statistics(first.pipeline.model)
+    assert "norm_is_frozen" not in torch.load(first.checkpoint_dir / checkpoint_name(3), weights_only=True)
+    second = make_trainer(
+        freezing_config(tmp_path / "second", capture, share, steps=2, load_dir=first.checkpoint_dir)
+    )
+    assert not second.pipeline.is_frozen
+    second.train()
+    assert second.pipeline.is_frozen == stays
+    assert same_tensors(statistics(second.pipeline.model), exact) == stays
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 2.0, math.nan])
+def test_a_share_out_of_its_range_is_told_in_one_line(
+    share: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        make_trainer(freezing_config(tmp_path, tmp_path / "no-data-are-read", share))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --pipeline.model.freeze-norm-at is {share:g}: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("norm", ["none", "layer"])
+def test_without_running_statistics_there_is_nothing_to_freeze(
+    norm: str, capture: Path, tmp_path: Path
+) -> None:
+    config = freezing_config(tmp_path, capture, 0.5, steps=2)
+    config.pipeline.model.norm = norm  # type: ignore[attr-defined]
+    trainer = make_trainer(config)
+    trainer.train()
+    assert not trainer.pipeline.is_frozen
+    assert "norm_is_frozen" not in torch.load(trainer.checkpoint_dir / checkpoint_name(1), weights_only=True)
+
+
+def test_methods_without_the_option_never_freeze() -> None:
+    assert _share_before_freezing(PlenoxelModelConfig()) == 1.0
+
+
+# ------------------------------------------------------------------------------------ loaded checkpoints
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "cross"])

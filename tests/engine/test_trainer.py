@@ -49,6 +49,22 @@ def test_statistics_are_exact_in_every_checkpoint(tmp_path: Path) -> None:
     assert all(load_checkpoint(path)["pipeline"]["_model.exact"] == 1 for path in paths)
 
 
+def test_a_checkpoint_of_frozen_norms_says_so_and_they_are_frozen_again(tmp_path: Path, monkeypatch) -> None:
+    first = run(config(tmp_path / "first"))
+    first.pipeline.is_frozen = True
+    first.save_checkpoint(9)
+    assert load_checkpoint(first.checkpoint_dir / checkpoint_name(9))["norm_is_frozen"] is True
+    frozen: list[tuple[float, bool]] = []
+
+    def freeze(pipeline: TinyPipeline) -> None:
+        is_loaded = torch.equal(pipeline.model.weight, first.pipeline.model.weight)
+        frozen.append((float(pipeline.model.exact), is_loaded))
+
+    monkeypatch.setattr(TinyPipeline, "freeze", freeze, raising=False)
+    run(config(tmp_path / "resumed", steps=2, load_dir=first.checkpoint_dir))
+    assert frozen == [(1.0, True)]
+
+
 def test_only_the_latest_is_kept_if_so_asked(tmp_path: Path) -> None:
     trainer = run(config(tmp_path))
     assert os.listdir(trainer.checkpoint_dir) == [checkpoint_name(9)]
