@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -16,9 +16,10 @@ import tyro
 from benchmarks import RESULTS
 from bn_field_plugin.allocator import keep_freed_memory
 from bn_field_plugin.errors import exit_on_user_error
-from bn_field_plugin.nn import CoordinateMLP, CoordinateMLPConfig, blockwise
+from bn_field_plugin.nn import CoordinateMLP, NormName, blockwise, dense
 from bn_field_plugin.nn.batch_linear import batch_norm_linear
 from standalone.interrupts import exit_on_interrupt
+from standalone.networks import Variant
 from standalone.provenance import command_behind
 from standalone.report import Cell, machine_facts, write_table
 
@@ -35,8 +36,17 @@ LAYERS = (
 )
 """Sizes of the layers: samples, input features, output features."""
 
-NETWORKS = ((16384, 64, 2), (65536, 64, 4), (16384, 256, 4), (8192, 28, 10), (131072, 28, 10))
-"""Sizes of the networks: samples, width, depth."""
+SIZES = ((16384, 64, 2), (65536, 64, 4), (16384, 256, 4), (8192, 28, 10), (131072, 28, 10))
+"""Sizes of networks with ReLUs: samples, width, depth."""
+
+SINES = (("siren", "none"), ("siren", "batch"), ("finer", "none"), ("finer", "batch"))
+"""Names and norms of networks with sines, which have two coordinates."""
+
+NETWORKS = (
+    *((n, "mlp", norm, width, depth) for n, width, depth in SIZES for norm in ("batch", "none")),
+    *((16384, name, norm, width, 5) for width in (64, 128) for name, norm in SINES),
+)
+"""The networks: samples, name, norm, width, depth."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +95,24 @@ def layer(n: int, d: int, c: int, rounds: int) -> dict[str, Cell]:
     }
 
 
-def network(n: int, width: int, depth: int, rounds: int) -> dict[str, Cell]:
+def network(n: int, name: str, norm: NormName, width: int, depth: int, rounds: int) -> dict[str, Cell]:
     """A network block by block over the same layer by layer."""
     torch.manual_seed(0)
-    mlp = CoordinateMLP(CoordinateMLPConfig(in_dim=width, out_dim=3, width=width, depth=depth))
-    x, grad = torch.randn(n, width), torch.randn(n, 3)
+    in_dim = width if name == "mlp" else 2
+    variant = Variant(name, norm)
+    mlp = CoordinateMLP(variant.config(in_dim, 3, width, depth))
+    x, grad = torch.rand(n, in_dim) * 2 - 1, torch.randn(n, 3)
 
     def passes(in_blocks: bool) -> None:
-        by_layers = patch.object(blockwise, "serves", lambda *_: False)
-        with nullcontext() if in_blocks else by_layers:
+        with ExitStack() as stack:
+            for module in () if in_blocks else (blockwise, dense):
+                stack.enter_context(patch.object(module, "serves", lambda *_: False))
             mlp(x).backward(grad)
         mlp.zero_grad()
 
     ms = least_ms({"layers": lambda: passes(False), "blocks": lambda: passes(True)}, rounds)
     return {
-        "what": f"{n} samples, {depth}x{width}",
+        "what": f"{variant.label}, {n} samples, {depth}x{width}",
         "layer by layer ms": round(ms["layers"], 1),
         "block by block over it": round(ms["blocks"] / ms["layers"], 2),
     }
@@ -116,7 +129,7 @@ def main(config: LayerRoutes) -> None:
         title = "Routes of a layer with batch norm, forward and backward"
         write_table(f"layer_routes_{threads}", title, command, rows, facts, [], folder=RESULTS)
         rows = [network(*sizes, config.rounds) for sizes in NETWORKS]
-        title = "Training passes of a BN-MLP, forward and backward"
+        title = "Training passes of networks, forward and backward"
         write_table(f"network_routes_{threads}", title, command, rows, facts, [], folder=RESULTS)
 
 
