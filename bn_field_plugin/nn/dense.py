@@ -9,7 +9,7 @@ come with their mean and variance, through which gradients flow back too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bn_field_plugin.nn.activations.finer import Finer
+from bn_field_plugin.nn.activations.relu import Relu
 from bn_field_plugin.nn.activations.sine import Sine
 from bn_field_plugin.nn.batch_moments import BatchMoments, batch_moments, merged_moments
 from bn_field_plugin.nn.blas import can_multiply, each_block
@@ -70,12 +71,20 @@ class Activated(NamedTuple):
         return torch.sin(self.omega * ((z.abs() + 1) * z if self.kind == FINER else z))
 
 
-def known(activation: nn.Module) -> Activated | None:
-    """An activation as the compiled loops know it; None for those that they do not know."""
-    if isinstance(activation, nn.ReLU):
+def known(activations: Iterable[nn.Module]) -> Activated | None:
+    """The one activation of all layers as the compiled loops know it; None for others, and for several."""
+    found = {_known(activation) for activation in activations}
+    return found.pop() if len(found) == 1 else None
+
+
+def _known(activation: nn.Module) -> Activated | None:
+    # Of their exact types: a subclass may compute something else.
+    if type(activation) in (nn.ReLU, Relu):
         return Activated(RELU, 1.0)
-    if isinstance(activation, Sine | Finer):
-        return Activated(FINER if isinstance(activation, Finer) else SINE, activation.omega)
+    if isinstance(activation, Sine | Finer) and type(activation) in (Sine, Finer):
+        omega = activation.omega
+        kind = FINER if isinstance(activation, Finer) else SINE
+        return Activated(kind, omega) if isinstance(omega, float | int) else None
     return None
 
 

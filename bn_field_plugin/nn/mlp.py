@@ -296,7 +296,7 @@ class CoordinateMLP(nn.Module):
         """Whether `dense` takes a batch from each norm with the batch's statistics to the next."""
         return (
             not self.config.skips
-            and dense.known(self.hidden_layers[0].activation) is not None
+            and self._dense_activation() is not None
             and self._is_plain()
             and all(
                 layer.norm is None or is_settled(layer.norm) or layer.is_split for layer in self.hidden_layers
@@ -304,9 +304,13 @@ class CoordinateMLP(nn.Module):
             and dense.serves(x.to(self.output.weight.dtype), list(self.layers.parameters()))
         )
 
+    def _dense_activation(self) -> dense.Activated | None:
+        """The activation of all hidden layers, if `dense` knows it."""
+        return dense.known(layer.activation for layer in self.hidden_layers)
+
     def _forward_dense(self, encoded: Float[Tensor, "n f"]) -> Float[Tensor, "n o"]:
         """Outputs with every norm folded into a layer, once its statistics are known."""
-        activation = dense.known(self.hidden_layers[0].activation)
+        activation = self._dense_activation()
         assert activation is not None
         h, run = encoded, Folding()
         for layer in self.hidden_layers:
@@ -383,7 +387,7 @@ class CoordinateMLP(nn.Module):
         self, x: Float[Tensor, "n d"], weights: list[tuple[Tensor, Tensor]]
     ) -> Float[Tensor, "n o"]:
         encoded = self.encode(x)
-        activation = None if self.config.skips else dense.known(self.hidden_layers[0].activation)
+        activation = None if self.config.skips else self._dense_activation()
         if activation is not None and dense.serves(encoded, [part for layer in weights for part in layer]):
             return dense.network(encoded, weights, activation)
         h = encoded

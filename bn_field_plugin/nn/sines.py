@@ -12,6 +12,9 @@ PI = np.float32(3.140625), np.float32(9.67502593994140625e-4), np.float32(1.5099
 
 ONE_OVER_PI, HALF, ONE, FOUR = (np.float32(value) for value in (1 / np.pi, 0.5, 1.0, 4.0))
 
+LARGEST = np.float32(1.6)
+"""Largest rest of an angle, a little more than pi / 2 for turns that are rounded to the wrong side."""
+
 SINE = tuple(np.float32(v) for v in (2.7525562e-6, -1.9840874e-4, 8.3333310e-3, -1.6666667e-1))
 COSINE = tuple(np.float32(v) for v in (-2.7557319e-7, 2.4801587e-5, -1.3888889e-3, 4.1666667e-2, -0.5))
 """Coefficients of the powers of `r * r`, the highest one after the leading one."""
@@ -25,6 +28,9 @@ def sine_and_cosine(x):
     """Sine and cosine of an angle, within 2e-7 up to angles of some thousand."""
     turns = np.rint(x * ONE_OVER_PI)
     r = ((x - turns * PI[0]) - turns * PI[1]) - turns * PI[2]
+    # Of huge angles nothing certain is left, but sines stay sines; what is not a number stays so.
+    r = -LARGEST if r < -LARGEST else r
+    r = LARGEST if r > LARGEST else r
     half = turns * HALF
     sign = ONE - FOUR * (half - np.floor(half))
     q = r * r

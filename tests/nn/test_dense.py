@@ -143,12 +143,24 @@ def test_normalised_outputs_of_hidden_layers(kept, activation, n, widths, seed):
 def test_the_activations_of_networks():
     for name, omega in {"relu": 1.0, "sine": 7.0, "finer": 7.0}.items():
         activation = ACTIVATIONS[name](**({} if name == "relu" else {"omega": omega}))
-        known = dense.known(activation)
+        known = dense.known([activation, activation])
         assert known is not None and known.omega == omega
         z = draw(50, 3)
         torch.testing.assert_close(known.apply(z), activation(z))
         torch.testing.assert_close(known.apply(z), behind(known, z))
-    assert dense.known(ACTIVATIONS["gauss"]()) is None
+    assert dense.known([ACTIVATIONS["gauss"]()]) is None
+
+
+def test_activations_that_only_look_alike_are_not_known():
+    class Shifted(ACTIVATIONS["sine"]):
+        def forward(self, z: Tensor) -> Tensor:
+            return super().forward(z) + 1
+
+    learned = ACTIVATIONS["sine"]()
+    learned.omega = nn.Parameter(torch.tensor(30.0))
+    several = [ACTIVATIONS["sine"](omega=omega) for omega in (1.0, 2.0)]
+    for activations in ([Shifted()], [learned], several, [nn.ReLU(), nn.Tanh()]):
+        assert dense.known(activations) is None
 
 
 @pytest.mark.parametrize("width", [200, 300])

@@ -550,6 +550,9 @@ def test_which_passes_go_block_by_block(dense_passes):
     network(norm="layer", dtype=torch.float32)(x)
     with torch.autocast("cpu"):
         network(**options)(x)
+    changed = network(**options)
+    changed.layers[1].activation = torch.nn.Tanh()
+    torch.testing.assert_close(changed(x), changed(x[:, None])[:, 0])
     hooked, seen = network(**options), []
     hooked.layers[1].activation.register_forward_hook(lambda *_: seen.append(1))
     hooked(x)
