@@ -61,12 +61,18 @@ LEARNING_RATES: dict[OptimizerName, dict[str, LearningRates]] = {
 }
 """Learning rates by optimizer and kind of network. Those of the kinds norm and none, and of siren with Adam,
 are from `benchmarks.image_learning_rates`. Muon's rates of siren and finer, for 1,000 steps of 5 layers, are
-from fits of scikit-image's astronaut, one seed (`bn-image fit --max-side 256 --steps 1000 --batch-size
-16384` with `--lr` and `--hidden-lr`). SIREN with and without norm was 0.3 to 0.4 dB better at 4e-3 there,
-but such rates lie near an edge: `bn-image encode kodim15.png --network siren --bpp 0.3 --steps 2000` (8 x 54
-units) ended as noise at 3.5e-3. After 300 steps 3e-3 to 4.5e-3 was best, after 100 (of the rocket) 4e-3 to
-6e-3; networks of three layers and a few thousand numbers want 1e-2 and more for some hundred steps, as
-`benchmarks.bn_network_search` has them. FINER and Gauss had 300 steps of 8,192 pixels, Gauss three layers.
+from fits of scikit-image's astronaut, one seed (`bn-image fit --max-side 256 --steps 1000 --batch-size 16384`
+with `--lr` and `--hidden-lr`). SIREN with and without norm was 0.3 to 0.4 dB better at 4e-3 there, but such
+rates lie near an edge: `bn-image encode kodim15.png --network siren --bpp 0.3 --steps 2000` (8 x 54 units)
+ended as noise at 3.5e-3. After 300 steps 3e-3 to 4.5e-3 was best, after 100 (of the rocket) 4e-3 to 6e-3;
+networks of three layers and a few thousand numbers want 1e-2 and more for some hundred steps, as
+`benchmarks.bn_network_search` has them. On the astronaut, the rocket, the coins and immunohistochemistry,
+SIREN with norm came to 35.1, 42.6, 38.8 and 32.7 dB at these rates, to 35.4, 43.4, 40.1 and 33.1 at 1.4 times
+the rates, and on the last two to 33.0 and 32.2 at 1.7 times; SIREN to 34.8, 42.0, 38.5 and 32.6, to 35.1,
+42.8, 39.6 and 33.0, and to 35.1, 31.7, 27.2 and 27.2; FINER lost 14 dB on the rocket at 1.4 times, and with
+norm 3 on the coins (`python -m benchmarks.image_rivals --budget steps --pictures astronaut rocket coins
+immunohistochemistry --seeds 0 --write-here --factors` with one number). FINER and Gauss had 300 steps of
+8,192 pixels, Gauss three layers.
 
 The other rates are from short searches with Muon on pictures that no table reports: scikit-image's left
 motorcycle at 64x64, 3 x 64 units (WIRE 3 x 45), 200 full-batch steps, one rate for all numbers out of 1e-3,
