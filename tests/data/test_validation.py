@@ -16,7 +16,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from bn_field_plugin.data.demo_dataparser import BNDemoDataParserConfig
-from bn_field_plugin.data.validation import check_dataset
+from bn_field_plugin.data.validation import DISTORTION, check_dataset
 from bn_field_plugin.errors import UserError
 from tests.captures import write_blender_capture, write_nerfstudio_capture
 from tests.laws import cases
@@ -560,7 +560,7 @@ NAMES = [
     "depth_file_path",
     "camera_angle_x",
 ]
-NAMES += ["train_filenames", "val_filenames", "test_filenames", "k1"]
+NAMES += ["train_filenames", "val_filenames", "test_filenames", *DISTORTION]
 frame = st.fixed_dictionaries(
     {
         "file_path": st.sampled_from([f"images/f_{i}{end}" for i in range(4) for end in (".png", "")])
