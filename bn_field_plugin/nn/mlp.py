@@ -127,13 +127,7 @@ class HiddenLayer(nn.Module):
     def is_split(self) -> bool:
         """Whether the next pass ends in batch norm with the statistics of the batch, all of it at hand."""
         norm = self.norm
-        return (
-            isinstance(norm, BatchNorm)
-            and norm.is_fused
-            and norm.mode in (StatisticsMode.AUTO, StatisticsMode.BATCH)
-            and norm.group is None
-            and not self.norm_first
-        )
+        return isinstance(norm, BatchNorm) and norm.is_fused and norm.group is None and not self.norm_first
 
     def forward(self, x: Inexact[Tensor, "n d"]) -> Inexact[Tensor, "n c"]:
         """Apply the layer to samples."""

@@ -104,40 +104,29 @@ def close(found: list[Tensor], expected: list[Tensor], tolerance: float = 1e-4) 
         torch.testing.assert_close(one.double(), other.double(), rtol=tolerance, atol=tolerance * size)
 
 
+PAIRS = {"plain": (network, by_torch), "normed": (normed, normed_by_torch)}
+
+
 @pytest.mark.parametrize("kept", [0, 2**28], ids=["evaluated again", "kept"])
 @pytest.mark.parametrize("activation", KNOWN.values(), ids=KNOWN)
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 @cases(20)
 @given(
     n=st.integers(BLOCK, 5 * BLOCK),
-    widths=st.lists(st.integers(1, 12), min_size=2, max_size=6),
+    widths=st.lists(st.integers(1, 12), min_size=2, max_size=5),
     seed=st.integers(0, 99),
 )
-def test_equal_to_torchs_layers_in_fp64(kept, activation, n, widths, seed):
-    made = layers(*widths, seed=seed)
+def test_equal_to_torchs_layers_in_fp64(kept, activation, pair, n, widths, seed):
+    (ours, theirs), made = pair, layers(*widths, seed=seed)
     x, grad = draw(n, widths[0], seed=seed).float(), draw(n, widths[-1], seed=seed + 1).float()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "KEPT_BYTES", kept)
-        found = results(made, x, grad, network, activation)
+        found = results(made, x, grad, ours, activation)
         with torch.no_grad():
-            assert torch.equal(network(x, made, activation), found[0])
-    close(found, results(doubled(made), x.double(), grad.double(), by_torch, activation))
-
-
-@pytest.mark.parametrize("kept", [0, 2**28], ids=["evaluated again", "kept"])
-@pytest.mark.parametrize("activation", KNOWN.values(), ids=KNOWN)
-@cases(20)
-@given(
-    n=st.integers(BLOCK, 5 * BLOCK),
-    widths=st.lists(st.integers(1, 12), min_size=2, max_size=4),
-    seed=st.integers(0, 99),
-)
-def test_normalised_outputs_of_hidden_layers(kept, activation, n, widths, seed):
-    made = layers(*widths, seed=seed)
-    x, grad = draw(n, widths[0], seed=seed).float(), draw(n, widths[-1], seed=seed + 1).float()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dense, "KEPT_BYTES", kept)
-        found = results(made, x, grad, normed, activation)
-    close(found, results(doubled(made), x.double(), grad.double(), normed_by_torch, activation), 1e-3)
+            assert torch.equal(ours(x, made, activation), found[0])
+    # A norm divides by deviations that may be small, and rounding with them.
+    tolerance = 1e-4 if ours is network else 1e-3
+    close(found, results(doubled(made), x.double(), grad.double(), theirs, activation), tolerance)
 
 
 def test_the_activations_of_networks():
@@ -231,7 +220,7 @@ def second(network, made: Layers, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("activation", KNOWN.values(), ids=KNOWN)
 @pytest.mark.parametrize("widths", [(3, 2), (3, 6, 2), (3, 6, 5, 2)])
-@pytest.mark.parametrize("pair", [(network, by_torch), (normed, normed_by_torch)], ids=["plain", "normed"])
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 def test_gradients_that_are_differentiated_again(pair, widths, activation):
     ours, theirs = (partial(one, activation=activation) for one in pair)
     made, x = layers(*widths), draw(2 * BLOCK + 3, 3).float()
