@@ -548,6 +548,7 @@ def test_which_passes_go_block_by_block(dense_passes):
     network(**options, skips=(1,))(x)
     network(norm="none")(x.double())
     network(norm="layer", dtype=torch.float32)(x)
+    network(norm="batch", placement="before", activation="sine", dtype=torch.float32)(x)
     with torch.autocast("cpu"):
         network(**options)(x)
     changed = network(**options)
